@@ -1,0 +1,108 @@
+"""Configuration of the platform: one frozen value out of file, environment and flags.
+
+Later wins: defaults, ``firelet.toml`` (table ``[firelet]``), ``FIRELET_*`` variables, flags.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from firelet.model import limits
+from firelet.model.errors import PlatformError
+
+DEFAULT_PORT = 4566  # what awslocal, samlocal and tflocal expect
+FILE_NAME = "firelet.toml"
+
+
+def default_data_dir(environment: Mapping[str, str] | None = None) -> Path:
+    """/var/lib/firelet for root, else the user's state directory (XDG)."""
+    variables = os.environ if environment is None else environment
+    if os.geteuid() == 0:
+        return Path("/var/lib/firelet")
+    state = variables.get("XDG_STATE_HOME")
+    base = Path(state) if state else Path(variables.get("HOME", ".")) / ".local" / "state"
+    return base / "firelet"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlatformConfig:
+    """Everything that can be set. ``accept`` names findings of ``firelet doctor`` that the
+    operator puts up with (``cgroups``); without it firelet refuses to start with weaker walls."""
+
+    host: str = "127.0.0.1"
+    port: int = DEFAULT_PORT
+    data_dir: Path
+    account: str = "000000000000"
+    region: str = "us-east-1"
+    accept: frozenset[str] = frozenset()
+    embryos: int = 2
+    freeze_after_s: float = limits.FREEZE_AFTER_S
+    idle_stop_after_s: float = limits.IDLE_STOP_AFTER_S
+    account_concurrency: int = limits.ACCOUNT_CONCURRENCY
+    s3_endpoint: str | None = None
+    drain_s: float = 5.0
+
+
+def _parse_names(value: Any) -> frozenset[str]:
+    parts = value.split(",") if isinstance(value, str) else value
+    return frozenset(str(part).strip() for part in parts if str(part).strip())
+
+
+_PARSERS: dict[str, Callable[[Any], Any]] = {
+    "host": str,
+    "port": int,
+    "data_dir": lambda value: Path(value).expanduser(),
+    "account": str,
+    "region": str,
+    "accept": _parse_names,
+    "embryos": int,
+    "freeze_after_s": float,
+    "idle_stop_after_s": float,
+    "account_concurrency": int,
+    "s3_endpoint": str,
+    "drain_s": float,
+}
+
+
+def load_config(
+    flags: Mapping[str, Any] | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
+    file: Path | None = None,
+) -> PlatformConfig:
+    """The configuration in force. ``flags`` that are None were not given. PlatformError names
+    the setting and where its bad value came from."""
+    variables = os.environ if environment is None else environment
+    settings: dict[str, Any] = {"data_dir": default_data_dir(variables)}
+    path = file or Path(variables.get("FIRELET_CONFIG", FILE_NAME))
+    if path.is_file():
+        table = tomllib.loads(path.read_text()).get("firelet", {})
+        _take(settings, table, str(path))
+    elif file is not None:
+        raise PlatformError(f"The configuration file {file} does not exist.")
+    prefix = "FIRELET_"
+    known = {f"{prefix}{field.name.upper()}": field.name for field in fields(PlatformConfig)}
+    _take(
+        settings,
+        {known[name]: value for name, value in variables.items() if name in known},
+        "the environment",
+    )
+    given = {name: value for name, value in (flags or {}).items() if value is not None}
+    _take(settings, given, "the command line")
+    return PlatformConfig(**settings)
+
+
+def _take(settings: dict[str, Any], table: Mapping[str, Any], origin: str) -> None:
+    for name, value in table.items():
+        parser = _PARSERS.get(name)
+        if parser is None:
+            raise PlatformError(f"{origin} sets {name}, which firelet does not know.")
+        try:
+            settings[name] = parser(value)
+        except (TypeError, ValueError) as error:
+            raise PlatformError(f"{origin} sets {name} to {value!r}: {error}") from None

@@ -1,0 +1,1 @@
+"""The firelet command, one module per subcommand."""

@@ -1,0 +1,1 @@
+"""Which function, which version, whether it may run now and where."""

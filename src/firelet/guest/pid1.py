@@ -1,0 +1,204 @@
+"""Pid 1 of a sandbox: takes the steps in, starts the runtime, reaps, reports, resets.
+
+It is a fork of the zygote that never runs a function's code: a reset after a timeout or a crash
+kills all other processes and forks a fresh runtime from it, while mounts, /tmp and the network
+namespace stay. When it ends, the kernel ends everything in its pid namespace.
+
+Messages from the platform: ``assign`` (which code, which limits), ``start`` (how to run the
+runtime), ``kill`` (end all processes but this one), ``signal`` (stop or continue them all).
+Messages to it: ``embryo`` with the Runtime API's listener, ``assigned``, ``exited``, ``killed``,
+``error``. The end of the channel is the end of the sandbox.
+"""
+
+from __future__ import annotations
+
+import base64
+import gc
+import os
+import select
+import signal
+import socket
+import sys
+import time
+import traceback
+from typing import Any, NoReturn
+
+from firelet.guest import python_runtime, steps
+from firelet.linux import messages, process
+
+
+def main(request: dict[str, Any], fds: list[int]) -> NoReturn:
+    """Runs to the end of the sandbox; never returns into the zygote's code."""
+    channel = socket.socket(fileno=fds[0])
+    code = 1
+    try:
+        init = _Init(channel, request, fds[1], fds[2], fds[3:])
+        init.run()
+        code = 0
+    except (EOFError, ConnectionError):
+        code = 0
+    except OSError as error:
+        _report(channel, f"{_step_of(error)}: {error}", error.filename, error.errno)
+    except BaseException:
+        _report(channel, traceback.format_exc(), None, None)
+    finally:
+        os._exit(code)
+
+
+def _report(
+    channel: socket.socket, step: str, path: str | None, number: int | None
+) -> None:
+    try:
+        messages.send(channel, {"event": "error", "step": step, "path": path, "errno": number})
+    except OSError:
+        # The platform is gone; there is nobody left to tell.
+        return
+
+
+def _step_of(error: OSError) -> str:
+    """The function of ``steps`` in which it happened."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return next((f.name for f in frames if f.filename == steps.__file__), frames[-1].name)
+
+
+class _Init:
+    def __init__(
+        self,
+        channel: socket.socket,
+        request: dict[str, Any],
+        output: int,
+        log: int,
+        procs: list[int],
+    ) -> None:
+        self._channel = channel
+        self._is_rootless: bool = request["rootless"]
+        self._output = output
+        self._log = log
+        self._runtime = 0
+        steps.join_cgroups(procs)
+        process.set_name("firelet-init")
+        steps.enter_namespaces(request["hostname"])
+        listener = steps.open_runtime_listener(request["port"])
+        steps.mount_proc()
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        messages.send(channel, {"event": "embryo"}, [listener.fileno()])
+        listener.close()
+
+    def run(self) -> None:
+        poll = select.poll()
+        poll.register(self._channel.fileno(), select.POLLIN)
+        poll.register(self._wake_read, select.POLLIN)
+        while True:
+            for fd, _ in poll.poll():
+                if fd == self._wake_read:
+                    os.read(self._wake_read, 4096)
+                    self._reap()
+                else:
+                    self._obey(messages.receive(self._channel)[0])
+
+    def _obey(self, message: dict[str, Any]) -> None:
+        operation = message["op"]
+        if operation == "start":
+            self._start(message)
+        elif operation == "kill":
+            self._kill_all()
+        elif operation == "signal":
+            _signal_all(message["number"])
+        elif operation == "assign":
+            self._assign(message)
+
+    def _assign(self, message: dict[str, Any]) -> None:
+        uid, gid = message["uid"], message["gid"]
+        steps.mount_tmp(message["tmp_mib"])
+        steps.write_passwd(uid, gid)
+        steps.mount_code(message["code"])
+        steps.hide_store()
+        steps.set_resource_limits(message["open_files"], message["processes"])
+        if message["data_bytes"] is not None:
+            steps.set_address_space(message["data_bytes"])
+        steps.drop_privileges(uid, gid, self._is_rootless)
+        steps.install_filter(base64.b64decode(message["filter"]))
+        messages.send(self._channel, {"event": "assigned"})
+
+    def _start(self, message: dict[str, Any]) -> None:
+        pid = os.fork()
+        if pid == 0:
+            self._become_runtime(message)
+        self._runtime = pid
+
+    def _become_runtime(self, message: dict[str, Any]) -> NoReturn:
+        code = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            steps.become_runtime(self._output, self._log, message)
+            self._channel.detach()
+            environment: dict[str, str] = message["environment"]
+            arguments: list[str] | None = message["arguments"]
+            if arguments is not None:
+                _execute(arguments, environment)
+            process.set_name(message["name"])
+            os.environ.clear()
+            os.environ.update(environment)
+            time.tzset()
+            gc.enable()
+            python_runtime.run()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            _flush_standard_streams()
+            os._exit(code)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid == self._runtime:
+                self._runtime = 0
+                messages.send(self._channel, {"event": "exited", "status": status})
+
+    def _kill_all(self) -> None:
+        """Ends and reaps every other process; the answer says that none is left."""
+        self._runtime = 0
+        _signal_all(signal.SIGKILL)
+        while True:
+            try:
+                os.waitpid(-1, 0)
+            except ChildProcessError:
+                break
+        messages.send(self._channel, {"event": "killed"})
+
+
+def _execute(arguments: list[str], environment: dict[str, str]) -> NoReturn:
+    try:
+        os.execve(arguments[0], arguments, environment)
+    except OSError as error:
+        # 127 and 126 are what a shell answers, and what the platform reports.
+        print(f"{arguments[0]}: {error.strerror}", file=sys.stderr, flush=True)
+        os._exit(127 if isinstance(error, FileNotFoundError) else 126)
+
+
+def _signal_all(number: int) -> None:
+    try:
+        os.kill(-1, number)
+    except ProcessLookupError:
+        return
+
+
+def _flush_standard_streams() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            # A closed pipe or a stream that the function closed: its output ends here.
+            continue

@@ -1,0 +1,185 @@
+"""The ordered steps from a fresh fork to a sandbox, one function per step.
+
+Called by ``pid1`` only, in the order in which they stand here. Each says why it is where it is.
+The order follows the rule that a right is given up as soon as the last step that needs it is
+done, and that the system call filter comes last.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import resource
+import socket
+from typing import Any
+
+from firelet.linux import mount, namespaces, network, process, seccomp
+
+HIDDEN = "/.firelet"
+_PROC_MASKED = ("kcore", "keys", "key-users", "latency_stats", "timer_list", "sched_debug")
+_PROC_MASKED_DIRECTORIES = ("acpi", "scsi")
+_PROC_READ_ONLY = ("bus", "fs", "irq", "sys", "sysrq-trigger")
+_USER_NAME = "sbx_user1051"
+
+_LIMITS = (
+    (resource.RLIMIT_CORE, 0),
+    (resource.RLIMIT_STACK, 8 * 1024 * 1024),
+    (resource.RLIMIT_MEMLOCK, 64 * 1024),
+)
+
+
+def join_cgroups(procs_fds: list[int]) -> None:
+    """First, so that every page that the sandbox touches is charged to it."""
+    for fd in procs_fds:
+        os.write(fd, b"0")
+        os.close(fd)
+
+
+def enter_namespaces(hostname: str) -> None:
+    """New mount, network, ipc, uts and cgroup namespaces; the pid namespace is new since the fork."""
+    namespaces.unshare(
+        namespaces.CLONE_NEWNS
+        | namespaces.CLONE_NEWNET
+        | namespaces.CLONE_NEWIPC
+        | namespaces.CLONE_NEWUTS
+        | namespaces.CLONE_NEWCGROUP
+    )
+    namespaces.set_hostname(hostname)
+
+
+def open_runtime_listener(port: int) -> socket.socket:
+    """The Runtime API's listening socket, on the loopback of the new network namespace.
+
+    It is handed to the platform, which accepts on it from outside: nothing else can reach it.
+    """
+    network.raise_loopback()
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", port))
+    listener.listen(128)
+    return listener
+
+
+def mount_proc() -> None:
+    """A /proc of the new pid namespace, with what tells of or acts on the host covered up."""
+    mount.mount("proc", "/proc", "proc", mount.MS_NOSUID | mount.MS_NODEV | mount.MS_NOEXEC)
+    for name in _PROC_MASKED:
+        if os.path.exists("/proc/" + name):
+            mount.bind("/dev/null", "/proc/" + name)
+    for name in _PROC_MASKED_DIRECTORIES:
+        if os.path.isdir("/proc/" + name):
+            mount.mount("firelet", "/proc/" + name, "tmpfs", mount.MS_RDONLY, "size=4k")
+    for name in _PROC_READ_ONLY:
+        path = "/proc/" + name
+        if os.path.exists(path):
+            mount.bind(path, path)
+            mount.set_attributes(path, mount.MOUNT_ATTR_RDONLY)
+
+
+def mount_tmp(size_mib: int) -> None:
+    """The only place that can be written. Its pages count in the sandbox's memory."""
+    mount.mount(
+        "tmp",
+        "/tmp",  # noqa: S108 - the sandbox's own
+        "tmpfs",
+        mount.MS_NOSUID | mount.MS_NODEV,
+        f"mode=1777,size={size_mib}m",
+    )
+
+
+def write_passwd(uid: int, gid: int) -> None:
+    """/etc/passwd and /etc/group that know the sandbox's own ids.
+
+    Written to /tmp, bound over the files of the base root, then unlinked: the binding keeps them.
+    """
+    for name, text in (
+        ("passwd", f"root:x:0:0::/root:/sbin/nologin\n{_USER_NAME}:x:{uid}:{gid}::/tmp:/bin/sh\n"),
+        ("group", f"root:x:0:\n{_USER_NAME}:x:{gid}:\n"),
+    ):
+        source = "/tmp/." + name  # noqa: S108
+        fd = os.open(source, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        os.write(fd, text.encode())
+        os.close(fd)
+        mount.bind(source, "/etc/" + name)
+        mount.set_attributes("/etc/" + name, mount.MOUNT_ATTR_RDONLY)
+        os.unlink(source)
+
+
+def mount_code(code: str) -> None:
+    """The deployment package at /var/task: read-only, as the hidden store that it comes from."""
+    mount.bind(f"{HIDDEN}/code/{code}", "/var/task")
+
+
+def hide_store() -> None:
+    """Takes the stores of all functions out of this mount namespace, for good."""
+    mount.detach(HIDDEN)
+
+
+def set_resource_limits(open_files: int, processes: int) -> None:
+    for kind, limit in (
+        *_LIMITS,
+        (resource.RLIMIT_NOFILE, open_files),
+        (resource.RLIMIT_NPROC, processes),
+    ):
+        resource.setrlimit(kind, (limit, limit))
+
+
+def set_address_space(bytes_limit: int) -> None:
+    """Stands in for the memory cgroup where there is none; per process, so weaker."""
+    resource.setrlimit(resource.RLIMIT_DATA, (bytes_limit, bytes_limit))
+
+
+def drop_privileges(uid: int, gid: int, is_rootless: bool) -> None:
+    """From root (of the host, or of the platform's user namespace) to the sandbox's own user.
+
+    Rootless: one more user namespace, made last and without any right over the others, in which
+    the platform's user is seen as ``uid``.
+    """
+    process.set_no_new_privileges()
+    if is_rootless:
+        namespaces.unshare(namespaces.CLONE_NEWUSER)
+        namespaces.map_single_user(uid, 0, gid, 0)
+        process.drop_bounding_set()
+    else:
+        process.drop_bounding_set()
+        os.setgroups([])
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+    process.drop_capabilities()
+    # The function runs as the same user: this keeps it from tracing or reading this init.
+    process.set_dumpable(False)
+
+
+def install_filter(program: bytes) -> None:
+    """Last, so that as few system calls as possible have to be allowed for us alone."""
+    seccomp.install_filter(program)
+
+
+def become_runtime(output: int, log: int, start: dict[str, Any]) -> None:
+    """In the runtime's process: standard streams, the log pipe as descriptor 3, nothing else."""
+    null = os.open("/dev/null", os.O_RDONLY)
+    # Copies above the range first: a source may itself be 0..3.
+    spare_output, spare_log = _duplicate_above(output), _duplicate_above(log)
+    os.dup2(null, 0)
+    os.dup2(spare_output, 1)
+    os.dup2(spare_output, 2)
+    os.dup2(spare_log, 3)
+    process.close_from(4)
+    process.set_dumpable(True)
+    _offer_to_oom_killer()
+    os.umask(0o022)
+    os.chdir(start["directory"])
+
+
+def _duplicate_above(fd: int) -> int:
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10)
+
+
+def _offer_to_oom_killer() -> None:
+    """When memory runs out the kernel shall end the function, not its init. Raising the score
+    needs no right; lowering the init's would."""
+    fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, b"500")
+    finally:
+        os.close(fd)

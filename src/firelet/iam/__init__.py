@@ -1,0 +1,1 @@
+"""Identity: credentials, accounts, roles and policies."""

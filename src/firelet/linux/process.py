@@ -1,0 +1,102 @@
+"""Processes and privileges: prctl(2), capset(2), pidfds, close_range(2).
+
+Source: prctl(2), capabilities(7), pidfd_open(2), close_range(2).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+from firelet.linux.libc import (
+    CLOSE_RANGE,
+    LIBC,
+    PIDFD_OPEN,
+    PIDFD_SEND_SIGNAL,
+    capset_number,
+    check,
+    syscall,
+)
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+_PR_SET_NAME = 15
+_PR_CAPBSET_DROP = 24
+_PR_SET_NO_NEW_PRIVS = 38
+_PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_CLEAR_ALL = 4
+
+_CAPABILITY_VERSION_3 = 0x20080522
+_EINVAL = 22
+
+LIBC.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
+
+
+def _prctl(step: str, option: int, first: int = 0, second: int = 0) -> int:
+    return check(LIBC.prctl(option, first, second, 0, 0), step)
+
+
+def set_parent_death_signal(number: int) -> None:
+    """The signal this process gets when its parent thread ends; cleared by a change of uid."""
+    _prctl("prctl pdeathsig", _PR_SET_PDEATHSIG, number)
+
+
+def set_dumpable(is_dumpable: bool) -> None:
+    """A process that is not dumpable cannot be traced or read through /proc by its own uid."""
+    _prctl("prctl dumpable", _PR_SET_DUMPABLE, 1 if is_dumpable else 0)
+
+
+def set_name(name: str) -> None:
+    """The name in /proc/PID/comm: at most 15 bytes."""
+    buffer = ctypes.create_string_buffer(name.encode()[:15])
+    _prctl("prctl name", _PR_SET_NAME, ctypes.addressof(buffer))
+
+
+def set_no_new_privileges() -> None:
+    """No execve may ever grant more privileges; also the precondition for seccomp without root."""
+    _prctl("prctl no_new_privs", _PR_SET_NO_NEW_PRIVS, 1)
+
+
+def drop_bounding_set() -> None:
+    """Removes every capability from the bounding set; the kernel's last one ends the loop."""
+    for capability in range(64):
+        if LIBC.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) < 0:
+            number = ctypes.get_errno()
+            if number == _EINVAL:
+                return
+            raise OSError(number, f"prctl capbset_drop: {os.strerror(number)}")
+
+
+class _CapHeader(ctypes.Structure):
+    _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
+
+
+class _CapData(ctypes.Structure):
+    _fields_ = [
+        ("effective", ctypes.c_uint32),
+        ("permitted", ctypes.c_uint32),
+        ("inheritable", ctypes.c_uint32),
+    ]
+
+
+def drop_capabilities() -> None:
+    """Empties the effective, permitted, inheritable and ambient sets."""
+    _prctl("prctl ambient", _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+    header = _CapHeader(version=_CAPABILITY_VERSION_3, pid=0)
+    data = (_CapData * 2)()
+    syscall("capset", capset_number(), ctypes.byref(header), ctypes.byref(data))
+
+
+def pidfd_open(pid: int) -> int:
+    """A descriptor for a process, safe from reuse of its number; closed on exec."""
+    return syscall("pidfd_open", PIDFD_OPEN, pid, 0)
+
+
+def pidfd_send_signal(pidfd: int, number: int) -> None:
+    """Signals exactly the process that ``pidfd`` stands for; ESRCH when it has ended."""
+    syscall("pidfd_send_signal", PIDFD_SEND_SIGNAL, pidfd, number, ctypes.c_void_p(None), 0)
+
+
+def close_from(first: int) -> None:
+    """Closes every descriptor from ``first`` on."""
+    syscall("close_range", CLOSE_RANGE, first, 0xFFFFFFFF, 0)

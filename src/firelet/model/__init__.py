@@ -1,0 +1,1 @@
+"""Values and rules of the domain. Standard library only: no asyncio, no sockets, no files."""

@@ -1,0 +1,186 @@
+"""The error tree: whose fault it is, AWS's code, HTTP status and sentence.
+
+What it is: exceptions that every layer raises and that ``frontend`` turns into an answer through
+the fields below. What it is not: HTTP or JSON; the wire layer owns both.
+
+    FireletError
+    ├── CallerError    4xx: the caller's request is at fault
+    ├── FunctionError  200 + X-Amz-Function-Error: the customer's code is at fault
+    └── PlatformError  5xx: firelet or the host is at fault
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+class FireletError(Exception):
+    """Root of all errors that firelet raises on purpose.
+
+    ``code`` is AWS's error code, sent as ``x-amzn-ErrorType`` and as the code of the body;
+    ``message`` is AWS's sentence; ``fields`` are further members of the error shape
+    (for example ``Reason``); ``headers`` are HTTP headers that the shape binds (``Retry-After``).
+    """
+
+    code: str = "ServiceException"
+    status: int = 500
+    fault: str = "Service"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        status: int | None = None,
+        fields: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        if code is not None:
+            self.code = code
+        if status is not None:
+            self.status = status
+        self.fields: Mapping[str, str] = fields or {}
+        self.headers: Mapping[str, str] = headers or {}
+
+
+class CallerError(FireletError):
+    """4xx. ``code`` and ``status`` may be given for services that have names of their own."""
+
+    code = "InvalidParameterValueException"
+    status = 400
+    fault = "User"
+
+
+class InvalidParameterValue(CallerError):
+    """400: a value that passes the model's constraints and is wrong all the same."""
+
+
+class ValidationError(CallerError):
+    """400: one or more model constraints failed; the message lists them."""
+
+    code = "ValidationException"
+
+
+class SerializationError(CallerError):
+    """400: the body could not be parsed in the operation's protocol."""
+
+    code = "SerializationException"
+
+
+class InvalidRequestContent(CallerError):
+    """400: the payload of an invocation is not JSON."""
+
+    code = "InvalidRequestContentException"
+
+
+class AccessDenied(CallerError):
+    """403: an identity or resource policy does not allow the call."""
+
+    code = "AccessDeniedException"
+    status = 403
+
+
+class ResourceNotFound(CallerError):
+    """404."""
+
+    code = "ResourceNotFoundException"
+    status = 404
+
+
+class UnknownOperation(CallerError):
+    """404: no operation of any served API has this method and path."""
+
+    code = "UnknownOperationException"
+    status = 404
+
+
+class ResourceConflict(CallerError):
+    """409: the resource exists already, or is in a state that forbids the call."""
+
+    code = "ResourceConflictException"
+    status = 409
+
+
+class PreconditionFailed(CallerError):
+    """412: the caller's RevisionId is not the latest."""
+
+    code = "PreconditionFailedException"
+    status = 412
+
+
+class RequestTooLarge(CallerError):
+    """413: the payload of an invocation is over the limit."""
+
+    code = "RequestTooLargeException"
+    status = 413
+
+
+class RequestEntityTooLarge(CallerError):
+    """413: the body of a control-plane request, or a zip, is over the limit."""
+
+    code = "RequestEntityTooLargeException"
+    status = 413
+
+
+class CodeStorageExceeded(CallerError):
+    """400: the account's code storage is full."""
+
+    code = "CodeStorageExceededException"
+
+
+class TooManyRequests(CallerError):
+    """429, with AWS's ``Reason``. Source: reference of TooManyRequestsException in the model."""
+
+    code = "TooManyRequestsException"
+    status = 429
+
+    def __init__(self, reason: str, message: str = "Rate Exceeded.") -> None:
+        super().__init__(message, fields={"Reason": reason})
+        self.reason = reason
+
+
+class FunctionError(FireletError):
+    """The customer's code failed: HTTP 200, ``X-Amz-Function-Error`` and ``payload`` as body."""
+
+    code = "Unhandled"
+    status = 200
+    fault = "User"
+
+    def __init__(self, error_type: str, payload: bytes) -> None:
+        super().__init__(error_type)
+        self.error_type = error_type
+        self.payload = payload
+
+
+class PlatformError(FireletError):
+    """500: firelet or the host failed. The message says what, without secrets."""
+
+
+class InvalidRuntime(PlatformError):
+    """502: the host has no interpreter for the function's runtime."""
+
+    code = "InvalidRuntimeException"
+    status = 502
+
+
+class ResourceNotReady(PlatformError):
+    """502: the function is not ready to be invoked."""
+
+    code = "ResourceNotReadyException"
+    status = 502
+
+
+class NotYetImplemented(PlatformError):
+    """501: AWS has this operation and firelet does not have it yet."""
+
+    code = "NotImplementedException"
+    status = 501
+
+
+class Unavailable(PlatformError):
+    """503: firelet is starting, draining, or out of a resource; the caller may retry."""
+
+    code = "ServiceUnavailableException"
+    status = 503

@@ -1,0 +1,138 @@
+"""Functions, versions and aliases as values.
+
+A ``FunctionVersion`` is one immutable configuration plus the state that AWS reports for it.
+``$LATEST`` is a version whose record is replaced at each update; published ones never change
+except for their state. The registry (``control.registry``) owns the changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from firelet.model import limits
+from firelet.model.arn import LATEST, format_function_arn
+
+
+# Account, region and name.
+FunctionKey = tuple[str, str, str]
+
+
+class State(StrEnum):
+    """State of a version. Source: service model, shape State (the part used on default compute)."""
+
+    PENDING = "Pending"
+    ACTIVE = "Active"
+    INACTIVE = "Inactive"
+    FAILED = "Failed"
+
+
+class UpdateStatus(StrEnum):
+    """Outcome of the last update of ``$LATEST``. Source: service model, LastUpdateStatus."""
+
+    SUCCESSFUL = "Successful"
+    IN_PROGRESS = "InProgress"
+    FAILED = "Failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Code:
+    """A deployment package. ``digest`` (hex SHA-256 of the zip) addresses it in the blob store."""
+
+    digest: str
+    sha256: str  # base64, as AWS reports it
+    size: int  # bytes of the zip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggingConfig:
+    """Where and how a function logs. Levels are None in Text format."""
+
+    log_format: str = "Text"
+    log_group: str
+    application_log_level: str | None = None
+    system_log_level: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionVersion:
+    """One version of a function: what to run, with what, and what AWS says about it.
+
+    ``extras`` holds members of the API shape that are stored and returned as they were given
+    (VpcConfig, DeadLetterConfig, FileSystemConfigs, ImageConfig …), by their AWS names.
+    """
+
+    account: str
+    region: str
+    name: str
+    version: str = LATEST
+    role: str
+    runtime: str | None
+    handler: str | None
+    code: Code
+    description: str = ""
+    timeout_s: int = limits.TIMEOUT_DEFAULT_S
+    memory_mib: int = limits.MEMORY_DEFAULT_MIB
+    ephemeral_mib: int = limits.EPHEMERAL_MIN_MIB
+    environment: Mapping[str, str] | None = None
+    architecture: str = "x86_64"
+    package_type: str = "Zip"
+    layers: tuple[str, ...] = ()
+    tracing_mode: str = "PassThrough"
+    logging: LoggingConfig
+    snap_start: str = "None"
+    extras: Mapping[str, Any] = field(default_factory=dict)
+    last_modified: str  # 2026-11-23T07:00:00.000+0000
+    revision_id: str
+    state: State = State.PENDING
+    state_reason: str | None = None
+    state_reason_code: str | None = None
+    last_update_status: UpdateStatus = UpdateStatus.SUCCESSFUL
+    last_update_reason: str | None = None
+    last_update_reason_code: str | None = None
+
+    @property
+    def unqualified_arn(self) -> str:
+        return format_function_arn(self.region, self.account, self.name)
+
+    @property
+    def qualified_arn(self) -> str:
+        """ARN with the version, ``$LATEST`` included."""
+        return format_function_arn(self.region, self.account, self.name, self.version)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alias:
+    """A pointer to one version, or to two by weight. ``weights`` maps the second to 0.0..1.0."""
+
+    name: str
+    version: str
+    description: str = ""
+    weights: Mapping[str, float] = field(default_factory=dict)
+    revision_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Function:
+    """All that one function name stands for. ``next_version`` only grows.
+
+    ``serving`` is what invocations of ``$LATEST`` run while an update of it is in progress or
+    after one has failed; None when that is ``latest`` itself. ``published`` is the fingerprint of
+    ``$LATEST`` when a version was last published from it.
+    """
+
+    latest: FunctionVersion
+    versions: Mapping[str, FunctionVersion] = field(default_factory=dict)
+    aliases: Mapping[str, Alias] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    reserved_concurrency: int | None = None
+    next_version: int = 1
+    serving: FunctionVersion | None = None
+    published: str | None = None
+    recursive_loop: str = "Terminate"
+
+    @property
+    def key(self) -> FunctionKey:
+        return (self.latest.account, self.latest.region, self.latest.name)

@@ -1,0 +1,40 @@
+"""One invocation and its outcome: what passes from a frontend to the sandbox and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from firelet.model.function import FunctionVersion
+
+
+@dataclass(slots=True, kw_only=True)
+class Invocation:
+    """One request to run a function. Owned by one coroutine from admission to answer.
+
+    ``payload`` is never decoded between client and runtime. ``invoked_arn`` is the ARN as the
+    caller named the function (qualified only if the caller qualified it). ``client_context`` is
+    JSON text, already out of its base64. Times are ``time.monotonic()`` seconds.
+    """
+
+    request_id: str
+    function: FunctionVersion
+    invoked_arn: str
+    payload: bytes
+    client_context: str | None = None
+    trace_id: str | None = None
+    wants_tail: bool = False
+    received: float = 0.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Outcome:
+    """What the caller gets. ``function_error`` is None or the value of X-Amz-Function-Error.
+
+    ``error_type`` is the runtime's own error type (``Sandbox.Timedout``, ``ValueError`` …).
+    """
+
+    payload: bytes
+    executed_version: str
+    function_error: str | None = None
+    error_type: str | None = None
+    log_tail: bytes = b""

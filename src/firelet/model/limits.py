@@ -1,0 +1,70 @@
+"""Limits and defaults, each with its unit and source. No number lives inside a policy.
+
+Sources: "quotas" is docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html; "recorded"
+is an answer of the real service; "firelet" is a choice of this project.
+"""
+
+from __future__ import annotations
+
+KIB = 1024
+MIB = 1024 * KIB
+
+# Function configuration (quotas; the service model allows more for managed instances).
+MEMORY_MIN_MIB = 128
+MEMORY_MAX_MIB = 10_240
+MEMORY_DEFAULT_MIB = 128
+TIMEOUT_MAX_S = 900
+TIMEOUT_DEFAULT_S = 3
+EPHEMERAL_MIN_MIB = 512
+EPHEMERAL_MAX_MIB = 10_240
+ENVIRONMENT_MAX_BYTES = 4 * KIB
+LAYERS_MAX = 5
+TAGS_MAX = 50
+ROUTING_VERSIONS_MAX = 1
+FUNCTION_NAME_MAX = 64
+
+# Code (quotas; the request size is recorded).
+CODE_ZIPPED_MAX_BYTES = 52_428_800
+CODE_UNZIPPED_MAX_BYTES = 262_144_000
+CODE_STORAGE_MAX_BYTES = 80_530_636_800
+CODE_LINK_LIFETIME_S = 600
+CONTROL_REQUEST_MAX_BYTES = 70_167_211
+
+# Zip archives (firelet: far above real packages, far below what would hurt the host).
+ARCHIVE_ENTRIES_MAX = 100_000
+ARCHIVE_PATH_MAX_BYTES = 2_048
+ARCHIVE_NAME_MAX_BYTES = 255  # the kernel's NAME_MAX
+ARCHIVE_DEPTH_MAX = 128
+ARCHIVE_LINK_MAX_BYTES = 1_024
+
+# Changes to functions (firelet).
+UPDATE_WAIT_S = 2.0  # for an update in progress, before the next one is refused
+SOURCE_TIMEOUT_S = 30.0  # for each read from the endpoint that a zip is fetched from
+
+# Invocation (quotas; the response limit is recorded and is not the request limit).
+PAYLOAD_SYNC_MAX_BYTES = 6_291_456
+PAYLOAD_ASYNC_MAX_BYTES = 1_048_576
+RESPONSE_MAX_BYTES = 6_291_556
+CLIENT_CONTEXT_MAX_BYTES = 3_583
+LOG_RESULT_BYTES = 4_096
+INIT_TIMEOUT_S = 10.0
+
+# Concurrency (quotas).
+ACCOUNT_CONCURRENCY = 1_000
+UNRESERVED_MIN = 100
+RPS_PER_CONCURRENCY = 10
+
+# Sandbox (quotas, except where said).
+MEMORY_PER_VCPU_MIB = 1_769
+CPU_PERIOD_US = 20_000  # short, so that a small function waits 20 ms and not 100 (firelet)
+CPU_QUOTA_MIN_US = 1_000  # the kernel's own minimum
+PIDS_MAX = 1_024
+OPEN_FILES_MAX = 1_024
+RUNTIME_API_PORT = 9001
+IDLE_STOP_AFTER_S = 300.0  # AWS does not say; minutes were observed (firelet)
+FREEZE_AFTER_S = 0.25  # a busy function never pays for a freeze (firelet)
+
+# List pages (service model documentation).
+FUNCTIONS_PER_PAGE = 50
+VERSIONS_PER_PAGE = 50
+ALIASES_PER_PAGE = 50

@@ -1,0 +1,1 @@
+"""What firelet tells about functions: logs, and later metrics and traces."""

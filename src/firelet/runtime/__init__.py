@@ -1,0 +1,1 @@
+"""Host side of what the guest talks to: the Runtime API and its phases."""

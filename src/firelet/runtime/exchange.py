@@ -1,0 +1,115 @@
+"""The rendezvous of one sandbox: an event goes in, the runtime's answer comes out.
+
+``worker.slots`` dispatches events and awaits answers; ``runtime.api`` turns the runtime's HTTP
+calls into the methods here. Hand-offs are Futures: nothing is polled or queued.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from firelet.runtime.phases import Event, Phase, advance
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeEvent:
+    """What ``GET next`` hands to the runtime. ``headers`` are complete."""
+
+    request_id: str
+    headers: tuple[tuple[bytes, bytes], ...]
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeAnswer:
+    """What the runtime posted. ``error_type`` is set for errors, as the runtime named it."""
+
+    payload: bytes
+    is_error: bool = False
+    error_type: str | None = None
+
+
+class RuntimeEnded(Exception):
+    """The runtime process ended, or was ended, before it answered."""
+
+
+class DeadlinePassed(Exception):
+    """The time that the runtime had is over."""
+
+
+class Exchange:
+    """One per sandbox. ``on_ready`` is called each time that the runtime asks for an event."""
+
+    def __init__(self, on_ready: Callable[[], None]) -> None:
+        self.phase = Phase.STOPPED
+        self._on_ready = on_ready
+        self._next: asyncio.Future[RuntimeEvent] | None = None
+        self._answer: asyncio.Future[RuntimeAnswer] | None = None
+        self._initialised: asyncio.Future[RuntimeAnswer | None] | None = None
+        self.request_id: str | None = None
+
+    # The worker's side.
+
+    def start(self) -> asyncio.Future[RuntimeAnswer | None]:
+        """INIT begins. The Future gives None when the runtime is ready, the posted error when it
+        reports one, and RuntimeEnded when the process ends first."""
+        self.phase = advance(self.phase, Event.START)
+        self._initialised = asyncio.get_running_loop().create_future()
+        return self._initialised
+
+    def dispatch(self, event: RuntimeEvent) -> asyncio.Future[RuntimeAnswer]:
+        """Hands an event to the waiting runtime; the Future gives its answer."""
+        self.phase = advance(self.phase, Event.DISPATCH)
+        self.request_id = event.request_id
+        self._answer = asyncio.get_running_loop().create_future()
+        if self._next is not None and not self._next.done():
+            self._next.set_result(event)
+        self._next = None
+        return self._answer
+
+    def expire(self) -> None:
+        """The deadline of the current event, or of INIT, has passed."""
+        for waiting in (self._answer, self._initialised):
+            if waiting is not None and not waiting.done():
+                waiting.set_exception(DeadlinePassed())
+
+    def end(self) -> None:
+        """The process is gone: whoever waits for it hears so."""
+        self.phase = advance(self.phase, Event.ENDED)
+        self.request_id = None
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
+        for waiting in (self._answer, self._initialised):
+            if waiting is not None and not waiting.done():
+                waiting.set_exception(RuntimeEnded())
+
+    # The runtime's side.
+
+    def next(self) -> asyncio.Future[RuntimeEvent]:
+        """GET next: the Future gives the next event. InvalidTransition while one is owed."""
+        self.phase = advance(self.phase, Event.NEXT)
+        self.request_id = None
+        if self._next is not None:
+            self._next.cancel()
+        self._next = asyncio.get_running_loop().create_future()
+        waiting = self._next
+        if self._initialised is not None and not self._initialised.done():
+            self._initialised.set_result(None)
+        self._on_ready()
+        return waiting
+
+    def respond(self, answer: RuntimeAnswer) -> None:
+        """POST response or error for the current event."""
+        self.phase = advance(self.phase, Event.ERROR if answer.is_error else Event.RESPONSE)
+        assert self._answer is not None
+        if not self._answer.done():
+            self._answer.set_result(answer)
+
+    def fail_init(self, answer: RuntimeAnswer) -> None:
+        """POST init/error."""
+        self.phase = advance(self.phase, Event.INIT_ERROR)
+        if self._initialised is not None and not self._initialised.done():
+            self._initialised.set_result(answer)

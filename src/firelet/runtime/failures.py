@@ -1,0 +1,53 @@
+"""What the caller of a failed invocation gets: AWS's bodies for what the platform observed.
+
+Source: recorded answers of the real service; the key order is errorType first.
+"""
+
+from __future__ import annotations
+
+import signal
+
+import orjson
+
+TIMED_OUT = "Sandbox.Timedout"
+EXIT_ERROR = "Runtime.ExitError"
+INVALID_ENTRYPOINT = "Runtime.InvalidEntrypoint"
+
+# As the runtime interface of AWS, written in Go, names them (Go's syscall.Signal.String).
+_SIGNAL_NAMES = {
+    signal.SIGABRT: "aborted",
+    signal.SIGALRM: "alarm clock",
+    signal.SIGBUS: "bus error",
+    signal.SIGFPE: "floating point exception",
+    signal.SIGHUP: "hangup",
+    signal.SIGILL: "illegal instruction",
+    signal.SIGINT: "interrupt",
+    signal.SIGKILL: "killed",
+    signal.SIGPIPE: "broken pipe",
+    signal.SIGQUIT: "quit",
+    signal.SIGSEGV: "segmentation fault",
+    signal.SIGSYS: "bad system call",
+    signal.SIGTERM: "terminated",
+    signal.SIGTRAP: "trace/breakpoint trap",
+}
+
+
+def format_platform_error(request_id: str, error_type: str, message: str) -> bytes:
+    """The body for an error that the platform, not the function, tells."""
+    return orjson.dumps(
+        {"errorType": error_type, "errorMessage": f"RequestId: {request_id} Error: {message}"}
+    )
+
+
+def describe_exit(code: int | None, signal_number: int | None) -> str:
+    """How the runtime process ended, in AWS's words."""
+    if signal_number is not None:
+        name = _SIGNAL_NAMES.get(signal.Signals(signal_number), f"signal {signal_number}")
+        return f"Runtime exited with error: signal: {name}"
+    if not code:
+        return "Runtime exited without providing a reason"
+    return f"Runtime exited with error: exit status {code}"
+
+
+def describe_timeout(timeout_s: float) -> str:
+    return f"Task timed out after {timeout_s:.2f} seconds"

@@ -1,0 +1,181 @@
+"""The platform's own lines in a function's log: INIT_START, START, END, REPORT and their kin.
+
+Two formats: Text, with the words and tabs of the real service, and JSON, with the records of the
+Telemetry API. Source: recorded log streams; the event schema reference in the Lambda guide.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from firelet.model import limits
+from firelet.model.function import FunctionVersion
+
+Write = Callable[[int, str], None]
+
+# Levels at which the JSON format reports the platform's events, by type.
+_LEVELS = {"DEBUG": 0, "INFO": 1, "WARN": 2}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What one invocation used. Durations in ms; ``init_ms`` only for the first one."""
+
+    duration_ms: float
+    memory_bytes: int
+    init_ms: float | None = None
+    status: str = "success"  # success, timeout, error
+    error_type: str | None = None
+
+
+def runtime_version_arn(version: FunctionVersion) -> str:
+    """Stable for one runtime identifier, in the form of AWS's."""
+    digest = hashlib.sha256(f"firelet:{version.runtime}".encode()).hexdigest()
+    return f"arn:aws:lambda:{version.region}::runtime:{digest}"
+
+
+def format_iso_ms(epoch_s: float) -> str:
+    """2026-11-23T07:00:00.000Z."""
+    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(epoch_s))
+    return f"{whole}.{int(epoch_s * 1000) % 1000:03d}Z"
+
+
+def billed_ms(measured: Measured) -> int:
+    """Duration plus INIT, rounded up to whole milliseconds (since August 2025)."""
+    return max(1, math.ceil(measured.duration_ms + (measured.init_ms or 0.0)))
+
+
+class Reporter:
+    """Writes the platform's lines of one sandbox through ``write(timestamp_ms, message)``."""
+
+    def __init__(self, version: FunctionVersion, instance_id: str, write: Write) -> None:
+        self._version = version
+        self._instance_id = instance_id
+        self._write = write
+        self._is_json = version.logging.log_format == "JSON"
+        self._level = _LEVELS.get(version.logging.system_log_level or "INFO", 1)
+
+    def init_start(self) -> None:
+        version = self._version
+        name = (
+            (version.runtime or "image").replace("python", "python:").replace("nodejs", "nodejs:")
+        )
+        if self._is_json:
+            self._record(
+                "INFO",
+                "platform.initStart",
+                {
+                    "initializationType": "on-demand",
+                    "phase": "init",
+                    "runtimeVersion": f"{name}.firelet",
+                    "runtimeVersionArn": runtime_version_arn(version),
+                    "functionName": version.name,
+                    "functionVersion": version.version,
+                    "instanceId": self._instance_id,
+                    "instanceMaxMemory": version.memory_mib * limits.MIB,
+                },
+            )
+            return
+        self._line(
+            f"INIT_START Runtime Version: {name}.firelet\t"
+            f"Runtime Version ARN: {runtime_version_arn(version)}\n"
+        )
+
+    def init_report(self, duration_ms: float, phase: str, status: str, error_type: str) -> None:
+        """Only for an INIT that failed or timed out: a good one is told by REPORT."""
+        if self._is_json:
+            self._record(
+                "WARN",
+                "platform.initReport",
+                {
+                    "initializationType": "on-demand",
+                    "phase": phase,
+                    "status": status,
+                    "errorType": error_type,
+                    "metrics": {"durationMs": round(duration_ms, 3)},
+                },
+            )
+            return
+        self._line(
+            f"INIT_REPORT Init Duration: {duration_ms:.2f} ms\tPhase: {phase}\t"
+            f"Status: {status}\tError Type: {error_type}\n"
+        )
+
+    def start(self, request_id: str, now_s: float) -> None:
+        if self._is_json:
+            self._record(
+                "INFO",
+                "platform.start",
+                {"requestId": request_id, "version": self._version.version},
+            )
+            return
+        self._write(
+            int(now_s * 1000), f"START RequestId: {request_id} Version: {self._version.version}\n"
+        )
+
+    def timed_out(self, request_id: str, timeout_s: float) -> None:
+        if not self._is_json:
+            self._line(
+                f"{format_iso_ms(time.time())} {request_id} Task timed out after"
+                f" {timeout_s:.2f} seconds\n\n"
+            )
+
+    def report(self, request_id: str, measured: Measured, now_s: float) -> None:
+        """END and REPORT."""
+        used_mib = min(self._version.memory_mib, math.ceil(measured.memory_bytes / limits.MIB))
+        if self._is_json:
+            self._json_report(request_id, measured, used_mib)
+            return
+        text = (
+            f"REPORT RequestId: {request_id}\tDuration: {measured.duration_ms:.2f} ms\t"
+            f"Billed Duration: {billed_ms(measured)} ms\t"
+            f"Memory Size: {self._version.memory_mib} MB\t"
+            f"Max Memory Used: {used_mib} MB\t"
+        )
+        if measured.init_ms is not None:
+            text += f"Init Duration: {measured.init_ms:.2f} ms\t"
+        if measured.status != "success":
+            text += f"Status: {measured.status}"
+            if measured.status == "error" and measured.error_type:
+                text += f"\tError Type: {measured.error_type}"
+        timestamp = int(now_s * 1000)
+        self._write(timestamp, f"END RequestId: {request_id}\n")
+        self._write(timestamp, text + "\n")
+
+    def _json_report(self, request_id: str, measured: Measured, used_mib: int) -> None:
+        metrics: dict[str, Any] = {
+            "durationMs": round(measured.duration_ms, 3),
+            "billedDurationMs": billed_ms(measured),
+            "memorySizeMB": self._version.memory_mib,
+            "maxMemoryUsedMB": used_mib,
+        }
+        if measured.init_ms is not None:
+            metrics["initDurationMs"] = round(measured.init_ms, 3)
+        outcome: dict[str, Any] = {"requestId": request_id, "status": measured.status}
+        if measured.error_type and measured.status != "success":
+            outcome["errorType"] = measured.error_type
+        level = "DEBUG" if measured.status == "success" else "WARN"
+        self._record(
+            level,
+            "platform.runtimeDone",
+            {**outcome, "metrics": {"durationMs": round(measured.duration_ms, 3)}},
+        )
+        level = "INFO" if measured.status == "success" else "WARN"
+        self._record(level, "platform.report", {**outcome, "metrics": metrics})
+
+    def _record(self, level: str, kind: str, record: dict[str, Any]) -> None:
+        if _LEVELS[level] < self._level:
+            return
+        now = time.time()
+        document = {"time": format_iso_ms(now), "type": kind, "record": record}
+        self._write(int(now * 1000), orjson.dumps(document).decode() + "\n")
+
+    def _line(self, text: str) -> None:
+        self._write(int(time.time() * 1000), text)

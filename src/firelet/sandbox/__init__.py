@@ -1,0 +1,1 @@
+"""Drivers that start, freeze, limit and stop isolated execution environments."""

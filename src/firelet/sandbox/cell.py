@@ -1,0 +1,238 @@
+"""One sandbox of the namespaces driver, from embryo to its end: the host's side of ``pid1``."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from firelet.linux import process
+from firelet.model import limits
+from firelet.model.errors import PlatformError
+from firelet.sandbox.cgroups import Cgroup, Limits
+from firelet.sandbox.channel import Channel, close_all, make_pair
+from firelet.sandbox.driver import RuntimeExit, RuntimeStart, SandboxSpec
+from firelet.sandbox.zygote import Zygote
+
+log = logging.getLogger(__name__)
+
+_STEP_TIMEOUT_S = 10.0
+
+
+class Cell:
+    """Implements ``Sandbox``. Calls that change it come from one coroutine at a time."""
+
+    def __init__(
+        self,
+        identity: str,
+        cgroup: Cgroup | None,
+        is_rootless: bool,
+        on_stopped: Callable[[Cell], None],
+    ) -> None:
+        self.id = identity
+        self.uid = -1
+        self.is_dead = False
+        self._cgroup = cgroup
+        self._is_rootless = is_rootless
+        self._on_stopped = on_stopped
+        self._channel: Channel | None = None
+        self._pidfd = -1
+        self._listener: socket.socket | None = None
+        self._output = self._log = -1
+        self._answer: asyncio.Future[None] | None = None
+        self._awaited = ""
+        self._on_exit: Callable[[RuntimeExit], None] | None = None
+        self._is_frozen = False
+        self._oom_kills = 0
+        self._is_stopped = False
+
+    @property
+    def listener(self) -> socket.socket:
+        assert self._listener is not None
+        return self._listener
+
+    @property
+    def output_fd(self) -> int:
+        return self._output
+
+    @property
+    def log_fd(self) -> int:
+        return self._log
+
+    @property
+    def pidfd(self) -> int:
+        """A descriptor for pid 1 of the sandbox; the cell owns it."""
+        return self._pidfd
+
+    async def hatch(self, zygote: Zygote, hostname: str, port: int) -> None:
+        """Forks pid 1 from the zygote and waits until its namespaces stand."""
+        ours, theirs = make_pair()
+        self._channel = Channel(ours, self._on_message, self._on_close)
+        self._output, output = os.pipe2(os.O_CLOEXEC)
+        self._log, framed = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self._output, False)
+        os.set_blocking(self._log, False)
+        answer = self._expect("embryo")
+        procs = [] if self._cgroup is None else self._cgroup.procs_fds
+        request = {"rootless": self._is_rootless, "hostname": hostname, "port": port}
+        try:
+            self._pidfd = await zygote.spawn(
+                self.id, request, [theirs.fileno(), output, framed, *procs]
+            )
+        finally:
+            theirs.close()
+            close_all([output, framed])
+        await self._wait(answer)
+        if self._cgroup is not None:
+            self._cgroup.close_procs()
+
+    async def assign(self, spec: SandboxSpec, filter_program: str) -> None:
+        """Makes the embryo a sandbox of one function: code, limits, user, system calls."""
+        if self._cgroup is not None:
+            self._cgroup.set_limits(Limits(memory_mib=spec.memory_mib, vcpus=None))
+        answer = self._expect("assigned")
+        self._send(
+            {
+                "op": "assign",
+                "code": spec.code,
+                "tmp_mib": spec.tmp_mib,
+                "uid": self.uid,
+                "gid": self.uid,
+                "open_files": limits.OPEN_FILES_MAX,
+                "processes": limits.PIDS_MAX,
+                "data_bytes": None if self._cgroup else spec.memory_mib * limits.MIB,
+                "filter": filter_program,
+            }
+        )
+        await self._wait(answer)
+
+    def watch(self, on_exit: Callable[[RuntimeExit], None]) -> None:
+        self._on_exit = on_exit
+
+    def start_runtime(self, start: RuntimeStart) -> None:
+        self._send(
+            {
+                "op": "start",
+                "environment": dict(start.environment),
+                "arguments": start.arguments,
+                "name": start.name,
+                "directory": start.directory,
+            }
+        )
+
+    async def kill_processes(self) -> None:
+        self.thaw()  # a frozen process of cgroup version 1 cannot even be killed
+        answer = self._expect("killed")
+        self._send({"op": "kill"})
+        await self._wait(answer)
+
+    def set_vcpus(self, vcpus: float | None) -> None:
+        if self._cgroup is not None and not self.is_dead:
+            self._cgroup.set_vcpus(vcpus)
+
+    def freeze(self) -> None:
+        if self.is_dead or self._is_frozen:
+            return
+        self._is_frozen = True
+        if self._cgroup is not None:
+            self._cgroup.freeze()
+        else:
+            self._send({"op": "signal", "number": signal.SIGSTOP})
+
+    def thaw(self) -> None:
+        if self.is_dead or not self._is_frozen:
+            return
+        self._is_frozen = False
+        if self._cgroup is not None:
+            self._cgroup.thaw()
+        else:
+            self._send({"op": "signal", "number": signal.SIGCONT})
+
+    def memory_peak_bytes(self) -> int:
+        """The cgroup's own high-water mark; 0 where there is no cgroup to ask."""
+        return 0 if self._cgroup is None or self._is_stopped else self._cgroup.memory_peak_bytes()
+
+    async def stop(self) -> None:
+        if self._is_stopped:
+            return
+        self.thaw()
+        self._is_stopped = True
+        self.is_dead = True
+        self._fail(PlatformError("The sandbox was stopped."))
+        if self._channel is not None:
+            self._channel.close()
+        if self._pidfd >= 0:
+            try:
+                process.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            except ProcessLookupError:
+                log.debug("sandbox had ended already id=%s", self.id)
+            os.close(self._pidfd)
+            self._pidfd = -1
+        if self._listener is not None:
+            self._listener.close()
+        close_all([fd for fd in (self._output, self._log) if fd >= 0])
+        self._output = self._log = -1
+        if self._cgroup is not None:
+            await asyncio.to_thread(self._cgroup.remove)
+        self._on_stopped(self)
+
+    def _send(self, message: dict[str, Any]) -> None:
+        if self._channel is None or self.is_dead:
+            raise PlatformError("The sandbox has ended.")
+        self._channel.send(message)
+
+    def _expect(self, event: str) -> asyncio.Future[None]:
+        self._answer = asyncio.get_running_loop().create_future()
+        self._awaited = event
+        return self._answer
+
+    async def _wait(self, answer: asyncio.Future[None]) -> None:
+        try:
+            async with asyncio.timeout(_STEP_TIMEOUT_S):
+                await answer
+        except TimeoutError:
+            raise PlatformError(f"A sandbox did not reach '{self._awaited}' in time.") from None
+
+    def _fail(self, error: PlatformError) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(error)
+            self._answer.exception()  # there may be nobody left to look at it
+
+    def _on_message(self, message: dict[str, Any], fds: list[int]) -> None:
+        event = message["event"]
+        if event == "embryo":
+            self._listener = socket.socket(fileno=fds[0])
+            self._listener.setblocking(False)
+        if event == "exited":
+            self._tell(_parse_wait_status(message["status"]))
+        elif event == "error":
+            self._fail(
+                PlatformError(f"A sandbox failed at: {message['step']} {message['path'] or ''}")
+            )
+        elif event == self._awaited and self._answer is not None and not self._answer.done():
+            self._answer.set_result(None)
+
+    def _on_close(self) -> None:
+        """Pid 1 has ended, and with it every process of the sandbox."""
+        self.is_dead = True
+        self._fail(PlatformError("The sandbox has ended."))
+        self._tell(RuntimeExit(None, None))
+
+    def _tell(self, ending: RuntimeExit) -> None:
+        if self._cgroup is not None and not self._is_stopped:
+            kills = self._cgroup.oom_kills()
+            if kills > self._oom_kills:
+                self._oom_kills = kills
+                ending = RuntimeExit(ending.code, ending.signal, is_out_of_memory=True)
+        if self._on_exit is not None:
+            self._on_exit(ending)
+
+
+def _parse_wait_status(status: int) -> RuntimeExit:
+    if os.WIFSIGNALED(status):
+        return RuntimeExit(None, os.WTERMSIG(status))
+    return RuntimeExit(os.WEXITSTATUS(status), None)

@@ -1,0 +1,312 @@
+"""Control groups, version 1 and 2 behind one interface: limits, freezing, measuring, clean-up.
+
+Each platform process owns one directory ``firelet/<pid>-<start time>`` (per hierarchy, in
+version 1), and every sandbox one below it. The name tells whether the owner still lives, so that
+any later start can sweep what a killed one left.
+Source: Documentation/admin-guide/cgroup-v1 and cgroup-v2.rst.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from firelet.model import limits
+
+_ROOT = Path("/sys/fs/cgroup")
+_V1_CONTROLLERS = ("memory", "cpu", "pids", "freezer")
+_V2_CONTROLLERS = ("memory", "cpu", "pids")
+_REMOVE_ATTEMPTS = 200
+_REMOVE_WAIT_S = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one sandbox may use. ``vcpus`` is None while it may use all of the host (INIT)."""
+
+    memory_mib: int
+    vcpus: float | None
+    pids: int = limits.PIDS_MAX
+
+
+class Cgroup(Protocol):
+    """The control groups of one sandbox."""
+
+    @property
+    def procs_fds(self) -> list[int]:
+        """Open ``cgroup.procs`` files: a process that writes 0 to each joins."""
+
+    def set_limits(self, wanted: Limits) -> None: ...
+    def set_vcpus(self, vcpus: float | None) -> None: ...
+    def freeze(self) -> None: ...
+    def thaw(self) -> None: ...
+    def memory_peak_bytes(self) -> int: ...
+    def oom_kills(self) -> int: ...
+    def close_procs(self) -> None: ...
+    def remove(self) -> None:
+        """Ends what is left inside and removes the directories. Blocks: call it in a thread."""
+
+
+class CgroupTree(Protocol):
+    """Makes control groups below the platform's own directory."""
+
+    def create(self, name: str) -> Cgroup: ...
+    def close(self) -> None: ...
+
+
+def owner_name(pid: int | None = None) -> str:
+    """``<pid>-<start time in ticks>``: unique as long as the machine runs."""
+    pid = os.getpid() if pid is None else pid
+    stat = Path(f"/proc/{pid}/stat").read_text()
+    return f"{pid}-{stat.rpartition(')')[2].split()[19]}"
+
+
+def cpu_quota_us(vcpus: float) -> int:
+    """Microseconds of CPU per period for this many vCPUs."""
+    return max(limits.CPU_QUOTA_MIN_US, round(vcpus * limits.CPU_PERIOD_US))
+
+
+def _write(path: Path, text: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
+
+
+def _read_int(fd: int) -> int:
+    return int(os.pread(fd, 32, 0))
+
+
+class _V1Cgroup:
+    def __init__(self, directories: dict[str, Path]) -> None:
+        self._directories = directories
+        for path in directories.values():
+            path.mkdir()
+        self.procs_fds = [
+            os.open(path / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+            for path in directories.values()
+        ]
+        memory = directories["memory"]
+        self._peak = os.open(memory / "memory.max_usage_in_bytes", os.O_RDONLY | os.O_CLOEXEC)
+        self._oom = os.open(memory / "memory.oom_control", os.O_RDONLY | os.O_CLOEXEC)
+        self._freezer = directories["freezer"] / "freezer.state"
+        self._is_frozen = False
+
+    def set_limits(self, wanted: Limits) -> None:
+        memory = self._directories["memory"]
+        size = str(wanted.memory_mib * limits.MIB)
+        _write(memory / "memory.limit_in_bytes", size)
+        with contextlib.suppress(FileNotFoundError):
+            # Only there when the kernel counts swap; without swap there is nothing to limit.
+            _write(memory / "memory.memsw.limit_in_bytes", size)
+        _write(self._directories["pids"] / "pids.max", str(wanted.pids))
+        self.set_vcpus(wanted.vcpus)
+
+    def set_vcpus(self, vcpus: float | None) -> None:
+        cpu = self._directories["cpu"]
+        if vcpus is None:
+            _write(cpu / "cpu.cfs_quota_us", "-1")
+            return
+        _write(cpu / "cpu.cfs_period_us", str(limits.CPU_PERIOD_US))
+        _write(cpu / "cpu.cfs_quota_us", str(cpu_quota_us(vcpus)))
+
+    def freeze(self) -> None:
+        self._is_frozen = True
+        _write(self._freezer, "FROZEN")
+
+    def thaw(self) -> None:
+        _write(self._freezer, "THAWED")
+        self._is_frozen = False
+
+    def memory_peak_bytes(self) -> int:
+        return _read_int(self._peak)
+
+    def oom_kills(self) -> int:
+        for line in os.pread(self._oom, 256, 0).splitlines():
+            if line.startswith(b"oom_kill "):
+                return int(line.split()[1])
+        return 0
+
+    def close_procs(self) -> None:
+        for fd in self.procs_fds:
+            os.close(fd)
+        self.procs_fds = []
+
+    def remove(self) -> None:
+        self.close_procs()
+        os.close(self._peak)
+        os.close(self._oom)
+        for path in self._directories.values():
+            remove_directory(path)
+
+
+class V1Tree:
+    """Version 1: one directory per hierarchy."""
+
+    def __init__(self, root: Path = _ROOT, owner: str | None = None) -> None:
+        owner = owner or owner_name()
+        self._homes = {name: root / name / "firelet" / owner for name in _V1_CONTROLLERS}
+        for home in self._homes.values():
+            home.mkdir(parents=True, exist_ok=True)
+
+    def create(self, name: str) -> Cgroup:
+        return _V1Cgroup({key: home / name for key, home in self._homes.items()})
+
+    def close(self) -> None:
+        for home in self._homes.values():
+            remove_tree(home)
+
+
+class _V2Cgroup:
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        directory.mkdir()
+        self.procs_fds = [os.open(directory / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)]
+        self._events = os.open(directory / "memory.events", os.O_RDONLY | os.O_CLOEXEC)
+        # memory.peak came with Linux 5.19; the present use is the best there is before.
+        peak = directory / "memory.peak"
+        self._peak = os.open(
+            peak if peak.exists() else directory / "memory.current", os.O_RDONLY | os.O_CLOEXEC
+        )
+
+    def set_limits(self, wanted: Limits) -> None:
+        _write(self._directory / "memory.max", str(wanted.memory_mib * limits.MIB))
+        with contextlib.suppress(FileNotFoundError):
+            _write(self._directory / "memory.swap.max", "0")
+        _write(self._directory / "pids.max", str(wanted.pids))
+        self.set_vcpus(wanted.vcpus)
+
+    def set_vcpus(self, vcpus: float | None) -> None:
+        quota = "max" if vcpus is None else str(cpu_quota_us(vcpus))
+        _write(self._directory / "cpu.max", f"{quota} {limits.CPU_PERIOD_US}")
+
+    def freeze(self) -> None:
+        _write(self._directory / "cgroup.freeze", "1")
+
+    def thaw(self) -> None:
+        _write(self._directory / "cgroup.freeze", "0")
+
+    def memory_peak_bytes(self) -> int:
+        return _read_int(self._peak)
+
+    def oom_kills(self) -> int:
+        for line in os.pread(self._events, 512, 0).splitlines():
+            if line.startswith(b"oom_kill "):
+                return int(line.split()[1])
+        return 0
+
+    def close_procs(self) -> None:
+        for fd in self.procs_fds:
+            os.close(fd)
+        self.procs_fds = []
+
+    def remove(self) -> None:
+        self.close_procs()
+        os.close(self._events)
+        os.close(self._peak)
+        remove_directory(self._directory)
+
+
+class V2Tree:
+    """Version 2: one directory, controllers handed down from the root by subtree_control."""
+
+    def __init__(self, root: Path = _ROOT, owner: str | None = None) -> None:
+        self._home = root / "firelet" / (owner or owner_name())
+        self._home.mkdir(parents=True, exist_ok=True)
+        enabled = " ".join(f"+{name}" for name in _V2_CONTROLLERS)
+        for directory in (root, root / "firelet", self._home):
+            _write(directory / "cgroup.subtree_control", enabled)
+
+    def create(self, name: str) -> Cgroup:
+        return _V2Cgroup(self._home / name)
+
+    def close(self) -> None:
+        remove_tree(self._home)
+
+
+def find_version(root: Path = _ROOT) -> int | None:
+    """2, 1 or None: which version has every controller that firelet needs, and may be written."""
+    controllers = root / "cgroup.controllers"
+    if controllers.exists():
+        offered = controllers.read_text().split()
+        if set(_V2_CONTROLLERS) <= set(offered) and os.access(root, os.W_OK):
+            return 2
+    if all((root / name / "cgroup.procs").exists() for name in _V1_CONTROLLERS) and all(
+        os.access(root / name, os.W_OK) for name in _V1_CONTROLLERS
+    ):
+        return 1
+    return None
+
+
+def open_tree(version: int, root: Path = _ROOT) -> CgroupTree:
+    """The tree of this process for the version that ``find_version`` named."""
+    return V2Tree(root) if version == 2 else V1Tree(root)
+
+
+def sweep(root: Path = _ROOT) -> list[str]:
+    """Ends and removes what dead owners left in any hierarchy; returns their names."""
+    homes = [root / "firelet", *(root / name / "firelet" for name in _V1_CONTROLLERS)]
+    swept: set[str] = set()
+    for home in homes:
+        if not home.is_dir():
+            continue
+        for child in home.iterdir():
+            if child.is_dir() and not _is_alive(child.name):
+                remove_tree(child)
+                swept.add(child.name)
+    return sorted(swept)
+
+
+def _is_alive(owner: str) -> bool:
+    pid, _, _ = owner.partition("-")
+    try:
+        return owner_name(int(pid)) == owner
+    except (OSError, ValueError, IndexError):
+        return False
+
+
+def remove_tree(home: Path) -> None:
+    """Removes a directory of control groups with everything below it."""
+    if not home.is_dir():
+        return
+    for child in home.iterdir():
+        if child.is_dir():
+            remove_tree(child)
+    remove_directory(home)
+
+
+def remove_directory(path: Path) -> None:
+    """Thaws and ends the processes inside, then removes the directory.
+
+    A process leaves its group only when it has been reaped, hence the attempts.
+    """
+    for _ in range(_REMOVE_ATTEMPTS):
+        try:
+            path.rmdir()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if error.errno not in (errno.EBUSY, errno.ENOTEMPTY):
+                raise
+            _end_processes(path)
+            time.sleep(_REMOVE_WAIT_S)
+        else:
+            return
+    raise OSError(errno.EBUSY, "the control group still has processes", str(path))
+
+
+def _end_processes(path: Path) -> None:
+    for name, text in (("freezer.state", "THAWED"), ("cgroup.freeze", "0")):
+        if (path / name).exists():
+            _write(path / name, text)
+    with contextlib.suppress(FileNotFoundError):
+        for line in (path / "cgroup.procs").read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(line), signal.SIGKILL)

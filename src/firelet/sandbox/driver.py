@@ -1,0 +1,90 @@
+"""The port between the worker and whatever isolates execution environments.
+
+A driver makes sandboxes; a sandbox runs one runtime process tree at a time and can be reset.
+Implemented by ``namespaces``; the fake for unit tests passes the same contract tests.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxSpec:
+    """What a sandbox is made for. ``code`` is the digest of the extracted package."""
+
+    runtime: str
+    code: str
+    memory_mib: int
+    tmp_mib: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeStart:
+    """How the runtime process is started. ``arguments`` None: the preloaded Python client."""
+
+    environment: Mapping[str, str]
+    arguments: tuple[str, ...] | None
+    name: str
+    directory: str = "/var/task"
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeExit:
+    """How the runtime process ended: exactly one of the two is set, or neither when the whole
+    sandbox ended. ``is_out_of_memory`` is read from the control group."""
+
+    code: int | None
+    signal: int | None
+    is_out_of_memory: bool = False
+
+
+class Sandbox(Protocol):
+    """One execution environment. After ``stop``, or after ``on_exit`` told that it ended
+    (``is_dead``), every call raises PlatformError: dead stays dead."""
+
+    @property
+    def id(self) -> str:
+        """32 hexadecimal characters, also the last part of the log stream's name."""
+
+    @property
+    def listener(self) -> socket.socket:
+        """The listening socket of the Runtime API inside the sandbox."""
+
+    @property
+    def output_fd(self) -> int:
+        """Read end of what the runtime writes to its standard streams; non-blocking."""
+
+    @property
+    def log_fd(self) -> int:
+        """Read end of the framed log pipe; non-blocking."""
+
+    @property
+    def is_dead(self) -> bool: ...
+
+    def watch(self, on_exit: Callable[[RuntimeExit], None]) -> None:
+        """Names the callback for the end of the runtime process or of the sandbox."""
+
+    def start_runtime(self, start: RuntimeStart) -> None: ...
+    async def kill_processes(self) -> None:
+        """Ends every process of the runtime; mounts, /tmp and the network stay."""
+
+    def set_vcpus(self, vcpus: float | None) -> None:
+        """CPU limit; None for all of the host (during INIT)."""
+
+    def freeze(self) -> None: ...
+    def thaw(self) -> None: ...
+    def memory_peak_bytes(self) -> int: ...
+    async def stop(self) -> None:
+        """Ends everything and gives everything back. May be called again."""
+
+
+class SandboxDriver(Protocol):
+    """Makes sandboxes of one kind of isolation."""
+
+    async def open(self) -> None: ...
+    async def create(self, spec: SandboxSpec) -> Sandbox: ...
+    async def close(self) -> None: ...

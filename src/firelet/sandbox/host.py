@@ -1,0 +1,192 @@
+"""What this host offers for isolation, found out by trying. Behind ``firelet doctor`` and ``up``.
+
+Each finding says what is there, and what firelet does because of it. Nothing weaker is chosen
+here: ``app`` refuses to start when something is missing that the operator has not accepted.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from firelet.linux import seccomp
+from firelet.linux.kvm import probe_kvm
+from firelet.sandbox import cgroups
+from firelet.sandbox.interpreters import Interpreter, discover
+
+_KERNEL_NEEDED = (5, 12)
+_PROBE_TIMEOUT_S = 10.0
+
+# In a child of its own: unshare changes the process for good, and needs a single thread.
+_NAMESPACE_PROBE = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from firelet.linux import namespaces as n
+flags = n.CLONE_NEWNS | n.CLONE_NEWPID | n.CLONE_NEWNET | n.CLONE_NEWIPC | n.CLONE_NEWUTS
+n.unshare(flags | (n.CLONE_NEWUSER if sys.argv[2] == "rootless" else 0))
+"""
+
+
+class Level(StrEnum):
+    """How a finding bears on running functions."""
+
+    OK = "ok"
+    WEAKER = "weaker"  # functions can run, with less than the full walls
+    MISSING = "missing"  # functions cannot run
+    NOTE = "note"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the doctor's report. ``name`` is also what ``--accept`` takes."""
+
+    name: str
+    level: Level
+    detail: str
+    consequence: str
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """The findings, and what the drivers need to know of them."""
+
+    findings: tuple[Finding, ...]
+    is_rootless: bool
+    cgroup_version: int | None
+    interpreters: dict[str, Interpreter]
+
+    def missing(self) -> list[Finding]:
+        return [item for item in self.findings if item.level is Level.MISSING]
+
+    def weaker(self) -> list[Finding]:
+        return [item for item in self.findings if item.level is Level.WEAKER]
+
+
+def probe_host(*, with_kvm: bool = True) -> HostFacts:
+    """Looks at everything; takes well under a second. ``with_kvm`` also tries to run a guest."""
+    is_rootless = os.geteuid() != 0
+    version = cgroups.find_version()
+    interpreters = discover()
+    findings = [
+        _kernel(),
+        _privilege(is_rootless),
+        _namespaces(is_rootless),
+        _cgroups(version),
+        _seccomp(),
+        _overlay(),
+        _tun(),
+    ]
+    if with_kvm:
+        findings.append(_kvm())
+    findings.append(_runtimes(interpreters))
+    return HostFacts(tuple(findings), is_rootless, version, interpreters)
+
+
+def _kernel() -> Finding:
+    release = platform.release()
+    numbers = tuple(int(part) for part in release.split(".")[:2] if part.isdigit())
+    if platform.system() == "Linux" and numbers >= _KERNEL_NEEDED:
+        return Finding("kernel", Level.OK, f"Linux {release}", "mount_setattr is there")
+    return Finding(
+        "kernel",
+        Level.MISSING,
+        f"{platform.system()} {release}",
+        "functions need Linux 5.12 or newer: a read-only root that holds for submounts",
+    )
+
+
+def _privilege(is_rootless: bool) -> Finding:
+    if is_rootless:
+        return Finding(
+            "privilege",
+            Level.NOTE,
+            f"uid {os.geteuid()}",
+            "sandboxes are made in a user namespace and share this host user",
+        )
+    return Finding("privilege", Level.OK, "root", "every sandbox gets a user of its own")
+
+
+def _namespaces(is_rootless: bool) -> Finding:
+    package = str(Path(__file__).resolve().parent.parent.parent)
+    kind = "rootless" if is_rootless else "root"
+    answer = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", _NAMESPACE_PROBE, package, kind],
+        capture_output=True,
+        text=True,
+        timeout=_PROBE_TIMEOUT_S,
+        check=False,
+    )
+    kinds = "mount, pid, net, ipc, uts" + (", user" if is_rootless else "")
+    if answer.returncode == 0:
+        return Finding("namespaces", Level.OK, kinds, "each sandbox gets all of them")
+    reason = answer.stderr.strip().rpartition("\n")[2]
+    return Finding("namespaces", Level.MISSING, reason, "no sandbox can be made")
+
+
+def _cgroups(version: int | None) -> Finding:
+    if version is not None:
+        return Finding(
+            "cgroups",
+            Level.OK,
+            f"version {version} with memory, cpu, pids, freezer",
+            "memory, CPU and process limits hold for each sandbox as a whole",
+        )
+    return Finding(
+        "cgroups",
+        Level.WEAKER,
+        "no writable hierarchy with memory, cpu and pids",
+        "memory and process limits would hold per process only (rlimits), CPU would not be"
+        " limited and Max Memory Used not measured",
+    )
+
+
+def _seccomp() -> Finding:
+    try:
+        seccomp.load_library()
+    except OSError:
+        return Finding(
+            "seccomp",
+            Level.MISSING,
+            "libseccomp.so.2 not found",
+            "install libseccomp2: functions are not run without a system call filter",
+        )
+    return Finding("seccomp", Level.OK, "libseccomp", "system calls are filtered")
+
+
+def _overlay() -> Finding:
+    if "overlay" in Path("/proc/filesystems").read_text().split():
+        return Finding("overlay", Level.OK, "in the kernel", "layers can be merged at /opt")
+    return Finding("overlay", Level.NOTE, "not in the kernel", "several layers cannot be merged")
+
+
+def _tun() -> Finding:
+    if os.access("/dev/net/tun", os.R_OK | os.W_OK):
+        return Finding("tun", Level.NOTE, "/dev/net/tun", "microVMs could have a network")
+    return Finding("tun", Level.NOTE, "no /dev/net/tun", "microVMs would have no network")
+
+
+def _kvm() -> Finding:
+    verdict = probe_kvm()
+    consequence = (
+        "hardware isolation is possible" if verdict.is_usable else "microVMs would be emulated"
+    )
+    return Finding(
+        "kvm",
+        Level.NOTE,
+        verdict.detail,
+        f"{consequence}; this version isolates by namespaces",
+    )
+
+
+def _runtimes(interpreters: dict[str, Interpreter]) -> Finding:
+    return Finding(
+        "runtimes",
+        Level.OK,
+        ", ".join(sorted(interpreters)),
+        "functions of other runtimes are created with State Failed",
+    )

@@ -1,0 +1,185 @@
+"""The namespaces driver: sandboxes out of Linux namespaces, control groups and seccomp.
+
+A zygote per runtime forks embryos; an embryo becomes a sandbox when it is told its function.
+A few embryos per runtime in use are made ahead, so that a start does not wait for namespaces.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import itertools
+import logging
+import os
+import uuid
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from firelet.model import limits
+from firelet.model.errors import InvalidRuntime, PlatformError
+from firelet.sandbox import rootfs
+from firelet.sandbox.cell import Cell
+from firelet.sandbox.cgroups import CgroupTree
+from firelet.sandbox.driver import Sandbox, SandboxSpec
+from firelet.sandbox.interpreters import Interpreter
+from firelet.sandbox.zygote import Zygote
+
+log = logging.getLogger(__name__)
+
+# Above every range that distributions and container tools hand out
+# (systemd.io/UIDS-GIDS: 1,879,048,192 and up are unused).
+_UID_FIRST = 1_900_000_000
+_UID_ROOTLESS = 993
+_UIDS_PER_PLATFORM = 8_192
+_PLATFORMS = 20_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamespacesSettings:
+    """What the driver is told by the configuration and by the probe of the host.
+
+    ``embryos`` is how many are kept ready for each runtime that is in use.
+    """
+
+    code_store: Path
+    is_rootless: bool
+    filter_program: bytes
+    embryos: int = 2
+
+
+class NamespacesDriver:
+    """Implements ``SandboxDriver``. Owns the zygotes, the embryos and the cgroup tree.
+
+    ``cgroups`` is None only where the operator has accepted to run without.
+    """
+
+    def __init__(
+        self,
+        settings: NamespacesSettings,
+        interpreters: Mapping[str, Interpreter],
+        cgroups: CgroupTree | None,
+    ) -> None:
+        self._settings = settings
+        self._interpreters = interpreters
+        self._cgroups = cgroups
+        self._filter = base64.b64encode(settings.filter_program).decode()
+        self._zygotes: dict[str, asyncio.Task[Zygote]] = {}
+        self._embryos: dict[str, deque[Cell]] = {}
+        self._cells: set[Cell] = set()
+        self._background: set[asyncio.Task[None]] = set()
+        first = _UID_FIRST + os.getpid() % _PLATFORMS * _UIDS_PER_PLATFORM
+        self._uids = itertools.cycle(range(first, first + _UIDS_PER_PLATFORM))
+        self._uids_in_use: set[int] = set()
+        self._is_closed = False
+
+    async def open(self) -> None:
+        """Nothing to do ahead: zygotes start with the first function of their runtime."""
+
+    async def create(self, spec: SandboxSpec) -> Sandbox:
+        """A sandbox with the function's code mounted and its rights dropped; no runtime yet."""
+        cell = await self._take_embryo(spec.runtime)
+        try:
+            uid = _UID_ROOTLESS if self._settings.is_rootless else self._take_uid()
+            cell.uid = uid
+            await cell.assign(spec, self._filter)
+        except BaseException:
+            await cell.stop()
+            raise
+        return cell
+
+    async def close(self) -> None:
+        """Ends all sandboxes, embryos and zygotes, then removes the control groups."""
+        self._is_closed = True
+        for task in list(self._background):
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        for starting in self._zygotes.values():
+            if starting.done() and not starting.cancelled() and starting.exception() is None:
+                await starting.result().stop()
+            else:
+                starting.cancel()
+        await asyncio.gather(*(cell.stop() for cell in list(self._cells)))
+        if self._cgroups is not None:
+            await asyncio.to_thread(self._cgroups.close)
+
+    async def _take_embryo(self, runtime: str) -> Cell:
+        embryos = self._embryos.setdefault(runtime, deque())
+        cell: Cell | None = None
+        while embryos and (cell is None or cell.is_dead):
+            cell = embryos.popleft()
+        if cell is None or cell.is_dead:
+            cell = await self._make_embryo(runtime)
+        self._refill(runtime)
+        return cell
+
+    def _refill(self, runtime: str) -> None:
+        missing = self._settings.embryos - len(self._embryos[runtime])
+        if missing > 0 and not self._is_closed:
+            task = asyncio.create_task(self._make_ahead(runtime, missing))
+            self._background.add(task)
+            task.add_done_callback(self._background.discard)
+
+    async def _make_ahead(self, runtime: str, count: int) -> None:
+        for _ in range(count):
+            if len(self._embryos[runtime]) >= self._settings.embryos:
+                return
+            try:
+                self._embryos[runtime].append(await self._make_embryo(runtime))
+            except PlatformError as error:
+                # The next request for this runtime meets the same error and reports it.
+                log.warning("embryo not made runtime=%s: %s", runtime, error.message)
+                return
+
+    async def _make_embryo(self, runtime: str) -> Cell:
+        zygote = await self._zygote(runtime)
+        identity = uuid.uuid4().hex
+        cgroup = None if self._cgroups is None else self._cgroups.create(identity)
+        cell = Cell(identity, cgroup, self._settings.is_rootless, on_stopped=self._forget)
+        self._cells.add(cell)
+        try:
+            await cell.hatch(zygote, rootfs.HOSTNAME, limits.RUNTIME_API_PORT)
+        except BaseException:
+            await cell.stop()
+            raise
+        return cell
+
+    def _forget(self, cell: Cell) -> None:
+        self._cells.discard(cell)
+        self._uids_in_use.discard(cell.uid)
+
+    async def _zygote(self, runtime: str) -> Zygote:
+        task = self._zygotes.get(runtime)
+        if task is None:
+            task = asyncio.create_task(self._start_zygote(runtime))
+            self._zygotes[runtime] = task
+        try:
+            return await asyncio.shield(task)
+        except Exception:
+            # A failed start is not remembered: the next request tries again.
+            if self._zygotes.get(runtime) is task:
+                del self._zygotes[runtime]
+            raise
+
+    async def _start_zygote(self, runtime: str) -> Zygote:
+        interpreter = self._interpreters.get(runtime)
+        if interpreter is None:
+            raise InvalidRuntime(f"This host has no interpreter for {runtime}.")
+        plan = rootfs.plan_root(
+            interpreter, self._settings.code_store, is_rootless=self._settings.is_rootless
+        )
+        zygote = Zygote(plan, on_end=lambda: self._drop_zygote(runtime))
+        await zygote.start()
+        return zygote
+
+    def _drop_zygote(self, runtime: str) -> None:
+        """It ended by itself; the next start makes another one."""
+        self._zygotes.pop(runtime, None)
+
+    def _take_uid(self) -> int:
+        for uid in itertools.islice(self._uids, _UIDS_PER_PLATFORM):
+            if uid not in self._uids_in_use:
+                self._uids_in_use.add(uid)
+                return uid
+        raise PlatformError("Every user id for sandboxes is in use.")

@@ -1,0 +1,1 @@
+"""One node: sandboxes in their slots, code on disk, zygotes."""
