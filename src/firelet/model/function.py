@@ -15,7 +15,6 @@ from typing import Any
 from firelet.model import limits
 from firelet.model.arn import LATEST, format_function_arn
 
-
 # Account, region and name.
 FunctionKey = tuple[str, str, str]
 

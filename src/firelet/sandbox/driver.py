@@ -86,5 +86,9 @@ class SandboxDriver(Protocol):
     """Makes sandboxes of one kind of isolation."""
 
     async def open(self) -> None: ...
+    def expect(self, runtime: str) -> None:
+        """Functions of this runtime are about to come: makes ready, in the background, what
+        their sandboxes are made from."""
+
     async def create(self, spec: SandboxSpec) -> Sandbox: ...
     async def close(self) -> None: ...

@@ -24,6 +24,7 @@ from firelet.sandbox.cell import Cell
 from firelet.sandbox.cgroups import CgroupTree
 from firelet.sandbox.driver import Sandbox, SandboxSpec
 from firelet.sandbox.interpreters import Interpreter
+from firelet.sandbox.janitor import Janitor
 from firelet.sandbox.zygote import Zygote
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,8 @@ class NamespacesSettings:
 class NamespacesDriver:
     """Implements ``SandboxDriver``. Owns the zygotes, the embryos and the cgroup tree.
 
-    ``cgroups`` is None only where the operator has accepted to run without.
+    ``cgroups`` is None only where the operator has accepted to run without; the janitor cleans
+    them up after a crash.
     """
 
     def __init__(
@@ -60,10 +62,12 @@ class NamespacesDriver:
         settings: NamespacesSettings,
         interpreters: Mapping[str, Interpreter],
         cgroups: CgroupTree | None,
+        janitor: Janitor | None = None,
     ) -> None:
         self._settings = settings
         self._interpreters = interpreters
         self._cgroups = cgroups
+        self._janitor = janitor
         self._filter = base64.b64encode(settings.filter_program).decode()
         self._zygotes: dict[str, asyncio.Task[Zygote]] = {}
         self._embryos: dict[str, deque[Cell]] = {}
@@ -75,7 +79,14 @@ class NamespacesDriver:
         self._is_closed = False
 
     async def open(self) -> None:
-        """Nothing to do ahead: zygotes start with the first function of their runtime."""
+        """Zygotes start with the first function of their runtime; the janitor starts now."""
+        if self._janitor is not None:
+            await asyncio.to_thread(self._janitor.start)
+
+    def expect(self, runtime: str) -> None:
+        """Starts the zygote and the first embryos of a runtime."""
+        self._embryos.setdefault(runtime, deque())
+        self._refill(runtime)
 
     async def create(self, spec: SandboxSpec) -> Sandbox:
         """A sandbox with the function's code mounted and its rights dropped; no runtime yet."""
@@ -103,6 +114,8 @@ class NamespacesDriver:
         await asyncio.gather(*(cell.stop() for cell in list(self._cells)))
         if self._cgroups is not None:
             await asyncio.to_thread(self._cgroups.close)
+        if self._janitor is not None:
+            await asyncio.to_thread(self._janitor.stop)
 
     async def _take_embryo(self, runtime: str) -> Cell:
         embryos = self._embryos.setdefault(runtime, deque())

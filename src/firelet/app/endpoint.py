@@ -1,0 +1,111 @@
+"""The HTTP endpoint: operation families, fast routes and pages behind one server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from firelet.app.config import PlatformConfig
+from firelet.control.invoke import Invoker
+from firelet.control.registry import Registry
+from firelet.frontend.aliases import AliasOperations
+from firelet.frontend.callers import Callers
+from firelet.frontend.codelink import PATH_PREFIX, CodeLinks
+from firelet.frontend.concurrency import ConcurrencyOperations
+from firelet.frontend.functions import FunctionOperations
+from firelet.frontend.iam import IamOperations
+from firelet.frontend.invoke import AsyncSink, InvokeEndpoint
+from firelet.frontend.logs import LogsOperations
+from firelet.frontend.operations import Operations
+from firelet.frontend.packages import PackageIntake
+from firelet.frontend.router import Router
+from firelet.frontend.s3source import S3CodeSource
+from firelet.frontend.sts import StsOperations
+from firelet.frontend.tags import TagOperations
+from firelet.frontend.versions import VersionOperations
+from firelet.iam.accounts import Accounts
+from firelet.iam.credentials import SessionCredentials
+from firelet.iam.policies import Policies
+from firelet.iam.roles import Roles
+from firelet.observe.logs import LogStore
+from firelet.wire.aws.model import load_services
+from firelet.wire.http1 import HttpServer
+
+SERVICES = ("lambda", "iam", "sts", "logs")
+
+
+class OperationFamily(Protocol):
+    """A class of ``frontend`` that has handlers to add."""
+
+    def register(self, operations: Operations) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointParts:
+    """What the operations work with."""
+
+    config: PlatformConfig
+    registry: Registry
+    invoker: Invoker
+    events: AsyncSink
+    logs: LogStore
+    roles: Roles
+    policies: Policies
+    sessions: SessionCredentials
+    links: CodeLinks
+
+
+class Endpoint:
+    """One listening endpoint that serves everything."""
+
+    def __init__(self, parts: EndpointParts) -> None:
+        config, sessions = parts.config, parts.sessions
+        accounts = Accounts(default=config.account, find_issued=_account_finder(sessions))
+        self._invoke = InvokeEndpoint(
+            parts.registry, parts.invoker, parts.events, Callers(accounts, config.region)
+        )
+        operations = Operations()
+        for family in _families(parts):
+            family.register(operations)
+        router = Router(
+            operations,
+            load_services(SERVICES),
+            accounts=accounts,
+            default_region=config.region,
+            fast=[self._invoke.match],
+            pages={PATH_PREFIX.encode(): parts.links.page},
+        )
+        self._server = HttpServer(router, on_reject=router.reject, body_limit=router.body_limit)
+
+    async def listen(self, host: str, port: int) -> tuple[str, int]:
+        """Starts to serve; the address in use."""
+        return await self._server.listen(host, port)
+
+    async def close(self, drain_s: float) -> None:
+        """Stops to listen; what is being answered has ``drain_s`` seconds."""
+        await self._server.close(drain_s)
+        await self._invoke.drain(drain_s)
+
+
+def _families(parts: EndpointParts) -> list[OperationFamily]:
+    registry = parts.registry
+    intake = PackageIntake(S3CodeSource(parts.config.s3_endpoint, region=parts.config.region))
+    return [
+        FunctionOperations(registry, intake, parts.links),
+        VersionOperations(registry),
+        AliasOperations(registry),
+        TagOperations(registry),
+        ConcurrencyOperations(registry),
+        IamOperations(parts.roles, parts.policies, parts.sessions),
+        StsOperations(parts.roles, parts.sessions),
+        LogsOperations(parts.logs),
+    ]
+
+
+def _account_finder(sessions: SessionCredentials) -> Callable[[str], str | None]:
+    def find(access_key: str) -> str | None:
+        identity = sessions.lookup(access_key)
+        return None if identity is None else identity.account
+
+    return find

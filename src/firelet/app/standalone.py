@@ -1,0 +1,254 @@
+"""The whole platform in one process: joins every port to its adapter, and starts and stops it all.
+
+The only place that knows both sides. ``serve`` is what ``firelet up`` runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import gc
+import logging
+import os
+import resource
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from firelet.app.asynchronous import QueuedRunner, QueueSink
+from firelet.app.config import PlatformConfig
+from firelet.app.endpoint import Endpoint, EndpointParts
+from firelet.control.counting import Counting
+from firelet.control.invoke import Invoker
+from firelet.control.manager import Manager
+from firelet.control.registry import Registry
+from firelet.events.dispatcher import Dispatcher
+from firelet.events.queue import AsyncQueue
+from firelet.frontend.codelink import CodeLinks, load_link_key
+from firelet.iam.credentials import SessionCredentials as Sessions
+from firelet.iam.policies import Policies
+from firelet.iam.roles import Roles
+from firelet.model.errors import PlatformError
+from firelet.model.function import FunctionVersion
+from firelet.observe.logs import LogStore
+from firelet.runtime.environment import SessionCredentials
+from firelet.sandbox import cgroups
+from firelet.sandbox.host import HostFacts, probe_host
+from firelet.sandbox.janitor import Janitor
+from firelet.sandbox.namespaces import NamespacesDriver, NamespacesSettings
+from firelet.sandbox.seccomp_profile import compile_profile
+from firelet.store.blobs import BlobStore
+from firelet.store.documents import SqliteDocuments
+from firelet.store.queue import EventQueue
+from firelet.worker.codecache import CodeCache
+from firelet.worker.node import Node, NodeParts
+
+log = logging.getLogger(__name__)
+
+_TEND_EVERY_S = 0.1
+_LOOPBACK = ("127.", "::1", "localhost")
+_ROLE_SESSION_S = 12 * 3_600.0
+
+
+async def serve(config: PlatformConfig, on_ready: Callable[[str], None]) -> None:
+    """Runs the platform until it is cancelled. ``on_ready`` gets the endpoint's URL once it
+    answers. PlatformError when the host or the configuration does not allow it."""
+    _check_address(config)
+    facts = await asyncio.to_thread(probe_host, with_kvm=False)
+    _check_walls(facts, config)
+    _raise_open_files()
+    async with AsyncExitStack() as stack:
+        stack.enter_context(_locked(config.data_dir))
+        endpoint = await stack.enter_async_context(_assembled(config, facts))
+        host, port = await endpoint.listen(config.host, config.port)
+        # What start-up made stays for good: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        on_ready(f"http://{host}:{port}")
+        await asyncio.Event().wait()
+
+
+@asynccontextmanager
+async def _assembled(config: PlatformConfig, facts: HostFacts) -> AsyncIterator[Endpoint]:
+    """Everything in the order in which it depends on each other; closed in reverse."""
+    async with AsyncExitStack() as stack:
+        data = config.data_dir
+        documents = SqliteDocuments(data / "metadata.db")
+        stack.push_async_callback(documents.close)
+        blobs = BlobStore(data / "blobs")
+        logs = LogStore(data / "logs.db", documents)
+        await logs.start()
+        stack.push_async_callback(logs.close)
+        changes = asyncio.Lock()
+        policies = Policies(documents, changes)
+        roles = Roles(documents, policies, changes)
+        await asyncio.to_thread(policies.load)
+        await asyncio.to_thread(roles.load)
+        sessions = Sessions(roles.role_id_of)
+        links = CodeLinks(await asyncio.to_thread(load_link_key, data / "link.key"), blobs)
+        code = CodeCache(data / "code", blobs)
+        await code.open()
+        stack.push_async_callback(code.close)
+        driver = await _open_driver(config, facts, data / "code")
+        stack.push_async_callback(driver.close)
+        node = Node(
+            NodeParts(
+                driver=driver,
+                code=code,
+                runtimes=facts.interpreters.keys(),
+                open_log=lambda version, stream: logs.open_stream(
+                    version.account, version.region, version.logging.log_group, stream
+                ),
+                credentials=lambda version: _role_credentials(sessions, version),
+            )
+        )
+        stack.push_async_callback(node.close)
+        manager = Manager(node, time.monotonic)
+        stack.push_async_callback(manager.close)
+        packages = _Packages(data / "blobs", node)
+        registry = Registry(documents, packages, activator=_Activator(node, manager))
+        await registry.load()
+        stack.push_async_callback(registry.close)
+        invoker = Invoker(manager, Counting(config.account_concurrency), registry)
+        queue = AsyncQueue(EventQueue(data / "events.db"))
+        stack.push_async_callback(queue.close)
+        dispatcher = Dispatcher(queue, QueuedRunner(registry, invoker))
+        endpoint = Endpoint(
+            EndpointParts(
+                config=config,
+                registry=registry,
+                invoker=invoker,
+                events=QueueSink(queue),
+                logs=logs,
+                roles=roles,
+                policies=policies,
+                sessions=sessions,
+                links=links,
+            )
+        )
+        async with asyncio.TaskGroup() as group:
+            tending = group.create_task(_tend(manager, config))
+            await dispatcher.start()
+            try:
+                yield endpoint
+            finally:
+                await endpoint.close(config.drain_s)
+                await dispatcher.close()
+                tending.cancel()
+
+
+class _Activator:
+    """Joins the node, which makes versions ready, and the manager, which lets go of old ones."""
+
+    def __init__(self, node: Node, manager: Manager) -> None:
+        self._node = node
+        self._manager = manager
+
+    async def activate(self, version: FunctionVersion) -> None:
+        await self._node.activate(version)
+
+    async def retire(self, function_key: tuple[str, str, str], version: str | None) -> None:
+        self._manager.retire(function_key, version)
+
+
+class _Packages(BlobStore):
+    """The blob store as the registry sees it: a package that nothing names any more goes, and
+    with it what the node has extracted of it."""
+
+    def __init__(self, root: Path, node: Node) -> None:
+        super().__init__(root)
+        self._node = node
+
+    async def delete(self, digest: str) -> None:
+        await self._node.discard_code(digest)
+        await super().delete(digest)
+
+
+async def _open_driver(
+    config: PlatformConfig, facts: HostFacts, code_store: Path
+) -> NamespacesDriver:
+    await asyncio.to_thread(cgroups.sweep)
+    tree = None
+    if facts.cgroup_version is not None:
+        tree = await asyncio.to_thread(cgroups.open_tree, facts.cgroup_version)
+    janitor = None if tree is None else Janitor()
+    driver = NamespacesDriver(
+        NamespacesSettings(
+            code_store=code_store,
+            is_rootless=facts.is_rootless,
+            filter_program=await asyncio.to_thread(compile_profile),
+            embryos=config.embryos,
+        ),
+        facts.interpreters,
+        tree,
+        janitor,
+    )
+    await driver.open()
+    return driver
+
+
+async def _tend(manager: Manager, config: PlatformConfig) -> None:
+    while True:
+        await asyncio.sleep(_TEND_EVERY_S)
+        manager.tend(config.freeze_after_s, config.idle_stop_after_s)
+
+
+def _role_credentials(sessions: Sessions, version: FunctionVersion) -> SessionCredentials:
+    issued = sessions.issue(version.role, version.name, _ROLE_SESSION_S)
+    return SessionCredentials(issued.access_key, issued.secret_key, issued.session_token)
+
+
+def _check_address(config: PlatformConfig) -> None:
+    if not config.host.startswith(_LOOPBACK):
+        raise PlatformError(
+            f"firelet does not listen on {config.host}: signatures are not enforced in this"
+            " version, so only loopback addresses are served."
+        )
+
+
+def _check_walls(facts: HostFacts, config: PlatformConfig) -> None:
+    """Refuses a host that cannot keep the walls; never a silent fall-back to less."""
+    missing = facts.missing()
+    if missing:
+        raise PlatformError(
+            "; ".join(f"{item.name}: {item.detail} ({item.consequence})" for item in missing)
+        )
+    for item in facts.weaker():
+        if item.name not in config.accept:
+            raise PlatformError(
+                f"{item.name}: {item.detail}. Without it {item.consequence}."
+                f" To run all the same: --accept {item.name}"
+            )
+        log.warning("running with weaker isolation: %s: %s", item.name, item.consequence)
+
+
+def _raise_open_files() -> None:
+    """Every sandbox holds about ten descriptors of ours."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+class _locked:
+    """One platform per data directory: an flock that ends with the process."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
+        self._fd = -1
+
+    def __enter__(self) -> None:
+        try:
+            self._data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._fd = os.open(
+                self._data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+            )
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise PlatformError(
+                f"Another firelet is using {self._data_dir}. Give this one its own --data-dir."
+            ) from None
+        except OSError as error:
+            raise PlatformError(f"{self._data_dir} cannot be used: {error.strerror}") from None
+
+    def __exit__(self, *_exception: object) -> None:
+        os.close(self._fd)

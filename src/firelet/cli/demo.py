@@ -1,0 +1,98 @@
+"""``firelet demo``: starts a platform, shows what it does, checks it, and cleans up."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from firelet.cli.endpoint import DEFAULT_REGION, Endpoint, reach
+from firelet.cli.terminal import format_duration
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from firelet.cli.demo_scenes import Deployment, Observation
+
+
+def demo(
+    accept: Annotated[str | None, typer.Option(metavar="NAMES", help="As of `firelet up`.")] = None,
+) -> None:
+    """Show firelet at work: real functions, timings, errors and walls. Takes some seconds."""
+    from rich.console import Console
+
+    from firelet.cli.demo_platform import DemoPlatform
+
+    console = Console()
+    started = time.monotonic()
+    with DemoPlatform(accept) as platform:
+        console.print(f"platform ready at {platform.url} in {format_duration(platform.start_s)}")
+        endpoint = Endpoint(platform.url, {"AWS_REGION": DEFAULT_REGION})
+        with reach(endpoint):
+            shown = _play(endpoint, console)
+        stopping = time.monotonic()
+    ended = time.monotonic()
+    console.print(
+        f"{shown} checks passed, platform stopped in {format_duration(ended - stopping)},"
+        f" all in {format_duration(ended - started)}"
+    )
+
+
+def _play(endpoint: Endpoint, console: Console) -> int:
+    """Runs the scenes; returns how many things were shown and held."""
+    from firelet.cli.demo_scenes import Scenes, find_aws
+    from firelet.sandbox.interpreters import discover
+
+    aws = find_aws()
+    if aws is None:
+        console.print("no aws command found: the bash function is deployed by boto3 instead")
+    with console.status("deploying and calling functions …"):
+        scenes = Scenes(endpoint, tuple(discover()))
+        deployments = [scenes.deploy_python()]
+        node = scenes.deploy_node()
+        deployments += [] if node is None else [node]
+        deployments.append(scenes.deploy_shell(aws))
+    if node is None:
+        console.print("no Node.js on this host: its function is left out")
+    _print_deployments(console, deployments)
+    with console.status("errors, walls and events …"):
+        observations = [
+            scenes.show_log_tail(),
+            scenes.show_function_error(),
+            scenes.show_timeout(),
+            *scenes.show_walls(),
+            scenes.show_async(),
+        ]
+    _print_observations(console, observations)
+    return len(deployments) + len(observations)
+
+
+def _print_deployments(console: Console, deployments: list[Deployment]) -> None:
+    from rich.table import Table
+
+    from firelet.cli.demo_scenes import WARM_CALLS
+
+    table = Table(title="Functions", title_justify="left")
+    for column in ("function", "runtime", "by"):
+        table.add_column(column)
+    for column in ("deploy", "first call", f"warm p50 of {WARM_CALLS}"):
+        table.add_column(column, justify="right")
+    for item in deployments:
+        # Under the aws command the first call includes the start of the command itself.
+        times = (item.deploy_s, item.first_s, item.warm_s)
+        table.add_row(item.function, item.runtime, item.tool, *map(format_duration, times))
+    console.print(table)
+
+
+def _print_observations(console: Console, observations: list[Observation]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title="Behaviour", title_justify="left")
+    table.add_column("what")
+    table.add_column("seen", overflow="fold")
+    table.add_column("")
+    for item in observations:
+        table.add_row(item.title, Text(item.result), "[green]ok[/green]")
+    console.print(table)

@@ -1,0 +1,165 @@
+"""The registry's memory: every function of every account and region, and its durable copy.
+
+A change is in the store before it is in memory, and in memory before anyone is told of it.
+What it is not: rules about functions; those are with the nouns (``functions``, ``versions`` …).
+``commit`` is called with the function's lock held (see ``control.mutations``).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from firelet.control import records
+from firelet.control.targets import Target, all_versions, find_target, not_found
+from firelet.model.function import Function, FunctionKey, FunctionVersion
+from firelet.store.documents import DocumentStore
+
+
+class Entry:
+    """One function and the targets that were asked for. A change replaces the whole entry, which
+    is how what was resolved before it is forgotten."""
+
+    __slots__ = ("_targets", "function")
+
+    def __init__(self, function: Function) -> None:
+        self.function = function
+        self._targets: dict[str | None, Target] = {}
+
+    def target(self, qualifier: str | None) -> Target | None:
+        target = self._targets.get(qualifier)
+        if target is None:
+            target = find_target(self.function, qualifier)
+            if target is not None:
+                self._targets[qualifier] = target
+        return target
+
+
+@dataclass(slots=True)
+class World:
+    """One account in one region. ``code_bytes`` counts each version, as AWS does."""
+
+    names: set[str] = field(default_factory=set)
+    function_count: int = 0
+    code_bytes: int = 0
+    reserved: int = 0
+
+
+class Catalog:
+    """All functions. ``load`` first."""
+
+    def __init__(self, documents: DocumentStore) -> None:
+        self._documents = documents
+        self._entries: dict[FunctionKey, Entry] = {}
+        self._worlds: defaultdict[tuple[str, str], World] = defaultdict(World)
+        self._references: Counter[str] = Counter()
+        self._numbering: dict[FunctionKey, int] = {}
+
+    def load(self) -> None:
+        """Reads the store. Blocking: at start-up, in a thread."""
+        versions: defaultdict[FunctionKey, dict[str, FunctionVersion]] = defaultdict(dict)
+        for text, body in self._documents.load(records.VERSION):
+            version = records.decode_version(body)
+            versions[records.parse_key(text)][version.version] = version
+        for text, body in self._documents.load(records.NUMBERING):
+            self._numbering[records.parse_key(text)] = records.decode_number(body)
+        for text, body in self._documents.load(records.FUNCTION):
+            published = versions[records.parse_key(text)]
+            ordered = {number: published[number] for number in sorted(published, key=int)}
+            function = replace(records.decode_function(body), versions=ordered)
+            self._count(None, function)
+            self._references.update(_digests(function))
+            self._enter(function)
+
+    def entry(self, key: FunctionKey) -> Entry | None:
+        return self._entries.get(key)
+
+    def find(self, key: FunctionKey) -> Function | None:
+        entry = self._entries.get(key)
+        return None if entry is None else entry.function
+
+    def get(self, key: FunctionKey, qualifier: str | None = None) -> Function:
+        """ResourceNotFound, with the qualifier that was asked for, when there is no function."""
+        entry = self._entries.get(key)
+        if entry is None:
+            raise not_found(key, qualifier)
+        return entry.function
+
+    def functions(self, account: str, region: str) -> list[Function]:
+        """All functions of one account and region, by name."""
+        world = self._worlds.get((account, region))
+        names = () if world is None else sorted(world.names)
+        return [self._entries[account, region, name].function for name in names]
+
+    def everything(self) -> Iterator[Function]:
+        """All functions of all accounts and regions."""
+        return (entry.function for entry in self._entries.values())
+
+    def world(self, account: str, region: str) -> World:
+        """The totals of one account and region, changes under way included."""
+        return self._worlds.get((account, region)) or World()
+
+    def next_version(self, key: FunctionKey) -> int:
+        """The first version number of a new function: never one that an earlier function of the
+        same name has used. Source: AWS, introduction to versions."""
+        return self._numbering.get(key, 1)
+
+    def is_referenced(self, digest: str) -> bool:
+        """Whether any version of any function needs this zip."""
+        return self._references[digest] > 0
+
+    async def commit(self, before: Function | None, after: Function | None) -> list[str]:
+        """Makes one change durable, then visible. Returns the digests that ``before`` referred to
+        and nothing refers to any more.
+
+        The totals change first, so that what is checked against a limit just before the commit
+        cannot be passed by two commits at once.
+        """
+        self._count(before, after)
+        self._references.update(_digests(after))
+        try:
+            await self._documents.apply(list(records.changes_between(before, after)))
+        except BaseException:
+            self._count(after, before)
+            self._forget(after)
+            raise
+        if after is not None:
+            self._enter(after)
+        elif before is not None:
+            del self._entries[before.key]
+            self._worlds[before.key[:2]].names.discard(before.key[2])
+            if before.next_version > 1:
+                self._numbering[before.key] = before.next_version
+        return self._forget(before)
+
+    def _enter(self, function: Function) -> None:
+        key = function.key
+        self._entries[key] = Entry(function)
+        self._worlds[key[:2]].names.add(key[2])
+
+    def _count(self, before: Function | None, after: Function | None) -> None:
+        for function, sign in ((before, -1), (after, 1)):
+            if function is not None:
+                world = self._worlds[function.key[:2]]
+                world.function_count += sign
+                world.code_bytes += sign * code_bytes(function)
+                world.reserved += sign * (function.reserved_concurrency or 0)
+
+    def _forget(self, function: Function | None) -> list[str]:
+        digests = _digests(function)
+        self._references.subtract(digests)
+        gone = [digest for digest in set(digests) if not self._references[digest]]
+        for digest in gone:
+            del self._references[digest]
+        return gone
+
+
+def code_bytes(function: Function) -> int:
+    """Code storage that a function uses, the published versions included."""
+    published = sum(version.code.size for version in function.versions.values())
+    return function.latest.code.size + published
+
+
+def _digests(function: Function | None) -> list[str]:
+    return [] if function is None else [v.code.digest for v in all_versions(function)]

@@ -1,0 +1,65 @@
+"""Reserved concurrency, and what an account has and uses.
+
+What it is not: the counting of what runs (``control.counting``).
+Called by ``frontend.concurrency``; ``control.invoke`` asks for the total.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from firelet.control.catalog import Catalog
+from firelet.control.mutations import Mutations
+from firelet.model import limits
+from firelet.model.errors import InvalidParameterValue
+from firelet.model.function import FunctionKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountUsage:
+    """One account in one region."""
+
+    function_count: int
+    code_bytes: int
+    unreserved_concurrency: int
+
+
+class Concurrency:
+    """The operations on reservations."""
+
+    def __init__(self, catalog: Catalog, mutations: Mutations) -> None:
+        self._catalog = catalog
+        self._mutations = mutations
+
+    def get(self, key: FunctionKey) -> int | None:
+        """The reservation of a function; None when it has none."""
+        return self._catalog.get(key).reserved_concurrency
+
+    def reserved_total(self, account: str, region: str) -> int:
+        """Sum of all reservations of an account in a region."""
+        return self._catalog.world(account, region).reserved
+
+    def usage(self, account: str, region: str) -> AccountUsage:
+        world = self._catalog.world(account, region)
+        return AccountUsage(
+            function_count=world.function_count,
+            code_bytes=world.code_bytes,
+            unreserved_concurrency=limits.ACCOUNT_CONCURRENCY - world.reserved,
+        )
+
+    async def reserve(self, key: FunctionKey, amount: int | None) -> None:
+        """Sets the reservation, or takes it away (None). At least 100 must stay for the rest."""
+        await self._mutations.carry_out(self._reserve(key, amount))
+
+    async def _reserve(self, key: FunctionKey, amount: int | None) -> None:
+        async with self._mutations.lock(key):
+            function = self._catalog.get(key)
+            others = self.reserved_total(key[0], key[1]) - (function.reserved_concurrency or 0)
+            left = limits.ACCOUNT_CONCURRENCY - others - (amount or 0)
+            if amount is not None and left < limits.UNRESERVED_MIN:
+                raise InvalidParameterValue(
+                    "Specified ReservedConcurrentExecutions for function decreases account's"
+                    " UnreservedConcurrentExecution below its minimum value of"
+                    f" [{limits.UNRESERVED_MIN}]."
+                )
+            await self._catalog.commit(function, replace(function, reserved_concurrency=amount))

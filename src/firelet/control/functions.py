@@ -1,0 +1,224 @@
+"""Create, read, update and delete functions.
+
+Every change is checked, then committed, then activated; see ``control.activation`` for the
+states. Called by ``frontend.functions``; zips have been checked by then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from firelet.control.activation import CREATING, CREATING_CODE, Activations, new_revision_id
+from firelet.control.catalog import Catalog, code_bytes
+from firelet.control.configuration import (
+    LayerSource,
+    Settings,
+    check_layers,
+    check_settings,
+    check_version,
+    new_version,
+    with_settings,
+)
+from firelet.control.mutations import Mutations
+from firelet.control.packages import Packages, describe_package
+from firelet.control.tags import check_tags
+from firelet.control.targets import find_version, not_found
+from firelet.control.versions import check_revision, publish
+from firelet.model import limits
+from firelet.model.errors import CodeStorageExceeded, ResourceConflict
+from firelet.model.function import Function, FunctionKey, FunctionVersion, State, UpdateStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewFunction:
+    """A function to create. ``package`` is the zip."""
+
+    key: FunctionKey
+    settings: Settings
+    package: bytes
+    tags: Mapping[str, str] = field(default_factory=dict)
+    publish: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewCode:
+    """Code for an existing function. ``revision_id`` and ``publish`` as in UpdateFunctionCode."""
+
+    key: FunctionKey
+    package: bytes
+    architecture: str | None = None
+    revision_id: str | None = None
+    publish: bool = False
+    is_dry_run: bool = False
+
+
+class Functions:
+    """The operations on whole functions. ``now`` gives LastModified; ``patience_s`` is how long
+    an update waits for the one before it."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        mutations: Mutations,
+        activations: Activations,
+        packages: Packages,
+        layers: LayerSource,
+        now: Callable[[], str],
+        patience_s: float,
+    ) -> None:
+        self._catalog = catalog
+        self._mutations = mutations
+        self._activations = activations
+        self._packages = packages
+        self._layers = layers
+        self._now = now
+        self._patience_s = patience_s
+
+    def get(self, key: FunctionKey, qualifier: str | None = None) -> Function:
+        """The function. ResourceNotFound names the qualifier, as AWS does."""
+        return self._catalog.get(key, qualifier)
+
+    def version(self, key: FunctionKey, qualifier: str | None = None) -> FunctionVersion:
+        """The configuration that a qualifier stands for; ResourceNotFound."""
+        version = find_version(self.get(key, qualifier), qualifier)
+        if version is None:
+            raise not_found(key, qualifier)
+        return version
+
+    def all(self, account: str, region: str) -> list[Function]:
+        """The functions of one account and region, by name."""
+        return self._catalog.functions(account, region)
+
+    async def create(self, new: NewFunction) -> FunctionVersion:
+        """``$LATEST``, or version 1 if it was to be published; Pending."""
+        return await self._mutations.carry_out(self._create(new))
+
+    async def update_code(self, new: NewCode) -> FunctionVersion:
+        """``$LATEST`` with its update InProgress, or the version that was published."""
+        return await self._mutations.carry_out(self._update_code(new))
+
+    async def update_configuration(
+        self, key: FunctionKey, settings: Settings, revision_id: str | None
+    ) -> FunctionVersion:
+        """``$LATEST`` with its update InProgress."""
+        return await self._mutations.carry_out(
+            self._update_configuration(key, settings, revision_id)
+        )
+
+    async def set_recursive_loop(self, key: FunctionKey, value: str) -> None:
+        """``Allow`` or ``Terminate``."""
+        await self._mutations.carry_out(self._set_recursive_loop(key, value))
+
+    async def delete(self, key: FunctionKey) -> None:
+        """The function with its versions, aliases and tags. Code in use lives on until it ends."""
+        await self._mutations.carry_out(self._delete(key))
+
+    async def _create(self, new: NewFunction) -> FunctionVersion:
+        check_settings(new.settings)
+        check_tags(new.tags)
+        check_layers(new.settings.layers or (), new.key[1], self._layers)
+        async with self._mutations.lock(new.key):
+            if self._catalog.find(new.key) is not None:
+                raise ResourceConflict(f"Function already exist: {new.key[2]}")
+            async with self._packages.hold(new.package) as code:
+                latest = replace(
+                    new_version(
+                        new.key,
+                        new.settings,
+                        code,
+                        modified=self._now(),
+                        revision_id=new_revision_id(),
+                    ),
+                    state_reason=CREATING,
+                    state_reason_code=CREATING_CODE,
+                )
+                check_version(latest)
+                function = Function(
+                    latest=latest,
+                    tags=dict(new.tags),
+                    next_version=self._catalog.next_version(new.key),
+                )
+                published = None
+                if new.publish:
+                    function, published = publish(function, None, self._now())
+                await self._commit(None, function)
+            self._activations.start(latest)
+            if published is not None:
+                self._activations.start(published)
+            return published or latest
+
+    async def _update_code(self, new: NewCode) -> FunctionVersion:
+        self.get(new.key)
+        async with self._activations.when_settled(new.key, self._patience_s):
+            function = self.get(new.key)
+            check_revision(function.latest.revision_id, new.revision_id)
+            changes = Settings(architecture=new.architecture)
+            if new.is_dry_run:
+                code = await asyncio.to_thread(describe_package, new.package)
+                return replace(with_settings(function.latest, changes), code=code)
+            async with self._packages.hold(new.package) as code:
+                latest = replace(with_settings(function.latest, changes), code=code)
+                after = self._updated(function, latest)
+                published = None
+                if new.publish:
+                    after, published = publish(after, None, self._now())
+                await self._commit(function, after)
+            self._activations.start(after.latest)
+            if published is not None:
+                self._activations.start(published)
+            return published or after.latest
+
+    async def _update_configuration(
+        self, key: FunctionKey, settings: Settings, revision_id: str | None
+    ) -> FunctionVersion:
+        self.get(key)
+        check_settings(settings)
+        if settings.layers is not None:
+            check_layers(settings.layers, key[1], self._layers)
+        async with self._activations.when_settled(key, self._patience_s):
+            function = self.get(key)
+            check_revision(function.latest.revision_id, revision_id)
+            latest = with_settings(function.latest, settings)
+            check_version(latest)
+            after = self._updated(function, latest)
+            await self._commit(function, after)
+            self._activations.start(after.latest)
+            return after.latest
+
+    async def _set_recursive_loop(self, key: FunctionKey, value: str) -> None:
+        async with self._mutations.lock(key):
+            function = self.get(key)
+            await self._catalog.commit(function, replace(function, recursive_loop=value))
+
+    async def _delete(self, key: FunctionKey) -> None:
+        async with self._mutations.lock(key):
+            gone = await self._catalog.commit(self.get(key), None)
+            self._activations.forget(key)
+            self._activations.retire(key, None, gone)
+
+    def _updated(self, function: Function, latest: FunctionVersion) -> Function:
+        """``$LATEST`` replaced, with its update in progress; invocations keep what they have."""
+        before = function.latest
+        serving = function.serving
+        if before.state is State.ACTIVE and before.last_update_status is UpdateStatus.SUCCESSFUL:
+            serving = before
+        in_progress = replace(
+            latest,
+            last_modified=self._now(),
+            revision_id=new_revision_id(),
+            last_update_status=UpdateStatus.IN_PROGRESS,
+            last_update_reason=CREATING,
+            last_update_reason_code=CREATING_CODE,
+        )
+        return replace(function, latest=in_progress, serving=serving)
+
+    async def _commit(self, before: Function | None, after: Function) -> None:
+        """Within the account's code storage."""
+        account, region, _ = after.key
+        used = self._catalog.world(account, region).code_bytes
+        grown = code_bytes(after) - (0 if before is None else code_bytes(before))
+        if grown > 0 and used + grown > limits.CODE_STORAGE_MAX_BYTES:
+            raise CodeStorageExceeded("Code storage limit exceeded.")
+        await self._packages.release(await self._catalog.commit(before, after))

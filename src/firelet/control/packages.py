@@ -1,0 +1,68 @@
+"""Deployment packages in the blob store: put once for all functions, removed with the last user.
+
+What it is not: the check of what is inside a zip; ``worker.archive`` has done that before.
+Called by ``control.functions`` and after every commit that let go of code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from weakref import WeakValueDictionary
+
+from firelet.model.function import Code
+from firelet.store.blobs import BlobStore
+
+
+class Packages:
+    """``is_referenced`` tells whether a stored version needs a digest."""
+
+    def __init__(self, blobs: BlobStore, is_referenced: Callable[[str], bool]) -> None:
+        self._blobs = blobs
+        self._is_referenced = is_referenced
+        self._held: Counter[str] = Counter()
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    @asynccontextmanager
+    async def hold(self, package: bytes) -> AsyncIterator[Code]:
+        """Stores a zip, and keeps it until the block ends whatever else is deleted meanwhile.
+        A block that leaves no reference to it leaves no blob either."""
+        code = await asyncio.to_thread(describe_package, package)
+        self._held[code.digest] += 1
+        try:
+            async with self._lock(code.digest):
+                await self._blobs.put(package)
+            yield code
+        finally:
+            self._held[code.digest] -= 1
+            if not self._held[code.digest]:
+                del self._held[code.digest]
+            await self.release([code.digest])
+
+    async def release(self, digests: Iterable[str]) -> None:
+        """Removes those of the blobs that nobody needs."""
+        for digest in digests:
+            # Under the lock: the same zip may be on its way in again.
+            async with self._lock(digest):
+                if not self._held[digest] and not self._is_referenced(digest):
+                    await self._blobs.delete(digest)
+
+    def _lock(self, digest: str) -> asyncio.Lock:
+        lock = self._locks.get(digest)
+        if lock is None:
+            lock = self._locks[digest] = asyncio.Lock()
+        return lock
+
+
+def describe_package(package: bytes) -> Code:
+    """Digest and size of a zip. Takes some 20 ms for a large one: not on the event loop."""
+    digest = hashlib.sha256(package)
+    return Code(
+        digest=digest.hexdigest(),
+        sha256=base64.b64encode(digest.digest()).decode(),
+        size=len(package),
+    )

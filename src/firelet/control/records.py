@@ -1,0 +1,94 @@
+"""Functions as documents: how the registry's values look in the store.
+
+The kinds carry a version number; a change that old records cannot be read with gets a new one.
+Published versions have documents of their own, because they never change and there may be many.
+Called by ``control.catalog`` only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+import msgspec
+
+from firelet.model.function import Function, FunctionKey, FunctionVersion, State, UpdateStatus
+from firelet.store.documents import Delete, Put
+
+FUNCTION = "lambda.function.v1"
+VERSION = "lambda.function-version.v1"
+NUMBERING = "lambda.function-numbering.v1"
+
+
+def format_key(key: FunctionKey, version: str | None = None) -> str:
+    """Key of a document. None of the parts can contain a slash."""
+    return "/".join(key if version is None else (*key, version))
+
+
+def parse_key(text: str) -> FunctionKey:
+    account, region, name, *_ = text.split("/")
+    return (account, region, name)
+
+
+def encode_function(function: Function) -> bytes:
+    """Everything but the published versions."""
+    return msgspec.json.encode(replace(function, versions={}))
+
+
+def decode_function(body: bytes) -> Function:
+    return msgspec.json.decode(body, type=Function)
+
+
+def encode_version(version: FunctionVersion) -> bytes:
+    return msgspec.json.encode(version)
+
+
+def decode_version(body: bytes) -> FunctionVersion:
+    return msgspec.json.decode(body, type=FunctionVersion)
+
+
+def encode_number(number: int) -> bytes:
+    return msgspec.json.encode(number)
+
+
+def decode_number(body: bytes) -> int:
+    return msgspec.json.decode(body, type=int)
+
+
+def fingerprint(version: FunctionVersion) -> str:
+    """Digest of what a version runs and how; equal when publishing again would change nothing."""
+    bare = replace(
+        version,
+        version="",
+        last_modified="",
+        revision_id="",
+        state=State.ACTIVE,
+        state_reason=None,
+        state_reason_code=None,
+        last_update_status=UpdateStatus.SUCCESSFUL,
+        last_update_reason=None,
+        last_update_reason_code=None,
+    )
+    return hashlib.sha256(msgspec.json.encode(bare, order="sorted")).hexdigest()
+
+
+def changes_between(before: Function | None, after: Function | None) -> Iterator[Put | Delete]:
+    """What turns the documents of ``before`` into those of ``after``, versions by identity."""
+    if after is None:
+        if before is None:
+            return
+        yield Delete(FUNCTION, format_key(before.key))
+        for version in before.versions:
+            yield Delete(VERSION, format_key(before.key, version))
+        if before.next_version > 1:
+            yield Put(NUMBERING, format_key(before.key), encode_number(before.next_version))
+        return
+    yield Put(FUNCTION, format_key(after.key), encode_function(after))
+    old: Mapping[str, FunctionVersion] = {} if before is None else before.versions
+    for number, record in after.versions.items():
+        if old.get(number) is not record:
+            yield Put(VERSION, format_key(after.key, number), encode_version(record))
+    for number in old:
+        if number not in after.versions:
+            yield Delete(VERSION, format_key(after.key, number))

@@ -1,0 +1,111 @@
+"""The registry: every function of this platform, and what a name stands for right now.
+
+The facade over the nouns (``functions``, ``versions``, ``aliases``, ``tags``, ``concurrency``)
+that change things. ``resolve`` is on the path of every invocation: dictionary look-ups in memory.
+Called by the frontend and by the invoke path; made by ``app``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from firelet.control.activation import Activations, Activator, is_unfinished
+from firelet.control.aliases import Aliases
+from firelet.control.catalog import Catalog
+from firelet.control.concurrency import Concurrency
+from firelet.control.configuration import LayerSource, NoLayers
+from firelet.control.functions import Functions
+from firelet.control.mutations import Mutations
+from firelet.control.packages import Packages
+from firelet.control.tags import Tags
+from firelet.control.targets import Resolved, function_key, not_found
+from firelet.control.versions import Versions
+from firelet.model import limits
+from firelet.model.arn import LATEST, FunctionRef
+from firelet.store.blobs import BlobStore
+from firelet.store.documents import DocumentStore
+
+__all__ = ["Activator", "LayerSource", "Registry", "Resolved"]
+
+
+class Registry:
+    """``load`` before anything else, ``close`` before the stores are closed."""
+
+    def __init__(
+        self,
+        documents: DocumentStore,
+        blobs: BlobStore,
+        *,
+        activator: Activator,
+        clock: Callable[[], float] = time.time,
+        layers: LayerSource | None = None,
+        update_wait_s: float = limits.UPDATE_WAIT_S,
+    ) -> None:
+        self.layers = layers or NoLayers()
+        self._catalog = Catalog(documents)
+        self._mutations = Mutations()
+        packages = Packages(blobs, self._catalog.is_referenced)
+        self._activations = Activations(activator, self._catalog, self._mutations, packages)
+
+        def now() -> str:
+            return format_last_modified(clock())
+
+        self.functions = Functions(
+            self._catalog,
+            self._mutations,
+            self._activations,
+            packages,
+            self.layers,
+            now,
+            update_wait_s,
+        )
+        self.versions = Versions(
+            self._catalog, self._mutations, self._activations, now, update_wait_s
+        )
+        self.aliases = Aliases(self._catalog, self._mutations)
+        self.tags = Tags(self._catalog, self._mutations)
+        self.concurrency = Concurrency(self._catalog, self._mutations)
+
+    async def load(self) -> None:
+        """Reads the store, then activates what a crash left unfinished."""
+        await asyncio.to_thread(self._catalog.load)
+        for function in list(self._catalog.everything()):
+            for version in (function.latest, *function.versions.values()):
+                if is_unfinished(version):
+                    self._activations.start(version)
+
+    async def close(self) -> None:
+        """Waits for the changes and activations that are under way."""
+        await self._mutations.close()
+
+    def resolve(self, account: str, region: str, ref: FunctionRef) -> Resolved:
+        """What an invocation by this reference runs; the weights of an alias are drawn here.
+
+        ResourceNotFound; AccessDenied for a function of another account.
+        """
+        key = function_key(account, region, ref, "InvokeFunction")
+        entry = self._catalog.entry(key)
+        target = None if entry is None else entry.target(ref.qualifier)
+        if target is None:
+            raise not_found(key, ref.qualifier or LATEST)
+        if target.second is not None and random.random() < target.weight:
+            return target.second
+        return target.first
+
+    def reserved_total(self, account: str, region: str) -> int:
+        """Sum of all reservations of an account in a region."""
+        return self.concurrency.reserved_total(account, region)
+
+    async def settled(self, resolved: Resolved, timeout_s: float) -> None:
+        """Returns when no activation of that version is under way, or after ``timeout_s``."""
+        await self._activations.wait(resolved.function_key, resolved.version.version, timeout_s)
+
+
+def format_last_modified(epoch_s: float) -> str:
+    """``2026-11-23T07:00:00.000+0000``, the one timestamp that Lambda sends as a string."""
+    moment = datetime.fromtimestamp(epoch_s, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}+0000"

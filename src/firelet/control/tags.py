@@ -1,0 +1,57 @@
+"""The tags of functions. Called by ``frontend.tags``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from firelet.control.activation import new_revision_id
+from firelet.control.catalog import Catalog
+from firelet.control.mutations import Mutations
+from firelet.model import limits
+from firelet.model.errors import InvalidParameterValue
+from firelet.model.function import FunctionKey
+
+RESERVED_PREFIX = "aws:"
+
+
+def check_tags(tags: Mapping[str, str]) -> None:
+    """The rules about all tags of one resource together."""
+    if any(key.lower().startswith(RESERVED_PREFIX) for key in tags):
+        raise InvalidParameterValue(
+            f"{RESERVED_PREFIX} prefixed tag key names are not allowed for external use."
+        )
+    if len(tags) > limits.TAGS_MAX:
+        raise InvalidParameterValue("Number of tags exceeds resource tag limit.")
+
+
+class Tags:
+    """The operations on tags. A change gives ``$LATEST`` a new RevisionId, as on AWS."""
+
+    def __init__(self, catalog: Catalog, mutations: Mutations) -> None:
+        self._catalog = catalog
+        self._mutations = mutations
+
+    def all(self, key: FunctionKey) -> Mapping[str, str]:
+        return self._catalog.get(key).tags
+
+    async def add(self, key: FunctionKey, tags: Mapping[str, str]) -> None:
+        """Sets tags; those of other names stay."""
+        if not tags:
+            raise InvalidParameterValue("An error occurred and the request cannot be processed.")
+        await self._mutations.carry_out(self._change(key, tags, ()))
+
+    async def remove(self, key: FunctionKey, names: Iterable[str]) -> None:
+        """Removes tags by name; names that are not there do not matter."""
+        await self._mutations.carry_out(self._change(key, {}, tuple(names)))
+
+    async def _change(
+        self, key: FunctionKey, added: Mapping[str, str], removed: tuple[str, ...]
+    ) -> None:
+        async with self._mutations.lock(key):
+            function = self._catalog.get(key)
+            tags = {name: value for name, value in function.tags.items() if name not in removed}
+            tags.update(added)
+            check_tags(tags)
+            latest = replace(function.latest, revision_id=new_revision_id())
+            await self._catalog.commit(function, replace(function, tags=tags, latest=latest))

@@ -1,0 +1,176 @@
+"""Operations on functions: create, read, list, update, delete.
+
+Source: aws-lambda API reference; the names of the handlers are those of the operations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from firelet.control.functions import NewCode, NewFunction
+from firelet.control.registry import Registry
+from firelet.frontend.codelink import CodeLinks
+from firelet.frontend.function_names import parse_function_name, parse_version_name
+from firelet.frontend.function_shapes import (
+    SOURCE_KMS_KEY,
+    format_arn,
+    format_configuration,
+    format_listed,
+    parse_settings,
+)
+from firelet.frontend.markers import cut_page
+from firelet.frontend.operations import Call, Operations, Reply
+from firelet.frontend.packages import PackageIntake
+from firelet.model import limits
+from firelet.model.arn import LATEST
+from firelet.model.errors import CallerError, InvalidParameterValue, NotYetImplemented
+from firelet.model.function import FunctionVersion
+
+
+class FunctionOperations:
+    """The family of functions."""
+
+    def __init__(self, registry: Registry, intake: PackageIntake, links: CodeLinks) -> None:
+        self._registry = registry
+        self._functions = registry.functions
+        self._layers = registry.layers
+        self._intake = intake
+        self._links = links
+
+    def register(self, operations: Operations) -> None:
+        for name, handler in (
+            ("CreateFunction", self.create_function),
+            ("GetFunction", self.get_function),
+            ("GetFunctionConfiguration", self.get_function_configuration),
+            ("ListFunctions", self.list_functions),
+            ("UpdateFunctionCode", self.update_function_code),
+            ("UpdateFunctionConfiguration", self.update_function_configuration),
+            ("DeleteFunction", self.delete_function),
+        ):
+            operations.add("lambda", name, handler)
+
+    async def create_function(self, call: Call) -> Mapping[str, Any]:
+        params = call.params
+        key = parse_function_name(call)
+        _check_name_length(key[2])
+        settings = parse_settings(params)
+        signing = params.get("CodeSigningConfigArn")
+        if signing:
+            raise CallerError(
+                "The code signing configuration cannot be found. Check that the provided"
+                f" configuration is not deleted: {signing}.",
+                code="CodeSigningConfigNotFoundException",
+                status=404,
+            )
+        package = await self._intake.accept(params["Code"], "creating")
+        created = await self._functions.create(
+            NewFunction(
+                key=key,
+                settings=settings,
+                package=package,
+                tags=params.get("Tags") or {},
+                publish=params.get("Publish", False),
+            )
+        )
+        return self._format(created)
+
+    async def get_function(self, call: Call) -> Mapping[str, Any]:
+        key, qualifier = parse_version_name(call)
+        version = self._functions.version(key, qualifier)
+        function = self._functions.get(key)
+        code = {
+            "RepositoryType": "S3",
+            "Location": self._links.make(call.base_url, version.code.digest),
+        }
+        if SOURCE_KMS_KEY in version.extras:
+            code[SOURCE_KMS_KEY] = version.extras[SOURCE_KMS_KEY]
+        answer: dict[str, Any] = {
+            "Configuration": self._format(version, qualifier),
+            "Code": code,
+        }
+        if function.tags:
+            answer["Tags"] = dict(function.tags)
+        if function.reserved_concurrency is not None:
+            answer["Concurrency"] = {"ReservedConcurrentExecutions": function.reserved_concurrency}
+        return answer
+
+    async def get_function_configuration(self, call: Call) -> Mapping[str, Any]:
+        key, qualifier = parse_version_name(call)
+        return self._format(self._functions.version(key, qualifier), qualifier)
+
+    async def list_functions(self, call: Call) -> Mapping[str, Any]:
+        functions = self._functions.all(call.account, call.region)
+        is_all = call.params.get("FunctionVersion") == "ALL"
+        if call.params.get("MasterRegion"):
+            functions = []  # only replicas of Lambda@Edge, of which there are none
+        versions = [function.latest for function in functions]
+        if is_all:
+            versions = [
+                version
+                for function in functions
+                for version in (function.latest, *function.versions.values())
+            ]
+        page, marker = cut_page(versions, _sort_key, call.params, limits.FUNCTIONS_PER_PAGE)
+        listed = [
+            format_listed(
+                version, version.qualified_arn if is_all else version.unqualified_arn, self._layers
+            )
+            for version in page
+        ]
+        return {"Functions": listed, **marker}
+
+    async def update_function_code(self, call: Call) -> Mapping[str, Any]:
+        params = call.params
+        key = parse_function_name(call)
+        self._functions.get(key)
+        if params.get("PublishTo"):
+            raise NotYetImplemented("PublishTo is not served yet.")
+        architectures = params.get("Architectures")
+        package = await self._intake.accept(params, "updating")
+        updated = await self._functions.update_code(
+            NewCode(
+                key=key,
+                package=package,
+                architecture=architectures[0] if architectures else None,
+                revision_id=params.get("RevisionId"),
+                publish=params.get("Publish", False),
+                is_dry_run=params.get("DryRun", False),
+            )
+        )
+        return self._format(updated)
+
+    async def update_function_configuration(self, call: Call) -> Mapping[str, Any]:
+        key = parse_function_name(call)
+        updated = await self._functions.update_configuration(
+            key, parse_settings(call.params), call.params.get("RevisionId")
+        )
+        return self._format(updated)
+
+    async def delete_function(self, call: Call) -> Reply:
+        key, qualifier = parse_version_name(call)
+        if qualifier is None:
+            await self._functions.delete(key)
+        else:
+            await self._registry.versions.delete(key, qualifier)
+        return Reply(status=204)
+
+    def _format(self, version: FunctionVersion, qualifier: str | None = None) -> dict[str, Any]:
+        """The configuration; a published version has its number in the ARN in any case."""
+        if qualifier is None and version.version != LATEST:
+            qualifier = version.version
+        return format_configuration(version, format_arn(version, qualifier), self._layers)
+
+
+def _sort_key(version: FunctionVersion) -> tuple[str, int]:
+    return (version.name, 0 if version.version == LATEST else int(version.version))
+
+
+def _check_name_length(name: str) -> None:
+    """The model's limit is that of an ARN. Source: recorded message."""
+    if len(name) > limits.FUNCTION_NAME_MAX:
+        raise InvalidParameterValue(
+            f"1 validation error detected: Value '{name}' at 'functionName' failed to satisfy"
+            f" constraint: Member must have length less than or equal to"
+            f" {limits.FUNCTION_NAME_MAX}"
+        )

@@ -1,0 +1,47 @@
+"""Durable records of one kind: read from memory, changed on disk first.
+
+What it is: the read model that roles and policies share. A change is in the document store before
+it can be read here, so that no answer shows what a crash could take back. What it is not: a guard
+against two changes at once; its callers hold IAM's change lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Generic, TypeVar
+
+import msgspec
+
+from firelet.store.documents import Delete, DocumentStore, Put
+
+Record = TypeVar("Record")
+
+
+class Records(Generic[Record]):
+    """Values of one dataclass by key, kept as JSON under ``kind``."""
+
+    def __init__(self, documents: DocumentStore, kind: str, record: type[Record]) -> None:
+        self._documents = documents
+        self._kind = kind
+        self._decoder = msgspec.json.Decoder(record)
+        self._by_key: dict[str, Record] = {}
+
+    def load(self) -> None:
+        """Reads all records. Blocking: at start-up only."""
+        loaded = self._documents.load(self._kind)
+        self._by_key = {key: self._decoder.decode(body) for key, body in loaded}
+
+    def get(self, key: str) -> Record | None:
+        return self._by_key.get(key)
+
+    def values(self) -> Iterable[Record]:
+        return self._by_key.values()
+
+    async def put(self, key: str, record: Record) -> None:
+        """Stores a new record or replaces one."""
+        await self._documents.apply([Put(self._kind, key, msgspec.json.encode(record))])
+        self._by_key[key] = record
+
+    async def delete(self, key: str) -> None:
+        await self._documents.apply([Delete(self._kind, key)])
+        self._by_key.pop(key, None)

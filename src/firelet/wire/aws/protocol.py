@@ -1,0 +1,69 @@
+"""One door to the protocols: a routed request into parameters, output members into an answer.
+
+What it is: the choice of protocol and the order parse, validate. Called by ``frontend.router``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from firelet.wire.aws.parse import parse_json, parse_rest
+from firelet.wire.aws.query import format_xml, parse_form
+from firelet.wire.aws.route import Route
+from firelet.wire.aws.serialize import (
+    Answer,
+    OutputMismatch,
+    find_unknown,
+    format_json_rpc,
+    format_rest,
+)
+from firelet.wire.aws.validate import Validator
+
+log = logging.getLogger(__name__)
+
+
+class Protocol:
+    """Parses and serialises calls of any served operation.
+
+    With ``is_strict`` a handler that returns a member which the output shape does not have fails
+    the call; without, the member is logged and left out.
+    """
+
+    def __init__(self, validator: Validator, *, is_strict: bool = False) -> None:
+        self._validator = validator
+        self._is_strict = is_strict
+
+    def parse(
+        self, route: Route, query: bytes, headers: Mapping[bytes, bytes], body: bytes
+    ) -> dict[str, Any]:
+        """The validated parameters; raises ``SerializationError`` or ``ValidationError``."""
+        operation = route.operation
+        match operation.service.protocol:
+            case "rest-json":
+                params = parse_rest(operation, route.labels, query, headers, body)
+            case "json":
+                params = parse_json(operation, body)
+            case _:
+                params = parse_form(operation, route.form)
+        self._validator.check(operation, params)
+        return params
+
+    def format(self, route: Route, output: Mapping[str, Any], request_id: str) -> Answer:
+        """The answer that carries ``output``; raises ``OutputMismatch`` for a handler's mistake."""
+        operation = route.operation
+        shape = operation.output
+        unknown = list(output if shape is None else find_unknown(shape, output))
+        if unknown:
+            names = ", ".join(unknown)
+            if self._is_strict:
+                raise OutputMismatch(f"{operation.name} has no output members {names}")
+            log.error("output members unknown operation=%s members=%s", operation.name, names)
+        match operation.service.protocol:
+            case "rest-json":
+                return format_rest(operation, output)
+            case "json":
+                return format_json_rpc(operation, output)
+        body = format_xml(operation, output, request_id)
+        return Answer(200, body, {"content-type": "text/xml"})

@@ -1,0 +1,144 @@
+"""Output members of an operation as a response of the REST-JSON or JSON protocol.
+
+What it is: Python values in; status, headers and body out, with only what the output shape has.
+None is left out. What it is not: errors (``wire.aws.errors``) or XML (``wire.aws.query``).
+Called by ``wire.aws.protocol``, which has checked the member names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from firelet.wire.aws.model import Member, Operation, Shape
+from firelet.wire.aws.scalars import RFC822, format_json_scalar, format_text
+
+
+class OutputMismatch(TypeError):
+    """A handler returned what the operation's output shape does not have. Our own fault."""
+
+
+@dataclass(slots=True)
+class Answer:
+    """A response before HTTP. Header names are lower-case."""
+
+    status: int
+    body: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+def format_rest(operation: Operation, output: Mapping[str, Any]) -> Answer:
+    """The answer of a REST-JSON operation."""
+    answer = Answer(operation.status)
+    shape = operation.output
+    if shape is None:
+        return answer
+    for name, member in shape.members.items():
+        value = output.get(name)
+        if value is not None and member.location is not None:
+            _write_location(answer, member, value)
+    if shape.payload is not None:
+        _write_payload(answer, shape.members[shape.payload], output.get(shape.payload))
+    else:
+        _write_body(answer, format_json(shape, output), "application/json")
+    return answer
+
+
+def format_json_rpc(operation: Operation, output: Mapping[str, Any]) -> Answer:
+    """The answer of a JSON 1.0 or 1.1 operation."""
+    answer = Answer(200)
+    content_type = f"application/x-amz-json-{operation.service.json_version}"
+    if operation.output is None:
+        answer.headers["content-type"] = content_type
+    else:
+        _write_body(answer, format_json(operation.output, output), content_type)
+    return answer
+
+
+def format_json(shape: Shape, value: Any, timestamp_format: str | None = None) -> object:
+    """A value as what ``orjson`` can write. Members bound to headers or the status are left out."""
+    match shape.type:
+        case "structure":
+            return {
+                member.wire_name: format_json(member.shape, given, member.timestamp_format)
+                for name, member in shape.members.items()
+                if member.location is None and (given := value.get(name)) is not None
+            }
+        case "list":
+            element = shape.element
+            return [format_json(element.shape, v, element.timestamp_format) for v in value]
+        case "map":
+            item = shape.value
+            return {
+                str(key): format_json(item.shape, v, item.timestamp_format)
+                for key, v in value.items()
+                if v is not None
+            }
+    return format_json_scalar(shape, value, timestamp_format)
+
+
+def find_unknown(shape: Shape, value: Any, path: str = "") -> Iterator[str]:
+    """Paths of the members, at any depth, that the shape does not have.
+
+    Raises ``OutputMismatch`` where a container is missing, so that nothing after this needs to
+    ask; a scalar is checked when it is formatted.
+    """
+    match shape.type:
+        case "structure":
+            for name, given in _expect(Mapping, shape, value).items():
+                if name not in shape.members:
+                    yield path + name
+                elif given is not None:
+                    yield from find_unknown(shape.members[name].shape, given, f"{path}{name}.")
+        case "list":
+            for item in _expect(list | tuple, shape, value):
+                yield from find_unknown(shape.element.shape, item, path)
+        case "map":
+            for item in _expect(Mapping, shape, value).values():
+                if item is not None:
+                    yield from find_unknown(shape.value.shape, item, path)
+
+
+def _expect(container: Any, shape: Shape, value: Any) -> Any:
+    if not isinstance(value, container):
+        raise OutputMismatch(f"{shape.name} is a {shape.type}, not {type(value).__name__}")
+    return value
+
+
+def _write_location(answer: Answer, member: Member, value: Any) -> None:
+    match member.location:
+        case "statusCode":
+            answer.status = value
+        case "headers":
+            for name, text in value.items():
+                answer.headers[(member.wire_name + name).lower()] = text
+        case "header" if member.shape.type == "list":
+            element = member.shape.element.shape
+            texts = [format_text(element, item, RFC822) for item in value]
+            answer.headers[member.wire_name.lower()] = ", ".join(texts)
+        case "header":
+            text = format_text(member.shape, value, member.timestamp_format or RFC822)
+            answer.headers[member.wire_name.lower()] = text
+
+
+def _write_payload(answer: Answer, member: Member, value: Any) -> None:
+    if value is None:
+        return
+    if member.shape.type == "blob":
+        if not isinstance(value, bytes):
+            raise OutputMismatch(f"{member.name} is a blob, not {type(value).__name__}")
+        answer.body = value
+        answer.headers.setdefault("content-type", "application/octet-stream")
+    elif member.shape.type == "string":
+        answer.body = str(value).encode()
+        answer.headers.setdefault("content-type", "text/plain")
+    else:
+        _write_body(answer, format_json(member.shape, value), "application/json")
+
+
+def _write_body(answer: Answer, value: object, content_type: str) -> None:
+    answer.body = orjson.dumps(value)
+    answer.headers["content-type"] = content_type

@@ -1,0 +1,469 @@
+"""One HTTP/1.1 connection from the server's side, and what all connections of a server share.
+
+``Connection`` serves the requests that ``http1_reader`` finds: order of answers, back-pressure,
+time limits, and the fate of handlers when a client goes away. It does not listen (``http1``).
+
+This is the hot path of the product. What a request does not need costs it nothing: no task for
+an answer given at once, no timer per request (one coarse sweep per server counts quiet seconds),
+no queue unless the client pipelines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Sequence
+from email.utils import formatdate
+from http import HTTPStatus
+from types import CoroutineType
+from typing import cast
+
+from firelet.wire.http1_message import (
+    App,
+    BodyLimit,
+    HttpLimits,
+    OnReject,
+    Rejection,
+    RejectionReason,
+    Request,
+    Response,
+    plain_rejection,
+)
+from firelet.wire.http1_reader import CLOSE, Phase, RequestReader
+
+logger = logging.getLogger(__name__)
+
+SWEEP_S = 1.0
+# Requests, or bytes of their bodies, that wait behind an unanswered one before reading stops.
+PIPELINE_MAX = 16
+PIPELINE_BYTES_MAX = 256 * 1024
+# Up to this size, head and body leave in one buffer: copying is cheaper than a second write.
+JOIN_MAX_BYTES = 64 * 1024
+# How much longer a rejected client may talk, so that it reads its answer and not a reset.
+LINGER_BYTES_MAX = 64 * 1024 * 1024
+LINGER_S = 30.0
+# Connections above the maximum that are told so; the ones beyond are cut off without a word.
+OVERLOAD_SPARE = 64
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+_BODILESS = frozenset((204, 304))
+_IDLE, _HEAD, _BODY, _ENDED = Phase
+
+
+class Connections:
+    """The live connections of one server and what they share."""
+
+    def __init__(
+        self, app: App, limits: HttpLimits, on_reject: OnReject, body_limit: BodyLimit | None
+    ) -> None:
+        self.app = app
+        self.limits = limits
+        self.body_limit = body_limit
+        self.live: set[Connection] = set()
+        # Status line and Date by status, for the current second. Not empty: the sweep is armed.
+        self.preambles: dict[int, bytes] = {}
+        self._on_reject = on_reject
+        self._timer: asyncio.TimerHandle | None = None
+        self._all_gone = asyncio.Event()
+
+    def accept(self) -> Connection:
+        """The protocol for a new connection."""
+        return Connection(self)
+
+    def release(self, connection: Connection) -> None:
+        """The connection is lost and its handler has ended."""
+        self.live.discard(connection)
+        if not self.live:
+            self._all_gone.set()
+
+    def reject(self, rejection: Rejection) -> Response:
+        """The answer to a rejection; the default one if the application's own wording fails."""
+        try:
+            return self._on_reject(rejection)
+        except Exception:
+            logger.exception("http rejection not worded reason=%s", rejection.reason.name)
+            return plain_rejection(rejection)
+
+    def format_preamble(self, status: int) -> bytes:
+        """Status line and Date of an answer; kept until the next sweep."""
+        phrase = _PHRASES.get(status, "Unknown")
+        date = formatdate(usegmt=True)
+        preamble = f"HTTP/1.1 {status} {phrase}\r\nDate: {date}\r\n".encode("ascii")
+        self.preambles[status] = preamble
+        self.arm()
+        return preamble
+
+    def arm(self) -> None:
+        """Makes sure that a sweep comes. A server without any deadline pending never wakes."""
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(SWEEP_S, self.sweep)
+
+    def sweep(self) -> None:
+        """Ends what has been quiet for too long, and the second that Date was written for."""
+        self.preambles.clear()
+        self._timer = None
+        # Copied: a connection may leave the set while it is looked at.
+        waiting = [connection.on_sweep(SWEEP_S) for connection in list(self.live)]
+        if any(waiting):
+            self.arm()
+
+    async def close(self, drain_s: float, flush_s: float) -> None:
+        """Ends all connections; ``flush_s`` is for answers already written to leave."""
+        for connection in list(self.live):
+            connection.drain()
+        await self._wait_until_gone(drain_s)
+        for connection in list(self.live):
+            if connection.is_busy:
+                connection.abort()
+        await self._wait_until_gone(flush_s)
+        for connection in list(self.live):
+            connection.abort()
+        # A handler that cleans up after its cancellation is waited for.
+        await self._wait_until_gone(None)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    async def _wait_until_gone(self, timeout_s: float | None) -> None:
+        if not self.live or timeout_s == 0:
+            return
+        self._all_gone.clear()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._all_gone.wait()
+        except TimeoutError:
+            return
+
+
+class Connection(asyncio.Protocol):
+    """Serves one connection: one request in flight at a time, answers in order.
+
+    A client that closes its sending side counts as gone and its handler is cancelled (as Go's
+    net/http does): half-closing cannot be told from giving up.
+    """
+
+    __slots__ = (
+        "_active",
+        "_app",
+        "_backlog",
+        "_backlog_bytes",
+        "_ignored_bytes",
+        "_is_continue_due",
+        "_is_draining",
+        "_is_lost",
+        "_is_open",
+        "_is_reading_paused",
+        "_is_writing_paused",
+        "_limits",
+        "_loop",
+        "_preambles",
+        "_quiet_s",
+        "_reader",
+        "_serving",
+        "_shared",
+        "_stalled_s",
+        "_transport",
+        "_unsent_bytes",
+    )
+
+    _transport: asyncio.Transport
+    _reader: RequestReader
+    _serving: tuple[Request, bytes]
+
+    def __init__(self, shared: Connections) -> None:
+        self._shared = shared
+        self._app = shared.app
+        self._limits = shared.limits
+        self._preambles = shared.preambles
+        self._loop = asyncio.get_running_loop()
+        # Open: answers may be written. Lost: the transport has said its last word.
+        self._is_open = False
+        self._is_draining = False
+        self._is_lost = False
+        # The request in flight, and what waits behind it: a Response is a rejection.
+        self._active: asyncio.Future[Response] | None = None
+        self._backlog: deque[tuple[Request | Response, bytes]] = deque()
+        self._backlog_bytes = 0
+        self._is_continue_due = False
+        self._is_reading_paused = False
+        self._is_writing_paused = False
+        self._ignored_bytes = 0
+        # Kept by the sweep: seconds without progress of the client, and of our writing.
+        self._quiet_s = 0.0
+        self._stalled_s = 0.0
+        self._unsent_bytes = 0
+
+    # The transport's calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._is_open = True
+        shared = self._shared
+        peer = transport.get_extra_info("peername")
+        address = peer[0] if isinstance(peer, tuple) else ""
+        self._reader = RequestReader(self, address, self._limits, shared.body_limit)
+        shared.live.add(self)
+        shared.arm()
+        excess = len(shared.live) - self._limits.max_connections
+        if excess > OVERLOAD_SPARE:
+            self.abort()
+        elif excess > 0:
+            self._reader.reject(RejectionReason.OVERLOADED)
+
+    def data_received(self, data: bytes) -> None:
+        reader = self._reader
+        phase = reader.phase
+        if phase is _ENDED:
+            self._ignored_bytes += len(data)
+            if self._ignored_bytes > LINGER_BYTES_MAX:
+                self.abort()
+            return
+        if phase is not _HEAD:  # A head has its time from the first byte on, not from the last.
+            self._quiet_s = 0.0
+        reader.feed(data)
+        if reader.phase is not _IDLE:
+            self._shared.arm()
+
+    def eof_received(self) -> None:
+        self._give_up()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._is_lost = True
+        self._give_up()
+        self._reader.detach()
+        if self._active is None:
+            self._shared.release(self)
+
+    def pause_writing(self) -> None:
+        self._is_writing_paused = True
+
+    def resume_writing(self) -> None:
+        self._is_writing_paused = False
+        self._serve_backlog()
+
+    # The server's calls.
+
+    @property
+    def is_busy(self) -> bool:
+        """A request is being read, served or queued."""
+        phase = self._reader.phase
+        return self._active is not None or bool(self._backlog) or phase is _HEAD or phase is _BODY
+
+    def drain(self) -> None:
+        """Closes now if idle, else after the answer that is due."""
+        self._is_draining = True
+        if not self.is_busy:
+            self._close()
+
+    def abort(self) -> None:
+        """Closes without another byte."""
+        self._give_up()
+        self._transport.abort()
+
+    def on_sweep(self, elapsed_s: float) -> bool:
+        """``elapsed_s`` more have passed. False: nothing here can time out."""
+        if self._is_lost:
+            return False
+        unsent = self._transport.get_write_buffer_size()
+        if unsent:
+            has_moved = unsent < self._unsent_bytes
+            self._unsent_bytes = unsent
+            self._stalled_s = 0.0 if has_moved else self._stalled_s + elapsed_s
+            if self._stalled_s > self._limits.write_s:
+                self.abort()
+            return True
+        self._unsent_bytes = 0
+        self._stalled_s = 0.0
+        if self._active is not None:
+            return False
+        phase = self._reader.phase
+        allowed_s = self._allowed_silence_s(phase)
+        if allowed_s is None:
+            return False
+        self._quiet_s += elapsed_s
+        if self._quiet_s > allowed_s:
+            if phase is _HEAD or phase is _BODY:
+                self._reader.reject(RejectionReason.TIMEOUT)
+            elif phase is _IDLE:
+                self._close()
+            else:
+                self.abort()
+        return True
+
+    def _allowed_silence_s(self, phase: Phase) -> float | None:
+        if phase is _IDLE:
+            return self._limits.keep_alive_s
+        if phase is _HEAD:
+            return self._limits.header_s
+        return self._limits.body_s if phase is _BODY else LINGER_S
+
+    # The reader's calls.
+
+    def on_request(self, request: Request, connection_line: bytes) -> None:
+        if self._active is None and not self._is_writing_paused:
+            self._serve(request, connection_line)
+            return
+        self._backlog.append((request, connection_line))
+        self._backlog_bytes += len(request.body)
+        if not self._is_reading_paused and (
+            len(self._backlog) >= PIPELINE_MAX or self._backlog_bytes > PIPELINE_BYTES_MAX
+        ):
+            self._is_reading_paused = True
+            self._transport.pause_reading()
+
+    def on_rejection(self, rejection: Rejection) -> None:
+        response = self._shared.reject(rejection)
+        if rejection.method == b"HEAD":
+            response = Response(response.status, b"", response.headers)
+        if self._active is None and not self._is_writing_paused:
+            self._write_last(response)
+        else:
+            self._backlog.append((response, CLOSE))
+
+    def on_expect_continue(self) -> None:
+        self._is_continue_due = True
+        self._continue_if_clear()
+
+    # Serving.
+
+    def _serve(self, request: Request, connection_line: bytes) -> None:
+        try:
+            answer = self._app(request)
+            if isinstance(answer, Response):
+                self._answer(answer, request, connection_line)
+                return
+            future: asyncio.Future[Response] = (
+                self._loop.create_task(answer)
+                if isinstance(answer, CoroutineType)
+                else asyncio.ensure_future(answer)
+            )
+        except Exception as error:
+            self._answer(self._fail(request, error), request, connection_line)
+            return
+        if future.done():
+            self._answer(self._take(future, request), request, connection_line)
+            return
+        self._active = future
+        self._serving = (request, connection_line)
+        future.add_done_callback(self._on_answer)
+
+    def _on_answer(self, future: asyncio.Future[Response]) -> None:
+        self._active = None
+        request, connection_line = self._serving
+        del self._serving
+        response = self._take(future, request)
+        if self._is_open:
+            self._answer(response, request, connection_line)
+            self._serve_backlog()
+        elif self._is_lost:
+            self._shared.release(self)
+
+    def _take(self, future: asyncio.Future[Response], request: Request) -> Response:
+        try:
+            return future.result()
+        except (Exception, asyncio.CancelledError) as error:
+            return self._fail(request, error)
+
+    def _fail(self, request: Request, error: BaseException) -> Response:
+        # Cancelled: the client has gone, or the application withdrew. Neither is a failure.
+        if not isinstance(error, asyncio.CancelledError):
+            logger.error(
+                "http handler failed method=%s path=%s",
+                request.method.decode(),
+                request.path.decode("latin-1"),
+                exc_info=error,
+            )
+        reason = RejectionReason.INTERNAL_ERROR
+        return self._shared.reject(Rejection(reason, request.method, request.target))
+
+    def _serve_backlog(self) -> None:
+        backlog = self._backlog
+        while backlog and self._active is None and not self._is_writing_paused:
+            waiting, connection_line = backlog.popleft()
+            if isinstance(waiting, Response):
+                self._write_last(waiting)
+            else:
+                self._backlog_bytes -= len(waiting.body)
+                self._serve(waiting, connection_line)
+        if self._is_reading_paused and not backlog and self._is_open:
+            self._is_reading_paused = False
+            self._transport.resume_reading()
+        self._continue_if_clear()
+
+    def _continue_if_clear(self) -> None:
+        """Asks for the body that the client holds back, after the answers that are due before."""
+        if self._is_continue_due and self._active is None and not self._backlog:
+            self._is_continue_due = False
+            if self._reader.phase is _BODY:
+                self._transport.write(_CONTINUE)
+
+    # Writing.
+
+    def _answer(self, response: Response, request: Request, connection_line: bytes) -> None:
+        if self._is_draining:
+            connection_line = CLOSE
+        self._write(response, connection_line, request.method == b"HEAD")
+        if connection_line is CLOSE:
+            self._close()
+
+    def _write_last(self, response: Response) -> None:
+        """Writes a rejection and goes on reading: closing now would reset what is on its way."""
+        self._write(response, CLOSE, False)
+        self._is_open = False
+        self._transport.write_eof()
+
+    def _write(self, response: Response, connection_line: bytes, is_head: bool) -> None:
+        status = response.status
+        body = response.body
+        fields = _format_fields(response.headers)
+        if fields is None:
+            logger.error("http response header holds a line break status=%d", status)
+            response = plain_rejection(Rejection(RejectionReason.INTERNAL_ERROR))
+            self._write(response, connection_line, is_head)
+            return
+        preamble = self._preambles.get(status) or self._shared.format_preamble(status)
+        if status in _BODILESS:
+            head = b"%b%b%b\r\n" % (preamble, fields, connection_line)
+            body = b""
+        else:
+            lines = (preamble, fields, connection_line, len(body))
+            head = b"%b%b%bContent-Length: %d\r\n\r\n" % lines
+        self._quiet_s = 0.0
+        if is_head or not body:
+            self._transport.write(head)
+        elif len(body) < JOIN_MAX_BYTES:
+            self._transport.write(head + body)
+        else:
+            # Not ``writelines``, which skips flow control in some releases of 3.12 and 3.13
+            # (CVE-2024-12254). uvloop sends both in one writev all the same.
+            self._transport.write(head)
+            self._transport.write(body)
+
+    # Ending.
+
+    def _close(self) -> None:
+        """Closes as soon as what is written has left."""
+        self._give_up()
+        self._transport.close()
+
+    def _give_up(self) -> None:
+        """Nobody reads further answers: drops what waits and cancels what is in flight."""
+        if not self._is_open:
+            return  # A second cancellation would break off the handler's cleaning up.
+        self._is_open = False
+        self._reader.end()
+        self._backlog.clear()
+        if self._active is not None:
+            self._active.cancel()
+
+
+def _format_fields(headers: Sequence[tuple[bytes, bytes]]) -> bytes | None:
+    """Header lines, or None if a name or value would break out of its line."""
+    if not headers:
+        return b""
+    fields = b"".join([name + b": " + value + b"\r\n" for name, value in headers])
+    if fields.count(b"\n") != len(headers) or fields.count(b"\r") != len(headers):
+        return None
+    return fields

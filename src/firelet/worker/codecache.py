@@ -1,0 +1,116 @@
+"""Extracted deployment packages, by the digest of their zip; bind-mounted into sandboxes.
+
+Content-addressed: all functions and versions with the same code share one directory, and it is
+extracted once however many want it at the same time. A directory that exists is complete, since
+it was renamed into place; what a crash left half extracted is swept at the next start.
+Called by the worker when a version is activated and before a sandbox is started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Protocol
+
+from firelet.model.errors import PlatformError
+from firelet.worker.archive import extract_archive
+
+log = logging.getLogger(__name__)
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_UNFINISHED = ".unfinished-"
+
+
+class ZipFiles(Protocol):
+    """Where the zips are; ``store.blobs.BlobStore`` is one."""
+
+    def path(self, digest: str) -> Path: ...
+
+
+class CodeCache:
+    """Owns ``root``. ``open`` first."""
+
+    def __init__(self, root: Path, zips: ZipFiles) -> None:
+        self._root = root
+        self._zips = zips
+        self._extracting: dict[str, asyncio.Task[Path]] = {}
+
+    async def open(self) -> None:
+        """Makes the directory and sweeps what an earlier process left unfinished."""
+        await asyncio.to_thread(self._sweep)
+
+    async def close(self) -> None:
+        """Waits for the extractions under way."""
+        while self._extracting:
+            await asyncio.wait(list(self._extracting.values()))
+
+    def path(self, digest: str) -> Path:
+        """Where the code of that digest is, or will be."""
+        if _DIGEST.fullmatch(digest) is None:
+            raise ValueError(f"not a digest: {digest!r}")
+        return self._root / digest
+
+    async def ensure(self, digest: str) -> Path:
+        """The directory with the code, extracted by now.
+
+        InvalidParameterValue for a zip that is refused, PlatformError when there is no zip or no
+        room for it. A caller that is cancelled leaves the extraction to the others.
+        """
+        path = self.path(digest)
+        task = self._extracting.get(digest)
+        if task is None:
+            # One stat call: the answer is in the kernel's memory.
+            if path.is_dir():
+                return path
+            task = asyncio.create_task(asyncio.to_thread(self._extract, digest))
+            self._extracting[digest] = task
+            task.add_done_callback(lambda _: self._extracting.pop(digest, None))
+        return await asyncio.shield(task)
+
+    async def discard(self, digest: str) -> None:
+        """Removes the code. No sandbox may be using it."""
+        path = self.path(digest)
+        task = self._extracting.get(digest)
+        if task is not None:
+            await asyncio.wait([task])
+        await asyncio.to_thread(self._remove, path)
+
+    def _sweep(self) -> None:
+        self._root.mkdir(mode=0o755, parents=True, exist_ok=True)
+        for path in self._root.glob(f"{_UNFINISHED}*"):
+            shutil.rmtree(path)
+
+    def _extract(self, digest: str) -> Path:
+        path = self.path(digest)
+        scratch = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=self._root))
+        try:
+            with self._zips.path(digest).open("rb") as source:
+                extract_archive(source, scratch)
+            scratch.rename(path)
+        except OSError as error:
+            shutil.rmtree(scratch)
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and path.is_dir():
+                return path  # somebody else was faster
+            log.exception("code not extracted digest=%s", digest)
+            raise PlatformError(
+                f"The code could not be extracted: {error.strerror or error}."
+            ) from error
+        except BaseException:
+            shutil.rmtree(scratch)
+            raise
+        return path
+
+    def _remove(self, path: Path) -> None:
+        """By way of a rename, so that a directory under its digest is never half there."""
+        scratch = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=self._root))
+        try:
+            os.rename(path, scratch)
+        except FileNotFoundError:
+            log.debug("nothing to discard path=%s", path)
+        shutil.rmtree(scratch)

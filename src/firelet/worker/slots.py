@@ -1,0 +1,363 @@
+"""A slot: one execution environment of one function version, from INIT to its end.
+
+It owns the sandbox, its Runtime API server and its log pipes, and takes one invocation at a time.
+``worker.node`` makes slots; ``control.manager`` decides which one serves an invocation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from firelet.model import limits
+from firelet.model.errors import PlatformError
+from firelet.model.function import FunctionVersion
+from firelet.model.invocation import Invocation, Outcome
+from firelet.runtime.api import HTTP_LIMITS, RuntimeApi
+from firelet.runtime.exchange import (
+    DeadlinePassed,
+    Exchange,
+    RuntimeAnswer,
+    RuntimeEnded,
+    RuntimeEvent,
+)
+from firelet.runtime.failures import (
+    EXIT_ERROR,
+    INVALID_ENTRYPOINT,
+    TIMED_OUT,
+    describe_exit,
+    describe_timeout,
+    format_platform_error,
+)
+from firelet.runtime.log_pipe import FrameSplitter, LineSplitter, LogPipe
+from firelet.runtime.phases import Phase
+from firelet.runtime.report import Measured, Reporter
+from firelet.sandbox.driver import RuntimeExit, RuntimeStart, Sandbox
+from firelet.wire.http1 import HttpServer
+
+log = logging.getLogger(__name__)
+
+_EXIT_GRACE_S = 0.5  # for a runtime that has reported an init error to end by itself
+
+
+@dataclass(slots=True)
+class _Ending:
+    """How an invocation went, before it is written down."""
+
+    payload: bytes
+    status: str = "success"
+    error_type: str | None = None
+    function_error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotParts:
+    """What a slot is made of. ``write`` takes one log event (timestamp in ms, message);
+    ``entry_error`` says why there is nothing to start, and every INIT fails with it."""
+
+    version: FunctionVersion
+    sandbox: Sandbox
+    start: RuntimeStart
+    write: Callable[[int, str], None]
+    entry_error: str | None = None
+    init_timeout_s: float = field(default=limits.INIT_TIMEOUT_S)
+
+
+class Slot:
+    """Call ``open``, ``initialise``, then ``invoke`` any number of times, and ``close``."""
+
+    def __init__(self, parts: SlotParts) -> None:
+        self.version = parts.version
+        self.idle_since = 0.0
+        self.is_frozen = False
+        self.on_closed: Callable[[], None] | None = None
+        self._sandbox = parts.sandbox
+        self._start = parts.start
+        self._entry_error = parts.entry_error
+        self._init_timeout_s = parts.init_timeout_s
+        self._write_event = parts.write
+        self._tail: list[str] | None = None
+        self._exchange = Exchange(self._on_runtime_ready)
+        self._api = RuntimeApi(self._exchange)
+        self._server = HttpServer(self._api, limits=HTTP_LIMITS, on_reject=self._api.reject)
+        self._output = LogPipe(parts.sandbox.output_fd, LineSplitter(self._write))
+        self._records = LogPipe(parts.sandbox.log_fd, FrameSplitter(self._write))
+        self._reporter = Reporter(parts.version, parts.sandbox.id, self._write)
+        self._exit = RuntimeExit(None, None)
+        self._exited = asyncio.Event()
+        self._pending_init_ms: float | None = None
+        self._on_free: Callable[[Slot], None] | None = None
+        self._is_closed = False
+        self._resetting: asyncio.Task[None] | None = None
+        self._vcpus = parts.version.memory_mib / limits.MEMORY_PER_VCPU_MIB
+
+    @property
+    def id(self) -> str:
+        return self._sandbox.id
+
+    @property
+    def sandbox(self) -> Sandbox:
+        return self._sandbox
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it can take an invocation, after another INIT if need be."""
+        return not self._is_closed and not self._sandbox.is_dead
+
+    async def open(self) -> None:
+        """Serves the Runtime API and reads the pipes."""
+        self._sandbox.watch(self._on_exit)
+        await self._server.listen_socket(self._sandbox.listener)
+        loop = asyncio.get_running_loop()
+        for pipe in (self._output, self._records):
+            loop.add_reader(pipe.fd, self._on_pipe, pipe)
+
+    async def initialise(self) -> None:
+        """INIT ahead of the first invocation, with all of the host's CPU. A failure is logged
+        and leaves the slot usable: the first invocation repeats INIT, as AWS does."""
+        self._reporter.init_start()
+        began = time.monotonic()
+        ending = await self._run_init(began + self._init_timeout_s, "init", limit_cpu=False)
+        if ending is None:
+            self._pending_init_ms = (time.monotonic() - began) * 1000
+        if self.is_usable:
+            self._sandbox.set_vcpus(self._vcpus)
+
+    async def invoke(self, invocation: Invocation) -> Outcome:
+        """Runs one invocation to its answer. The slot is free again when ``when_free`` says so,
+        which may be later than the answer. PlatformError when the sandbox cannot be used."""
+        began = time.monotonic()
+        now = time.time()
+        timeout_s = self.version.timeout_s
+        if self.is_frozen:
+            self._sandbox.thaw()
+            self.is_frozen = False
+        self._tail = [] if invocation.wants_tail else None
+        self._reporter.start(invocation.request_id, now)
+        init_ms, self._pending_init_ms = self._pending_init_ms, None
+        loop = asyncio.get_running_loop()
+        deadline = loop.call_at(loop.time() + timeout_s, self._exchange.expire)
+        try:
+            ending = await self._run(invocation, began + timeout_s, now + timeout_s)
+        finally:
+            deadline.cancel()
+        if ending.status == "timeout":
+            self._reporter.timed_out(invocation.request_id, timeout_s)
+        self._drain()
+        measured = Measured(
+            duration_ms=(time.monotonic() - began) * 1000,
+            memory_bytes=self._sandbox.memory_peak_bytes(),
+            init_ms=init_ms,
+            status=ending.status,
+            error_type=ending.error_type,
+        )
+        self._reporter.report(invocation.request_id, measured, time.time())
+        tail, self._tail = self._tail, None
+        if self._exchange.phase is Phase.RESPONDED:
+            # The runtime has answered and has not asked for more: it has what is left of its time.
+            loop.call_at(loop.time() + began + timeout_s - time.monotonic(), self._reset_if_stuck)
+        return Outcome(
+            payload=ending.payload,
+            executed_version=self.version.version,
+            function_error=ending.function_error,
+            error_type=ending.error_type,
+            log_tail=b"" if tail is None else _tail_bytes(tail),
+        )
+
+    def when_free(self, callback: Callable[[Slot], None]) -> None:
+        """Calls back once, as soon as the slot can take another invocation or is of no use."""
+        if self._exchange.phase in (Phase.READY, Phase.STOPPED) or not self.is_usable:
+            callback(self)
+        else:
+            self._on_free = callback
+
+    def freeze(self) -> None:
+        """Stops every process of the environment until the next invocation."""
+        if self.is_usable and not self.is_frozen and self._exchange.phase is Phase.READY:
+            self._drain()
+            self._sandbox.freeze()
+            self.is_frozen = True
+
+    async def close(self) -> None:
+        """Ends the environment. May be called again."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        loop = asyncio.get_running_loop()
+        self._drain()
+        for pipe in (self._output, self._records):
+            loop.remove_reader(pipe.fd)
+            pipe.flush()
+        if self._exchange.phase is not Phase.STOPPED:
+            self._exchange.end()
+        await self._server.close()
+        await self._sandbox.stop()
+        self._free()
+        if self.on_closed is not None:
+            self.on_closed()
+
+    async def _run(self, invocation: Invocation, deadline: float, deadline_epoch: float) -> _Ending:
+        """From a slot in any state to the ending of this invocation."""
+        request_id = invocation.request_id
+        if self._exchange.phase is not Phase.READY:
+            failed = await self._run_init(deadline, "invoke", limit_cpu=True)
+            if failed is not None:
+                return failed(request_id)
+        answer = self._exchange.dispatch(_runtime_event(invocation, deadline_epoch))
+        try:
+            result = await answer
+        except DeadlinePassed:
+            await self._reset()
+            return self._timed_out(request_id)
+        except RuntimeEnded:
+            return self._exited_ending(request_id)
+        return _ending_of(result)
+
+    async def _run_init(
+        self, deadline: float, phase: str, *, limit_cpu: bool
+    ) -> Callable[[str], _Ending] | None:
+        """One INIT. None when the runtime is ready, else what makes the ending of the invocation
+        that waited for it."""
+        if not limit_cpu:
+            self._sandbox.set_vcpus(None)
+        began = time.monotonic()
+        if self._entry_error is not None:
+            self._init_failed(began, phase, "error", INVALID_ENTRYPOINT)
+            return self._no_entry_point
+        self._exited.clear()
+        self._exit = RuntimeExit(None, None)
+        initialised = self._exchange.start()
+        self._sandbox.start_runtime(self._start)
+        loop = asyncio.get_running_loop()
+        expiry = loop.call_at(loop.time() + deadline - began, self._exchange.expire)
+        try:
+            answer = await initialised
+        except DeadlinePassed:
+            await self._reset()
+            self._init_failed(began, phase, "timeout", TIMED_OUT)
+            return self._timed_out
+        except RuntimeEnded:
+            self._init_failed(began, phase, "error", EXIT_ERROR)
+            return self._exited_ending
+        finally:
+            expiry.cancel()
+        if answer is None:
+            return None
+        await self._wait_for_exit()
+        self._init_failed(began, phase, "error", answer.error_type or EXIT_ERROR)
+        return lambda _request_id: _ending_of(answer)
+
+    def _init_failed(self, began: float, phase: str, status: str, error_type: str) -> None:
+        self._drain()
+        self._reporter.init_report((time.monotonic() - began) * 1000, phase, status, error_type)
+
+    def _timed_out(self, request_id: str) -> _Ending:
+        message = describe_timeout(self.version.timeout_s)
+        payload = format_platform_error(request_id, TIMED_OUT, message)
+        return _Ending(payload, "timeout", TIMED_OUT, "Unhandled")
+
+    def _no_entry_point(self, request_id: str) -> _Ending:
+        payload = format_platform_error(request_id, INVALID_ENTRYPOINT, self._entry_error or "")
+        return _Ending(payload, "error", INVALID_ENTRYPOINT, "Unhandled")
+
+    def _exited_ending(self, request_id: str) -> _Ending:
+        number = self._exit.signal
+        if self._exit.is_out_of_memory:
+            number = number or signal.SIGKILL
+            self._write(
+                int(time.time() * 1000),
+                f"RequestId: {request_id} Error: out of memory: the environment reached its limit"
+                f" of {self.version.memory_mib} MB and the kernel ended a process of it\n",
+            )
+        message = describe_exit(self._exit.code, number)
+        payload = format_platform_error(request_id, EXIT_ERROR, message)
+        return _Ending(payload, "error", EXIT_ERROR, "Unhandled")
+
+    async def _reset(self) -> None:
+        """Ends every process; /tmp and the sandbox stay. The next invocation starts with INIT."""
+        try:
+            await self._sandbox.kill_processes()
+        except PlatformError as error:
+            # It does not obey: it is not used again.
+            log.warning("sandbox not reset id=%s: %s", self.id, error.message)
+            await self._sandbox.stop()
+        if self._exchange.phase is not Phase.STOPPED:
+            self._exchange.end()
+        self._drain()
+        self._free()
+
+    def _reset_if_stuck(self) -> None:
+        if self._exchange.phase is Phase.RESPONDED and self.is_usable:
+            self._resetting = asyncio.create_task(self._reset())
+
+    async def _wait_for_exit(self) -> None:
+        try:
+            async with asyncio.timeout(_EXIT_GRACE_S):
+                await self._exited.wait()
+        except TimeoutError:
+            await self._reset()
+
+    def _on_exit(self, ending: RuntimeExit) -> None:
+        """The runtime process, or the whole sandbox, has ended by itself."""
+        self._exit = ending
+        self._exited.set()
+        self._drain()
+        if self._exchange.phase is not Phase.STOPPED:
+            self._exchange.end()
+        self._free()
+
+    def _on_runtime_ready(self) -> None:
+        if self._on_free is not None:
+            self._free()
+
+    def _free(self) -> None:
+        callback, self._on_free = self._on_free, None
+        if callback is not None:
+            callback(self)
+
+    def _on_pipe(self, pipe: LogPipe) -> None:
+        if not pipe.drain():
+            asyncio.get_running_loop().remove_reader(pipe.fd)
+
+    def _drain(self) -> None:
+        """Takes in what the function has written so far, up to the last unfinished line."""
+        if self._sandbox.output_fd < 0:
+            return
+        for pipe in (self._records, self._output):
+            pipe.drain()
+            pipe.flush()
+
+    def _write(self, timestamp_ms: int, message: str) -> None:
+        self._write_event(timestamp_ms, message)
+        if self._tail is not None:
+            self._tail.append(message)
+
+
+def _runtime_event(invocation: Invocation, deadline_epoch: float) -> RuntimeEvent:
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"lambda-runtime-aws-request-id", invocation.request_id.encode()),
+        (b"lambda-runtime-deadline-ms", b"%d" % math.floor(deadline_epoch * 1000)),
+        (b"lambda-runtime-invoked-function-arn", invocation.invoked_arn.encode()),
+    ]
+    if invocation.trace_id:
+        headers.append((b"lambda-runtime-trace-id", invocation.trace_id.encode("latin-1")))
+    if invocation.client_context:
+        headers.append((b"lambda-runtime-client-context", invocation.client_context.encode()))
+    return RuntimeEvent(invocation.request_id, tuple(headers), invocation.payload)
+
+
+def _ending_of(answer: RuntimeAnswer) -> _Ending:
+    if answer.is_error:
+        return _Ending(answer.payload, "error", answer.error_type, "Unhandled")
+    return _Ending(answer.payload)
+
+
+def _tail_bytes(messages: list[str]) -> bytes:
+    """The last 4 KB of this invocation's log."""
+    return "".join(messages).encode()[-limits.LOG_RESULT_BYTES :]
