@@ -56,40 +56,42 @@ def _play(endpoint: Endpoint, console: Console) -> int:
     if node is None:
         console.print("no Node.js on this host: its function is left out")
     _print_deployments(console, deployments)
-    with console.status("errors, walls and events …"):
-        observations = [
-            scenes.show_log_tail(),
-            scenes.show_function_error(),
-            scenes.show_timeout(),
-            *scenes.show_walls(),
-            scenes.show_async(),
-        ]
-    _print_observations(console, observations)
+    observations: list[Observation] = []
+    try:
+        with console.status("errors, walls and events …"):
+            for scene in scenes.behaviour():
+                observations += scene()
+    finally:
+        # What held up to a failure is worth seeing with it.
+        _print_observations(console, observations)
     return len(deployments) + len(observations)
 
 
 def _print_deployments(console: Console, deployments: list[Deployment]) -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     from firelet.cli.demo_scenes import WARM_CALLS
 
-    table = Table(title="Functions", title_justify="left")
+    title = f"Functions (p50 of {WARM_CALLS} calls on one HTTP connection)"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for column in ("function", "runtime", "by"):
         table.add_column(column)
-    for column in ("deploy", "first call", f"warm p50 of {WARM_CALLS}"):
+    for column in ("deploy", "first call", "warm p50"):
         table.add_column(column, justify="right")
     for item in deployments:
-        # Under the aws command the first call includes the start of the command itself.
+        # A deployment by the aws command includes the start of the command itself.
         times = (item.deploy_s, item.first_s, item.warm_s)
         table.add_row(item.function, item.runtime, item.tool, *map(format_duration, times))
     console.print(table)
 
 
 def _print_observations(console: Console, observations: list[Observation]) -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title="Behaviour", title_justify="left")
+    table = Table(title="Behaviour", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("what")
     table.add_column("seen", overflow="fold")
     table.add_column("")

@@ -14,9 +14,11 @@ from pathlib import Path
 from types import TracebackType
 
 from firelet.cli.failure import CliError
+from firelet.cli.terminal import say
 
 _START_S = 15.0
 _STOP_S = 10.0
+_LINES_WITH_FAILURE = 20
 
 
 class DemoPlatform:
@@ -44,7 +46,12 @@ class DemoPlatform:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.stop()
+        if isinstance(error, Exception) and self._folder is not None:
+            for line in self._log_lines(Path(self._folder.name))[-_LINES_WITH_FAILURE:]:
+                say(f"platform: {line}")
+        code = self.stop()
+        if error is None and code != 0:
+            raise CliError(f"the platform did not stop cleanly (exit code {code})")
 
     def _start(self, folder: Path) -> None:
         command = [sys.executable, "-m", "firelet.cli", "up", "--port", "0"]
@@ -79,11 +86,16 @@ class DemoPlatform:
         return received.decode(errors="replace")
 
     def _last_words(self, folder: Path) -> str:
-        lines = (folder / "stderr").read_text(errors="replace").strip().splitlines()
+        lines = self._log_lines(folder)
         return lines[-1].removeprefix("firelet: ") if lines else f"no answer in {_START_S:.0f} s"
 
-    def stop(self) -> None:
-        """Ends the process as an operator would; kills it only if it does not listen."""
+    def _log_lines(self, folder: Path) -> list[str]:
+        return (folder / "stderr").read_text(errors="replace").strip().splitlines()
+
+    def stop(self) -> int | None:
+        """Ends the process as an operator would, and kills it only if it does not listen.
+        Returns its exit code; None when there is no process."""
+        code = None
         if self._process is not None:
             self._process.send_signal(signal.SIGTERM)
             try:
@@ -94,12 +106,7 @@ class DemoPlatform:
             if self._process.stdout is not None:
                 self._process.stdout.close()
             self._process = None
-            self._check_exit(code)
         if self._folder is not None:
             self._folder.cleanup()
             self._folder = None
-
-    def _check_exit(self, code: int) -> None:
-        # With an error on its way the reason is known, and this would hide it.
-        if code != 0 and self.url and sys.exc_info()[0] is None:
-            raise CliError(f"the platform did not stop cleanly (exit code {code})")
+        return code

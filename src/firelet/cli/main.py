@@ -23,8 +23,6 @@ from firelet.cli.logs import logs
 from firelet.cli.runtimes import runtimes
 from firelet.cli.up import up
 
-_INTERRUPTED = 130  # 128 + SIGINT, as shells count
-
 app = typer.Typer(
     name="firelet",
     help="AWS Lambda on your own machines.",
@@ -50,12 +48,6 @@ def run() -> None:
         app()
     except CliError as error:
         _fail(str(error))
-    except KeyboardInterrupt:
-        sys.exit(_INTERRUPTED)
-    except BrokenPipeError:
-        # The reader has enough. Python would complain again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
     except Exception as error:  # the last supervisor: nobody else can tell the user
         if os.environ.get("FIRELET_DEBUG"):
             raise

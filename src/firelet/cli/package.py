@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,10 +50,13 @@ class Package:
             return archive.read(name)
 
 
-def open_package(path: Path, on_file: Callable[[str], None] | None = None) -> Package:
-    """Makes the package of a folder or a file. ``on_file`` hears of each file before it is read."""
+def open_package(path: Path) -> Package:
+    """Makes the package of a folder or a file; takes a zip as it is."""
     if path.is_dir():
-        return _pack(sorted(_walk(path)), on_file, path)
+        files = sorted(_walk(path))
+        if not files:
+            raise CliError(f"{path} holds no files to deploy")
+        return _pack(files)
     if not path.is_file():
         raise CliError(f"{path} does not exist")
     if zipfile.is_zipfile(path):
@@ -62,7 +65,7 @@ def open_package(path: Path, on_file: Callable[[str], None] | None = None) -> Pa
             return Package(zipped, tuple(archive.namelist()))
     if path.suffix == ".zip":
         raise CliError(f"{path} is not a zip file")
-    return _pack([(path.name, path)], on_file, path)
+    return _pack([(path.name, path)])
 
 
 def _walk(root: Path) -> Iterator[tuple[str, Path]]:
@@ -83,16 +86,10 @@ def _walk(root: Path) -> Iterator[tuple[str, Path]]:
             yield path.relative_to(root).as_posix(), path
 
 
-def _pack(
-    files: list[tuple[str, Path]], on_file: Callable[[str], None] | None, origin: Path
-) -> Package:
-    if not files:
-        raise CliError(f"{origin} holds no files to deploy")
+def _pack(files: Sequence[tuple[str, Path]]) -> Package:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, path in files:
-            if on_file is not None:
-                on_file(name)
             entry = zipfile.ZipInfo(name, _EPOCH)
             entry.compress_type = zipfile.ZIP_DEFLATED
             entry.create_system = 3  # Unix, or the mode below would not count

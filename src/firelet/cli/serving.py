@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import signal
 import sys
@@ -41,6 +42,8 @@ def run_platform(flags: Mapping[str, Any], *, file: Path | None, is_verbose: boo
         cause = _first_cause(error)
         if not isinstance(cause, FireletError | OSError):
             raise
+        if isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE:
+            raise CliError("the port is taken: choose another with --port") from None
         raise CliError(f"cannot run: {cause}") from None
 
 

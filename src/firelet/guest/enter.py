@@ -40,7 +40,7 @@ def main(channel: socket.socket) -> None:
         base_root.build(plan)
         channel.set_inheritable(True)
         arguments = [plan["interpreter"], "-I", "-S", "-B", plan["zygote"], str(channel.fileno())]
-        os.execve(arguments[0], arguments, {"LD_LIBRARY_PATH": plan["library_path"]})
+        os.execve(arguments[0], arguments, plan["environment"])
     except OSError as error:
         messages.send(
             channel,

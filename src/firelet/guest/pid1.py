@@ -12,6 +12,7 @@ Messages to it: ``embryo`` with the Runtime API's listener, ``assigned``, ``exit
 
 from __future__ import annotations
 
+import atexit
 import base64
 import gc
 import os
@@ -148,10 +149,12 @@ class _Init:
             python_runtime.run()
             code = 0
         except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+            code = _exit_code(stop)
         except BaseException:
             traceback.print_exc()
         finally:
+            # What an interpreter does at its end, which a fork of another one must do itself.
+            atexit._run_exitfuncs()
             _flush_standard_streams()
             os._exit(code)
 
@@ -193,6 +196,16 @@ def _signal_all(number: int) -> None:
         os.kill(-1, number)
     except ProcessLookupError:
         return
+
+
+def _exit_code(stop: SystemExit) -> int:
+    """As ``sys.exit`` means it: a number, None for 0, and anything else is printed."""
+    if stop.code is None:
+        return 0
+    if isinstance(stop.code, int):
+        return stop.code & 0xFF
+    print(stop.code, file=sys.stderr, flush=True)
+    return 1
 
 
 def _flush_standard_streams() -> None:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["preload", "run"]
 
 _TRACE_ID = "_X_AMZN_TRACE_ID"
+_PACKAGE_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 # What AWS logs before the error of a failed INIT, word for word: log filters look for it.
 _INIT_FAILED_WARNING = (
@@ -91,9 +92,6 @@ def function_search_path(environ: Mapping[str, str], interpreter: Sequence[str])
     own = {"", _PACKAGE_ROOT, os.path.dirname(os.path.abspath(sys.argv[0]))}
     path = [*first, *extra, runtime_directory, *(name for name in interpreter if name not in own)]
     return list(dict.fromkeys(path))
-
-
-_PACKAGE_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
 def _use_search_path(path: list[str]) -> None:

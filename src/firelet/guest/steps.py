@@ -36,7 +36,7 @@ def join_cgroups(procs_fds: list[int]) -> None:
 
 
 def enter_namespaces(hostname: str) -> None:
-    """New mount, network, ipc, uts and cgroup namespaces; the pid namespace is new since the fork."""
+    """New mount, network, ipc, uts, cgroup namespaces; the pid namespace came with the fork."""
     namespaces.unshare(
         namespaces.CLONE_NEWNS
         | namespaces.CLONE_NEWNET

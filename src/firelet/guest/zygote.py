@@ -24,7 +24,6 @@ if __name__ == "__main__":
 from firelet.guest import pid1, python_runtime
 from firelet.linux import messages, namespaces, process
 
-
 PROC = "/.firelet/proc"
 
 
@@ -98,8 +97,6 @@ class Zygote:
 
 def main() -> None:
     process.set_name("firelet-zygote")
-    if os.environ.pop("LD_LIBRARY_PATH", None) is None:
-        raise SystemExit("the zygote is started by enter.py")
     python_runtime.preload()
     # What exists now stays for good: keep the collector away from pages that children share.
     gc.collect()

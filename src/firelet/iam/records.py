@@ -7,6 +7,7 @@ against two changes at once; its callers hold IAM's change lock.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import Generic, TypeVar
 
@@ -39,9 +40,26 @@ class Records(Generic[Record]):
 
     async def put(self, key: str, record: Record) -> None:
         """Stores a new record or replaces one."""
-        await self._documents.apply([Put(self._kind, key, msgspec.json.encode(record))])
+        await self._apply(Put(self._kind, key, msgspec.json.encode(record)))
         self._by_key[key] = record
 
     async def delete(self, key: str) -> None:
-        await self._documents.apply([Delete(self._kind, key)])
+        await self._apply(Delete(self._kind, key))
         self._by_key.pop(key, None)
+
+    async def _apply(self, change: Put | Delete) -> None:
+        """Waits for the disk also when the caller goes away meanwhile, because a change that is
+        on its way there cannot be taken back. The caller's cancellation follows once disk and
+        memory agree again: at its next ``await``."""
+        writing = asyncio.ensure_future(self._documents.apply([change]))
+        is_cancelled = False
+        while not writing.done():
+            try:
+                await asyncio.wait([writing])
+            except asyncio.CancelledError:
+                is_cancelled = True
+        task = asyncio.current_task()
+        if is_cancelled and task is not None:
+            task.uncancel()
+            task.cancel()
+        writing.result()

@@ -14,19 +14,10 @@ from dataclasses import dataclass, field
 import orjson
 
 from firelet.observe.log_chunks import EVENT_MAX_BYTES, EVENT_OVERHEAD_BYTES, Event, split_message
+from firelet.observe.log_records import StreamKey
 
 _SHED_FRACTION = 8  # an eighth of the room is freed at once, so that shedding is rare
 _SURELY_SHORT_CHARS = EVENT_MAX_BYTES // 4  # no character takes more than four bytes
-
-
-@dataclass(frozen=True, slots=True)
-class StreamKey:
-    """A stream of a group, in the world of an account and region."""
-
-    account: str
-    region: str
-    group: str
-    stream: str
 
 
 @dataclass(slots=True)

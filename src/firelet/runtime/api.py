@@ -25,6 +25,8 @@ _JSON = (b"content-type", b"application/json")
 _ACCEPTED = Response(202, b'{"status":"OK"}\n', (_JSON,))
 _ERROR_TYPE = b"lambda-runtime-function-error-type"
 _KNOWN_ERROR_TYPE = re.compile(r"(Runtime|Function)\.[A-Z][a-zA-Z]+")
+# What the function names its errors ends up in log lines of ours: names only.
+_OWN_ERROR_TYPE = re.compile(r"[A-Za-z_][\w.:$-]{0,127}")
 
 # A runtime may wait for its next event for ever; its head is small and its body is limited.
 HTTP_LIMITS = HttpLimits(
@@ -32,6 +34,7 @@ HTTP_LIMITS = HttpLimits(
     header_bytes=limits.MIB,
     keep_alive_s=None,
     max_connections=64,
+    joins_answers=True,
 )
 
 OVERSIZED_TYPE = "Function.ResponseSizeTooLarge"
@@ -80,13 +83,16 @@ class RuntimeApi:
         A result over the limit is the function's error: the invocation ends with it.
         """
         if rejection.reason is not RejectionReason.BODY_TOO_LARGE:
-            return _refuse(400, "TruncatedHTTPRequest", "The request could not be read.")
+            status = rejection.reason.value
+            return _refuse(status, "TruncatedHTTPRequest", "The request could not be served.")
         if self._exchange.request_id is not None and rejection.target.endswith(
             (self._exchange.request_id + "/response").encode()
         ):
-            self._exchange.respond(
-                RuntimeAnswer(format_error(OVERSIZED_TYPE, OVERSIZED_MESSAGE), True, OVERSIZED_TYPE)
-            )
+            body = format_error(OVERSIZED_TYPE, OVERSIZED_MESSAGE)
+            try:
+                self._exchange.respond(RuntimeAnswer(body, True, OVERSIZED_TYPE))
+            except InvalidTransition as error:
+                return _refuse(403, "InvalidStateTransition", str(error))
         return _refuse(
             413,
             "RequestEntityTooLarge",
@@ -98,7 +104,15 @@ class RuntimeApi:
         answer: asyncio.Future[Response] = event.get_loop().create_future()
         # Two Futures and no task: the event's resolves the response's.
         event.add_done_callback(lambda done: _resolve(answer, done))
+        # A runtime that lost its connection asks again, and must not find its event gone.
+        answer.add_done_callback(lambda done: self._on_answered(done, event))
         return answer
+
+    def _on_answered(
+        self, answer: asyncio.Future[Response], event: asyncio.Future[RuntimeEvent]
+    ) -> None:
+        if answer.cancelled():
+            self._exchange.withdraw(event)
 
     def _answer(self, request: Request, rest: bytes) -> Response:
         request_id, _, what = rest.partition(b"/")
@@ -145,4 +159,4 @@ def _type_in(body: bytes) -> str | None:
     except orjson.JSONDecodeError:
         return None
     value = document.get("errorType") if isinstance(document, dict) else None
-    return value if isinstance(value, str) else None
+    return value if isinstance(value, str) and _OWN_ERROR_TYPE.fullmatch(value) else None

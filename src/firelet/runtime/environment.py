@@ -113,7 +113,7 @@ def runtime_command(version: FunctionVersion, bootstrap: str) -> tuple[str, ...]
             f"{CLIENT}/bootstrap.py",
         )
     elif family == "nodejs":
-        command = ("/var/lang/bin/node", f"{CLIENT}/firelet/guest/node_runtime.mjs")
+        command = ("/var/lang/bin/node", f"{CLIENT}/firelet/guest/node_runtime.cjs")
     else:
         command = (bootstrap,)
     return command if wrapper is None else (wrapper, *command)

@@ -46,6 +46,7 @@ class Exchange:
         self.phase = Phase.STOPPED
         self._on_ready = on_ready
         self._next: asyncio.Future[RuntimeEvent] | None = None
+        self._undelivered: RuntimeEvent | None = None
         self._answer: asyncio.Future[RuntimeAnswer] | None = None
         self._initialised: asyncio.Future[RuntimeAnswer | None] | None = None
         self.request_id: str | None = None
@@ -66,6 +67,8 @@ class Exchange:
         self._answer = asyncio.get_running_loop().create_future()
         if self._next is not None and not self._next.done():
             self._next.set_result(event)
+        else:
+            self._undelivered = event
         self._next = None
         return self._answer
 
@@ -79,6 +82,7 @@ class Exchange:
         """The process is gone: whoever waits for it hears so."""
         self.phase = advance(self.phase, Event.ENDED)
         self.request_id = None
+        self._undelivered = None
         if self._next is not None:
             self._next.cancel()
             self._next = None
@@ -90,6 +94,11 @@ class Exchange:
 
     def next(self) -> asyncio.Future[RuntimeEvent]:
         """GET next: the Future gives the next event. InvalidTransition while one is owed."""
+        if self._undelivered is not None:
+            late: asyncio.Future[RuntimeEvent] = asyncio.get_running_loop().create_future()
+            late.set_result(self._undelivered)
+            self._undelivered = None
+            return late
         self.phase = advance(self.phase, Event.NEXT)
         self.request_id = None
         if self._next is not None:
@@ -100,6 +109,13 @@ class Exchange:
             self._initialised.set_result(None)
         self._on_ready()
         return waiting
+
+    def withdraw(self, waiting: asyncio.Future[RuntimeEvent]) -> None:
+        """The connection that asked is gone. It is ready all the same: the next event is kept
+        until it asks again, or its time is over."""
+        if self._next is waiting:
+            self._next = None
+        waiting.cancel()
 
     def respond(self, answer: RuntimeAnswer) -> None:
         """POST response or error for the current event."""

@@ -14,7 +14,7 @@ EXIT_ERROR = "Runtime.ExitError"
 INVALID_ENTRYPOINT = "Runtime.InvalidEntrypoint"
 
 # As the runtime interface of AWS, written in Go, names them (Go's syscall.Signal.String).
-_SIGNAL_NAMES = {
+_SIGNAL_NAMES: dict[int, str] = {
     signal.SIGABRT: "aborted",
     signal.SIGALRM: "alarm clock",
     signal.SIGBUS: "bus error",
@@ -42,7 +42,7 @@ def format_platform_error(request_id: str, error_type: str, message: str) -> byt
 def describe_exit(code: int | None, signal_number: int | None) -> str:
     """How the runtime process ended, in AWS's words."""
     if signal_number is not None:
-        name = _SIGNAL_NAMES.get(signal.Signals(signal_number), f"signal {signal_number}")
+        name = _SIGNAL_NAMES.get(signal_number, f"signal {signal_number}")
         return f"Runtime exited with error: signal: {name}"
     if not code:
         return "Runtime exited without providing a reason"

@@ -25,6 +25,13 @@ _READS_PER_TURN = 16
 Write = Callable[[int, str], None]
 
 
+def _cut(data: bytes) -> list[bytes]:
+    """Pieces of at most one event's size; one empty piece for nothing."""
+    if len(data) <= _RECORD_MAX_BYTES:
+        return [data]
+    return [data[at : at + _RECORD_MAX_BYTES] for at in range(0, len(data), _RECORD_MAX_BYTES)]
+
+
 class LineSplitter:
     """Bytes to lines. A line that never ends is cut at the size of one event."""
 
@@ -34,13 +41,13 @@ class LineSplitter:
 
     def feed(self, data: bytes) -> None:
         *lines, rest = (self._rest + data).split(b"\n")
-        while len(rest) > _RECORD_MAX_BYTES:
-            lines.append(rest[:_RECORD_MAX_BYTES])
-            rest = rest[_RECORD_MAX_BYTES:]
-        self._rest = rest
         now = int(time.time() * 1000)
         for line in lines:
-            self._write(now, line.decode("utf-8", "replace") + "\n")
+            for part in _cut(line):
+                self._write(now, part.decode("utf-8", "replace") + "\n")
+        *parts, self._rest = _cut(rest)
+        for part in parts:
+            self._write(now, part.decode("utf-8", "replace") + "\n")
 
     def flush(self) -> None:
         """Ends an unfinished line: the invocation, or the process, is over."""
@@ -87,8 +94,8 @@ class FrameSplitter:
         stamp = micros // 1000
         if abs(stamp - now) > 60_000:
             stamp = now
-        for start in range(0, max(1, len(record)), _RECORD_MAX_BYTES):
-            text = record[start : start + _RECORD_MAX_BYTES].decode("utf-8", "replace")
+        for part in _cut(record):
+            text = part.decode("utf-8", "replace")
             self._write(stamp, text if text.endswith("\n") else text + "\n")
 
 

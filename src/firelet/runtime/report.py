@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from firelet.model import limits
 from firelet.model.function import FunctionVersion
 
 Write = Callable[[int, str], None]
+
+_FORGING = re.compile(r"[^\w.:$-]")
 
 # Levels at which the JSON format reports the platform's events, by type.
 _LEVELS = {"DEBUG": 0, "INFO": 1, "WARN": 2}
@@ -50,6 +53,11 @@ def format_iso_ms(epoch_s: float) -> str:
 def billed_ms(measured: Measured) -> int:
     """Duration plus INIT, rounded up to whole milliseconds (since August 2025)."""
     return max(1, math.ceil(measured.duration_ms + (measured.init_ms or 0.0)))
+
+
+def _one_word(error_type: str) -> str:
+    """A type that the function chose must not look like a line of ours."""
+    return _FORGING.sub("_", error_type)
 
 
 class Reporter:
@@ -144,7 +152,7 @@ class Reporter:
         if measured.status != "success":
             text += f"Status: {measured.status}"
             if measured.status == "error" and measured.error_type:
-                text += f"\tError Type: {measured.error_type}"
+                text += f"\tError Type: {_one_word(measured.error_type)}"
         timestamp = int(now_s * 1000)
         self._write(timestamp, f"END RequestId: {request_id}\n")
         self._write(timestamp, text + "\n")

@@ -72,7 +72,7 @@ class NamespacesDriver:
         self._zygotes: dict[str, asyncio.Task[Zygote]] = {}
         self._embryos: dict[str, deque[Cell]] = {}
         self._cells: set[Cell] = set()
-        self._background: set[asyncio.Task[None]] = set()
+        self._refilling: dict[str, asyncio.Task[None]] = {}
         first = _UID_FIRST + os.getpid() % _PLATFORMS * _UIDS_PER_PLATFORM
         self._uids = itertools.cycle(range(first, first + _UIDS_PER_PLATFORM))
         self._uids_in_use: set[int] = set()
@@ -103,9 +103,10 @@ class NamespacesDriver:
     async def close(self) -> None:
         """Ends all sandboxes, embryos and zygotes, then removes the control groups."""
         self._is_closed = True
-        for task in list(self._background):
+        refilling = list(self._refilling.values())
+        for task in refilling:
             task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
+        await asyncio.gather(*refilling, return_exceptions=True)
         for starting in self._zygotes.values():
             if starting.done() and not starting.cancelled() and starting.exception() is None:
                 await starting.result().stop()
@@ -128,18 +129,18 @@ class NamespacesDriver:
         return cell
 
     def _refill(self, runtime: str) -> None:
-        missing = self._settings.embryos - len(self._embryos[runtime])
-        if missing > 0 and not self._is_closed:
-            task = asyncio.create_task(self._make_ahead(runtime, missing))
-            self._background.add(task)
-            task.add_done_callback(self._background.discard)
+        """Sees to it that one task, and only one, fills up the embryos of a runtime."""
+        if runtime in self._refilling or self._is_closed:
+            return
+        task = asyncio.create_task(self._make_ahead(runtime))
+        self._refilling[runtime] = task
+        task.add_done_callback(lambda _: self._refilling.pop(runtime, None))
 
-    async def _make_ahead(self, runtime: str, count: int) -> None:
-        for _ in range(count):
-            if len(self._embryos[runtime]) >= self._settings.embryos:
-                return
+    async def _make_ahead(self, runtime: str) -> None:
+        embryos = self._embryos[runtime]
+        while len(embryos) < self._settings.embryos:
             try:
-                self._embryos[runtime].append(await self._make_embryo(runtime))
+                embryos.append(await self._make_embryo(runtime))
             except PlatformError as error:
                 # The next request for this runtime meets the same error and reports it.
                 log.warning("embryo not made runtime=%s: %s", runtime, error.message)

@@ -97,7 +97,12 @@ class RootPlan:
             "proc": f"{HIDDEN}/proc",
             "interpreter": self.interpreter,
             "zygote": f"{CLIENT}/firelet/guest/zygote.py",
-            "library_path": LIBRARY_PATH,
+            # What the dynamic linker and the C library read once, when the zygote starts.
+            "environment": {
+                "LD_LIBRARY_PATH": LIBRARY_PATH,
+                "LANG": "en_US.UTF-8",
+                "LC_CTYPE": "C.UTF-8",
+            },
             "rootless": self.is_rootless,
         }
 

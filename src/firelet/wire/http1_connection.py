@@ -13,12 +13,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
-from email.utils import formatdate
-from http import HTTPStatus
 from types import CoroutineType
 from typing import cast
 
+from firelet.wire.http1_head import BODILESS, Heads
 from firelet.wire.http1_message import (
     App,
     BodyLimit,
@@ -47,8 +45,6 @@ LINGER_S = 30.0
 OVERLOAD_SPARE = 64
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_PHRASES = {status.value: status.phrase for status in HTTPStatus}
-_BODILESS = frozenset((204, 304))
 _IDLE, _HEAD, _BODY, _ENDED = Phase
 
 
@@ -62,8 +58,7 @@ class Connections:
         self.limits = limits
         self.body_limit = body_limit
         self.live: set[Connection] = set()
-        # Status line and Date by status, for the current second. Not empty: the sweep is armed.
-        self.preambles: dict[int, bytes] = {}
+        self.heads = Heads(on_dated=self.arm)
         self._on_reject = on_reject
         self._timer: asyncio.TimerHandle | None = None
         self._all_gone = asyncio.Event()
@@ -86,15 +81,6 @@ class Connections:
             logger.exception("http rejection not worded reason=%s", rejection.reason.name)
             return plain_rejection(rejection)
 
-    def format_preamble(self, status: int) -> bytes:
-        """Status line and Date of an answer; kept until the next sweep."""
-        phrase = _PHRASES.get(status, "Unknown")
-        date = formatdate(usegmt=True)
-        preamble = f"HTTP/1.1 {status} {phrase}\r\nDate: {date}\r\n".encode("ascii")
-        self.preambles[status] = preamble
-        self.arm()
-        return preamble
-
     def arm(self) -> None:
         """Makes sure that a sweep comes. A server without any deadline pending never wakes."""
         if self._timer is None:
@@ -102,7 +88,7 @@ class Connections:
 
     def sweep(self) -> None:
         """Ends what has been quiet for too long, and the second that Date was written for."""
-        self.preambles.clear()
+        self.heads.expire()
         self._timer = None
         # Copied: a connection may leave the set while it is looked at.
         waiting = [connection.on_sweep(SWEEP_S) for connection in list(self.live)]
@@ -149,16 +135,18 @@ class Connection(asyncio.Protocol):
         "_app",
         "_backlog",
         "_backlog_bytes",
+        "_heads",
+        "_held",
         "_ignored_bytes",
         "_is_continue_due",
         "_is_draining",
+        "_is_feeding",
         "_is_lost",
         "_is_open",
         "_is_reading_paused",
         "_is_writing_paused",
         "_limits",
         "_loop",
-        "_preambles",
         "_quiet_s",
         "_reader",
         "_serving",
@@ -176,11 +164,14 @@ class Connection(asyncio.Protocol):
         self._shared = shared
         self._app = shared.app
         self._limits = shared.limits
-        self._preambles = shared.preambles
+        self._heads = shared.heads
         self._loop = asyncio.get_running_loop()
         # Open: answers may be written. Lost: the transport has said its last word.
         self._is_open = False
         self._is_draining = False
+        # Answers that wait to leave together with the next one (``HttpLimits.joins_answers``).
+        self._is_feeding = False
+        self._held = b""
         self._is_lost = False
         # The request in flight, and what waits behind it: a Response is a rejection.
         self._active: asyncio.Future[Response] | None = None
@@ -222,7 +213,14 @@ class Connection(asyncio.Protocol):
             return
         if phase is not _HEAD:  # A head has its time from the first byte on, not from the last.
             self._quiet_s = 0.0
-        reader.feed(data)
+        if self._limits.joins_answers:
+            self._is_feeding = True
+            reader.feed(data)
+            self._is_feeding = False
+            if self._held and self._active is None:
+                self._send(b"")
+        else:
+            reader.feed(data)
         if reader.phase is not _IDLE:
             self._shared.arm()
 
@@ -410,41 +408,47 @@ class Connection(asyncio.Protocol):
 
     def _write_last(self, response: Response) -> None:
         """Writes a rejection and goes on reading: closing now would reset what is on its way."""
+        self._is_feeding = False
         self._write(response, CLOSE, False)
         self._is_open = False
         self._transport.write_eof()
 
     def _write(self, response: Response, connection_line: bytes, is_head: bool) -> None:
-        status = response.status
-        body = response.body
-        fields = _format_fields(response.headers)
-        if fields is None:
-            logger.error("http response header holds a line break status=%d", status)
+        try:
+            head = self._heads.format(response, connection_line)
+        except ValueError:
+            logger.exception("http response not written status=%d", response.status)
             response = plain_rejection(Rejection(RejectionReason.INTERNAL_ERROR))
-            self._write(response, connection_line, is_head)
-            return
-        preamble = self._preambles.get(status) or self._shared.format_preamble(status)
-        if status in _BODILESS:
-            head = b"%b%b%b\r\n" % (preamble, fields, connection_line)
-            body = b""
-        else:
-            lines = (preamble, fields, connection_line, len(body))
-            head = b"%b%b%bContent-Length: %d\r\n\r\n" % lines
+            head = self._heads.format(response, connection_line)
+        body = response.body
         self._quiet_s = 0.0
-        if is_head or not body:
-            self._transport.write(head)
+        if is_head or not body or response.status in BODILESS:
+            self._send(head)
         elif len(body) < JOIN_MAX_BYTES:
-            self._transport.write(head + body)
+            self._send(head + body)
         else:
             # Not ``writelines``, which skips flow control in some releases of 3.12 and 3.13
             # (CVE-2024-12254). uvloop sends both in one writev all the same.
-            self._transport.write(head)
-            self._transport.write(body)
+            self._send(head)
+            self._send(body)
+
+    def _send(self, data: bytes) -> None:
+        """Writes, or holds back what the answer to the next request of the same segment takes
+        along: one packet and one wake-up of the client instead of two."""
+        if self._is_feeding:
+            self._held += data
+            return
+        if self._held:
+            data, self._held = self._held + data, b""
+        self._transport.write(data)
 
     # Ending.
 
     def _close(self) -> None:
         """Closes as soon as what is written has left."""
+        if self._held:
+            self._is_feeding = False
+            self._send(b"")
         self._give_up()
         self._transport.close()
 
@@ -457,13 +461,3 @@ class Connection(asyncio.Protocol):
         self._backlog.clear()
         if self._active is not None:
             self._active.cancel()
-
-
-def _format_fields(headers: Sequence[tuple[bytes, bytes]]) -> bytes | None:
-    """Header lines, or None if a name or value would break out of its line."""
-    if not headers:
-        return b""
-    fields = b"".join([name + b": " + value + b"\r\n" for name, value in headers])
-    if fields.count(b"\n") != len(headers) or fields.count(b"\r") != len(headers):
-        return None
-    return fields

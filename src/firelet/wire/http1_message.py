@@ -103,3 +103,6 @@ class HttpLimits:
     keep_alive_s: float | None = 120.0
     write_s: float = 30.0  # without the client reading a byte of its response
     max_connections: int = 4096
+    # An answer may wait for that of a request which came in the same segment. Only for clients
+    # that ask for it by sending both at once, as runtimes post a result and ask for the next event.
+    joins_answers: bool = False

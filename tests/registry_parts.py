@@ -1,0 +1,97 @@
+"""What tests of the registry and of the operations on functions are made from."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+from firelet.control.configuration import Settings
+from firelet.control.functions import NewFunction
+from firelet.control.registry import Registry
+from firelet.frontend.operations import Call
+from firelet.model.function import FunctionKey, FunctionVersion
+
+ACCOUNT = "123456789012"
+REGION = "eu-central-1"
+ROLE = f"arn:aws:iam::{ACCOUNT}:role/lambda"
+KEY: FunctionKey = (ACCOUNT, REGION, "greeter")
+ARN = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:greeter"
+
+
+class FakeActivator:
+    """Activates at once; ``gate`` holds activations back, ``failures`` makes them fail."""
+
+    def __init__(self) -> None:
+        self.activated: list[FunctionVersion] = []
+        self.retired: list[tuple[FunctionKey, str | None]] = []
+        self.failures: list[Exception] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def activate(self, version: FunctionVersion) -> None:
+        await self.gate.wait()
+        self.activated.append(version)
+        if self.failures:
+            raise self.failures.pop(0)
+
+    async def retire(self, function_key: FunctionKey, version: str | None) -> None:
+        self.retired.append((function_key, version))
+
+
+class FakeLayers:
+    """Layer versions by ARN, with their size."""
+
+    def __init__(self) -> None:
+        self.sizes: dict[str, int] = {}
+
+    def code_size(self, arn: str) -> int | None:
+        return self.sizes.get(arn)
+
+
+def make_zip(files: Mapping[str, str | bytes] | None = None) -> bytes:
+    """A zip with these files, or with a handler."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in (files or {"handler.py": "def handler(e, c): return e\n"}).items():
+            archive.writestr(zipfile.ZipInfo(name), content)
+    return buffer.getvalue()
+
+
+ZIP = make_zip()
+OTHER_ZIP = make_zip({"handler.py": "def handler(e, c): return 2\n"})
+
+
+def new_function(
+    key: FunctionKey = KEY,
+    package: bytes = ZIP,
+    *,
+    publish: bool = False,
+    tags: Mapping[str, str] | None = None,
+    **settings: Any,
+) -> NewFunction:
+    """A function to create, with what the service model requires."""
+    given = {"role": ROLE, "runtime": "python3.12", "handler": "handler.handler", **settings}
+    return NewFunction(
+        key=key, settings=Settings(**given), package=package, publish=publish, tags=tags or {}
+    )
+
+
+async def settle(registry: Registry) -> None:
+    """Lets every activation and clean-up end, however many follow each other."""
+    await registry.close()
+
+
+def make_call(operation: str, region: str = REGION, **params: Any) -> Call:
+    """A call as the router makes it."""
+    return Call(
+        service="lambda",
+        operation=operation,
+        account=ACCOUNT,
+        region=region,
+        request_id="00000000-0000-4000-8000-000000000000",
+        params=params,
+        base_url="http://localhost:4566",
+    )

@@ -1,0 +1,147 @@
+"""What every sandbox does, whatever isolates it: the real one and the fake pass the same tests.
+
+A subclass gives the fixture ``sandbox`` and says how each kind of runtime is started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+from typing import Any
+
+import pytest
+
+from firelet.model.errors import PlatformError
+from firelet.sandbox.driver import RuntimeExit, RuntimeStart, Sandbox
+
+PATIENCE_S = 10.0
+
+
+class Watched:
+    """A sandbox and the endings that it has told of."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self.sandbox = sandbox
+        self.endings: list[RuntimeExit] = []
+        self._changed = asyncio.Event()
+        sandbox.watch(self._on_exit)
+
+    def _on_exit(self, ending: RuntimeExit) -> None:
+        self.endings.append(ending)
+        self._changed.set()
+
+    async def ending(self) -> RuntimeExit:
+        async with asyncio.timeout(PATIENCE_S):
+            await self._changed.wait()
+        self._changed.clear()
+        return self.endings[-1]
+
+    async def read(self, fd: int, expected: bytes) -> bytes:
+        """Reads until ``expected`` has come."""
+        data = b""
+        async with asyncio.timeout(PATIENCE_S):
+            while expected not in data:
+                try:
+                    data += os.read(fd, 65536)
+                except BlockingIOError:
+                    await asyncio.sleep(0.005)
+        return data
+
+
+class SandboxContract:
+    """``starts`` maps ``exit 3``, ``killed``, ``hang``, ``print`` and ``log`` to a start."""
+
+    def start_of(self, kind: str) -> RuntimeStart:
+        raise NotImplementedError
+
+    @pytest.fixture
+    async def watched(self, sandbox: Sandbox) -> Watched:
+        return Watched(sandbox)
+
+    async def test_its_id_is_32_hexadecimal_characters(self, watched: Watched) -> None:
+        assert re.fullmatch("[0-9a-f]{32}", watched.sandbox.id)
+
+    async def test_the_end_of_the_runtime_is_told_with_its_status(self, watched: Watched) -> None:
+        watched.sandbox.start_runtime(self.start_of("exit 3"))
+        assert await watched.ending() == RuntimeExit(3, None)
+
+    async def test_the_end_of_the_runtime_is_told_with_its_signal(self, watched: Watched) -> None:
+        watched.sandbox.start_runtime(self.start_of("killed"))
+        assert await watched.ending() == RuntimeExit(None, signal.SIGKILL)
+
+    async def test_a_runtime_may_be_started_after_the_last_one_ended(
+        self, watched: Watched
+    ) -> None:
+        for _ in range(2):
+            watched.sandbox.start_runtime(self.start_of("exit 3"))
+            await watched.ending()
+        assert len(watched.endings) == 2
+
+    async def test_a_reset_ends_the_runtime_and_tells_no_ending(self, watched: Watched) -> None:
+        watched.sandbox.start_runtime(self.start_of("hang"))
+        await watched.sandbox.kill_processes()
+        watched.sandbox.start_runtime(self.start_of("exit 3"))
+        assert await watched.ending() == RuntimeExit(3, None)
+        assert len(watched.endings) == 1
+
+    async def test_a_reset_without_a_runtime_is_fine(self, watched: Watched) -> None:
+        await watched.sandbox.kill_processes()
+        await watched.sandbox.kill_processes()
+
+    async def test_output_and_records_arrive_on_their_own_pipes(self, watched: Watched) -> None:
+        watched.sandbox.start_runtime(self.start_of("print"))
+        await watched.read(watched.sandbox.output_fd, b"printed\n")
+        await watched.ending()
+        watched.sandbox.start_runtime(self.start_of("log"))
+        await watched.read(watched.sandbox.log_fd, b"logged\n")
+
+    async def test_reading_from_an_empty_pipe_does_not_block(self, watched: Watched) -> None:
+        with pytest.raises(BlockingIOError):
+            os.read(watched.sandbox.output_fd, 1)
+        with pytest.raises(BlockingIOError):
+            os.read(watched.sandbox.log_fd, 1)
+
+    async def test_its_listener_listens(self, watched: Watched) -> None:
+        listener = watched.sandbox.listener
+        assert listener.getsockname()[0] == "127.0.0.1"
+        with pytest.raises(BlockingIOError):
+            listener.setblocking(False)
+            listener.accept()
+
+    async def test_freezing_and_thawing_may_be_repeated(self, watched: Watched) -> None:
+        watched.sandbox.start_runtime(self.start_of("hang"))
+        for _ in range(2):
+            watched.sandbox.freeze()
+            watched.sandbox.freeze()
+            watched.sandbox.thaw()
+            watched.sandbox.thaw()
+        await watched.sandbox.kill_processes()
+
+    async def test_dead_stays_dead(self, watched: Watched) -> None:
+        sandbox = watched.sandbox
+        sandbox.start_runtime(self.start_of("hang"))
+        await sandbox.stop()
+        await sandbox.stop()
+        assert sandbox.is_dead
+        with pytest.raises(PlatformError):
+            sandbox.start_runtime(self.start_of("exit 3"))
+        with pytest.raises(PlatformError):
+            await sandbox.kill_processes()
+        sandbox.freeze()
+        sandbox.thaw()
+        sandbox.set_vcpus(1.0)
+        assert sandbox.memory_peak_bytes() == 0
+        assert watched.endings == []
+
+    async def test_a_frozen_one_can_be_reset_and_stopped(self, watched: Watched) -> None:
+        watched.sandbox.start_runtime(self.start_of("hang"))
+        watched.sandbox.freeze()
+        await watched.sandbox.kill_processes()
+        watched.sandbox.start_runtime(self.start_of("hang"))
+        watched.sandbox.freeze()
+        await watched.sandbox.stop()
+
+    async def test_it_is_alive_until_it_is_stopped(self, watched: Watched, sandbox: Any) -> None:
+        assert sandbox.is_dead is False

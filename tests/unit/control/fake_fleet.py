@@ -1,0 +1,90 @@
+"""A fleet and its environments that do what the test says, and a clock that stands still."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from firelet.model.function import FunctionVersion
+from firelet.model.invocation import Invocation, Outcome
+
+
+class FakeClock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class FakeEnvironment:
+    """Answers with ``outcome``; free at once unless ``is_busy_after``."""
+
+    def __init__(self, version: FunctionVersion, number: int) -> None:
+        self.version = version
+        self.number = number
+        self.idle_since = 0.0
+        self.is_usable = True
+        self.is_frozen = False
+        self.closes = 0
+        self.invocations: list[Invocation] = []
+        self.outcome: Outcome | BaseException = Outcome(payload=b"1", executed_version="$LATEST")
+        self.gate: asyncio.Event | None = None
+        self.is_busy_after = False
+        self._on_free: Callable[[FakeEnvironment], None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<environment {self.number}>"
+
+    async def invoke(self, invocation: Invocation) -> Outcome:
+        self.is_frozen = False
+        self.invocations.append(invocation)
+        if self.gate is not None:
+            await self.gate.wait()
+        if isinstance(self.outcome, BaseException):
+            raise self.outcome
+        return self.outcome
+
+    def when_free(self, callback: Callable[[FakeEnvironment], None]) -> None:
+        if self.is_busy_after and self.is_usable:
+            self._on_free = callback
+        else:
+            callback(self)
+
+    def become_free(self) -> None:
+        """The runtime asks for its next event."""
+        self.is_busy_after = False
+        callback, self._on_free = self._on_free, None
+        if callback is not None:
+            callback(self)
+
+    def freeze(self) -> None:
+        self.is_frozen = True
+
+    async def close(self) -> None:
+        self.closes += 1
+        self.is_usable = False
+        self.become_free()
+
+
+class FakeFleet:
+    """Starts wait until the test lets them go, unless ``is_instant``."""
+
+    def __init__(self, *, is_instant: bool = True) -> None:
+        self.is_instant = is_instant
+        self.made: list[FakeEnvironment] = []
+        self.starts: list[tuple[FunctionVersion, asyncio.Future[None]]] = []
+
+    @property
+    def pending(self) -> list[asyncio.Future[None]]:
+        return [gate for _, gate in self.starts if not gate.done()]
+
+    async def start(self, version: FunctionVersion) -> FakeEnvironment:
+        gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.starts.append((version, gate))
+        if self.is_instant:
+            gate.set_result(None)
+        await gate
+        environment = FakeEnvironment(version, len(self.made))
+        self.made.append(environment)
+        return environment

@@ -1,0 +1,163 @@
+"""One invocation from admission to answer: whatever happens, its lease and environment return."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from firelet.control.counting import Counting
+from firelet.control.invoke import Invoker
+from firelet.control.manager import Manager
+from firelet.model.errors import (
+    InvalidRuntime,
+    PlatformError,
+    ResourceConflict,
+    TooManyRequests,
+)
+from firelet.model.function import State
+from unit.control.fake_fleet import FakeClock, FakeFleet
+from unit.versions import make_invocation, make_version
+
+KEY = ("123456789012", "us-east-1", "hello")
+
+
+class Reservations:
+    def __init__(self) -> None:
+        self.total = 0
+
+    def reserved_total(self, account: str, region: str) -> int:
+        assert (account, region) == KEY[:2]
+        return self.total
+
+
+class Platform:
+    def __init__(self) -> None:
+        self.fleet = FakeFleet()
+        self.manager = Manager(self.fleet, FakeClock())  # type: ignore[arg-type]
+        self.counting = Counting(account_limit=2)
+        self.reservations = Reservations()
+        self.invoker = Invoker(self.manager, self.counting, self.reservations)
+
+    async def invoke(self, reserved: int | None = None, **changes: Any) -> Any:
+        return await self.invoker.invoke(make_invocation(make_version(**changes)), KEY, reserved)
+
+    def is_at_rest(self) -> bool:
+        """Nothing runs and nothing is held."""
+        count = self.manager.count()
+        return self.counting.running(KEY) == 0 and count["busy"] == count["starting"] == 0
+
+
+@pytest.fixture
+async def platform() -> Any:
+    platform = Platform()
+    yield platform
+    await platform.manager.close()
+
+
+async def settle() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_an_answer_comes_back_and_all_is_at_rest(platform: Platform) -> None:
+    outcome = await platform.invoke()
+    assert outcome.payload == b"1"
+    assert platform.is_at_rest()
+
+
+async def test_the_second_one_finds_the_first_one_s_environment(platform: Platform) -> None:
+    await platform.invoke()
+    await platform.invoke()
+    assert [len(made.invocations) for made in platform.fleet.made] == [2]
+
+
+async def test_a_lease_is_held_while_it_runs(platform: Platform) -> None:
+    await platform.invoke()
+    (environment,) = platform.fleet.made
+    environment.gate = asyncio.Event()
+    running = asyncio.create_task(platform.invoke())
+    await settle()
+    assert platform.counting.running(KEY) == 1
+    assert not platform.is_at_rest()
+    environment.gate.set()
+    await running
+    assert platform.is_at_rest()
+
+
+async def test_a_failure_of_the_environment_passes_on_and_all_is_at_rest(
+    platform: Platform,
+) -> None:
+    await platform.invoke()
+    (environment,) = platform.fleet.made
+    environment.outcome = PlatformError("The sandbox has ended.")
+    with pytest.raises(PlatformError):
+        await platform.invoke()
+    assert platform.is_at_rest()
+
+
+async def test_a_failed_start_passes_on_and_all_is_at_rest(platform: Platform) -> None:
+    platform.fleet.is_instant = False
+    running = asyncio.create_task(platform.invoke())
+    await settle()
+    platform.fleet.pending[0].set_exception(PlatformError("no room"))
+    with pytest.raises(PlatformError, match="no room"):
+        await running
+    assert platform.is_at_rest()
+
+
+@pytest.mark.parametrize("is_started", [True, False])
+async def test_a_cancelled_invocation_leaves_all_at_rest(
+    platform: Platform, is_started: bool
+) -> None:
+    if is_started:
+        await platform.invoke()
+        platform.fleet.made[0].gate = asyncio.Event()
+    else:
+        platform.fleet.is_instant = False
+    running = asyncio.create_task(platform.invoke())
+    await settle()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    for gate in platform.fleet.pending:
+        gate.set_result(None)
+    await settle()
+    assert platform.is_at_rest()
+
+
+async def test_the_account_s_limit_holds_and_is_told(platform: Platform) -> None:
+    platform.reservations.total = 2
+    with pytest.raises(TooManyRequests) as caught:
+        await platform.invoke()
+    assert caught.value.reason == "ConcurrentInvocationLimitExceeded"
+    assert platform.fleet.starts == []
+    assert platform.is_at_rest()
+
+
+async def test_a_reservation_of_nothing_refuses_before_anything_starts(
+    platform: Platform,
+) -> None:
+    with pytest.raises(TooManyRequests) as caught:
+        await platform.invoke(reserved=0)
+    assert caught.value.reason == "ReservedFunctionConcurrentInvocationLimitExceeded"
+    assert platform.fleet.starts == []
+
+
+@pytest.mark.parametrize("state", [State.PENDING, State.INACTIVE, State.FAILED])
+async def test_a_version_that_is_not_active_is_a_conflict(platform: Platform, state: State) -> None:
+    with pytest.raises(ResourceConflict) as caught:
+        await platform.invoke(state=state)
+    assert caught.value.message == (
+        "The operation cannot be performed at this time. The function is currently in the"
+        f" following state: {state.value}"
+    )
+    assert platform.is_at_rest()
+
+
+async def test_a_version_without_an_interpreter_says_what_is_missing(platform: Platform) -> None:
+    with pytest.raises(InvalidRuntime, match="install it"):
+        await platform.invoke(
+            state=State.FAILED, state_reason_code="InvalidRuntime", state_reason="install it"
+        )

@@ -1,0 +1,38 @@
+"""The fake keeps the contract of a sandbox."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncIterator
+
+import pytest
+from sandbox_contract import SandboxContract
+from unit.worker.fake_sandbox import Exited, FakeSandbox, Runtime
+
+from firelet.sandbox.driver import RuntimeStart
+
+
+async def run(runtime: Runtime) -> None:
+    """Does what the environment of the start says."""
+    kind = runtime.start.environment["KIND"]
+    if kind == "exit 3":
+        raise Exited(3)
+    if kind == "killed":
+        raise Exited(signal=signal.SIGKILL)
+    if kind == "print":
+        runtime.print("printed\n")
+    elif kind == "log":
+        runtime.log("logged\n")
+    else:
+        await runtime.hang()
+
+
+class TestFakeSandbox(SandboxContract):
+    def start_of(self, kind: str) -> RuntimeStart:
+        return RuntimeStart(environment={"KIND": kind}, arguments=None, name="python3.13")
+
+    @pytest.fixture
+    async def sandbox(self) -> AsyncIterator[FakeSandbox]:
+        sandbox = FakeSandbox(run)
+        yield sandbox
+        await sandbox.stop()
