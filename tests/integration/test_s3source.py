@@ -61,13 +61,10 @@ async def test_an_object_is_fetched_signed_and_by_version_with_credentials(
 
 
 @pytest.mark.parametrize(
-    ("bucket", "sentence"),
+    ("bucket", "code", "message"),
     [
-        (
-            "nope",
-            "S3 Error Code: NoSuchBucket. S3 Error Message: The specified bucket does not exist",
-        ),
-        ("code", "S3 Error Code: NoSuchKey. S3 Error Message: The specified key does not exist."),
+        ("nope", "NoSuchBucket", "The specified bucket does not exist"),
+        ("code", "NoSuchKey", "The specified key does not exist."),
     ],
 )
 async def test_what_is_missing_has_the_sentence_of_aws(

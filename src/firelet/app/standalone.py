@@ -31,6 +31,7 @@ from firelet.iam.policies import Policies
 from firelet.iam.roles import Roles
 from firelet.model.errors import PlatformError
 from firelet.model.function import FunctionVersion
+from firelet.observe.log_tables import LOG_MIGRATIONS
 from firelet.observe.logs import LogStore
 from firelet.runtime.environment import SessionCredentials
 from firelet.sandbox import cgroups
@@ -41,12 +42,14 @@ from firelet.sandbox.seccomp_profile import compile_profile
 from firelet.store.blobs import BlobStore
 from firelet.store.documents import SqliteDocuments
 from firelet.store.queue import EventQueue
+from firelet.store.sqlite import Database
 from firelet.worker.codecache import CodeCache
 from firelet.worker.node import Node, NodeParts
 
 log = logging.getLogger(__name__)
 
 _TEND_EVERY_S = 0.1
+_WARM_WAIT_S = 1.0
 _LOOPBACK = ("127.", "::1", "localhost")
 _ROLE_SESSION_S = 12 * 3_600.0
 
@@ -77,7 +80,7 @@ async def _assembled(config: PlatformConfig, facts: HostFacts) -> AsyncIterator[
         documents = SqliteDocuments(data / "metadata.db")
         stack.push_async_callback(documents.close)
         blobs = BlobStore(data / "blobs")
-        logs = LogStore(data / "logs.db", documents)
+        logs = LogStore(Database(data / "logs.db", "logs", LOG_MIGRATIONS))
         await logs.start()
         stack.push_async_callback(logs.close)
         changes = asyncio.Lock()
@@ -139,17 +142,27 @@ async def _assembled(config: PlatformConfig, facts: HostFacts) -> AsyncIterator[
 
 
 class _Activator:
-    """Joins the node, which makes versions ready, and the manager, which lets go of old ones."""
+    """Joins the node, which makes versions ready, and the manager, which holds environments."""
 
     def __init__(self, node: Node, manager: Manager) -> None:
         self._node = node
         self._manager = manager
+        self._activated: dict[tuple[str, str, str], dict[str, FunctionVersion]] = {}
 
     async def activate(self, version: FunctionVersion) -> None:
+        """Code on disk, interpreter there, and one environment through INIT ahead of the first
+        request; an INIT that takes longer than a moment goes on by itself."""
         await self._node.activate(version)
+        key = (version.account, version.region, version.name)
+        self._activated.setdefault(key, {})[version.version] = version
+        await self._manager.warm(version, _WARM_WAIT_S)
 
     async def retire(self, function_key: tuple[str, str, str], version: str | None) -> None:
-        self._manager.retire(function_key, version)
+        """Ends what runs with another code or configuration than the one activated last."""
+        if version is None:
+            self._activated.pop(function_key, None)
+        known = self._activated.get(function_key, {})
+        self._manager.retire(function_key, version, known.get(version or ""))
 
 
 class _Packages(BlobStore):
@@ -172,7 +185,7 @@ async def _open_driver(
     tree = None
     if facts.cgroup_version is not None:
         tree = await asyncio.to_thread(cgroups.open_tree, facts.cgroup_version)
-    janitor = None if tree is None else Janitor()
+    janitor = None if tree is None else Janitor(cgroups.owner_name())
     driver = NamespacesDriver(
         NamespacesSettings(
             code_store=code_store,

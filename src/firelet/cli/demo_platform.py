@@ -46,10 +46,13 @@ class DemoPlatform:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if isinstance(error, Exception) and self._folder is not None:
-            for line in self._log_lines(Path(self._folder.name))[-_LINES_WITH_FAILURE:]:
-                say(f"platform: {line}")
-        code = self.stop()
+        try:
+            if isinstance(error, Exception) and self._folder is not None:
+                for line in self._log_lines(Path(self._folder.name))[-_LINES_WITH_FAILURE:]:
+                    say(f"platform: {line}")
+        finally:
+            # Also when nobody reads what we say any more, as under `firelet demo | head`.
+            code = self.stop()
         if error is None and code != 0:
             raise CliError(f"the platform did not stop cleanly (exit code {code})")
 

@@ -76,8 +76,14 @@ class Activations:
     """Starts activations and writes down how they ended."""
 
     def __init__(
-        self, activator: Activator, catalog: Catalog, mutations: Mutations, packages: Packages
+        self,
+        activator: Activator,
+        catalog: Catalog,
+        mutations: Mutations,
+        packages: Packages,
+        answer_wait_s: float,
     ) -> None:
+        self._answer_wait_s = answer_wait_s
         self._activator = activator
         self._catalog = catalog
         self._mutations = mutations
@@ -105,6 +111,15 @@ class Activations:
         done = self._running.get((key, version))
         if done is not None:
             await asyncio.wait([done], timeout=max(timeout_s, 0))
+
+    async def before_answer(self, version: FunctionVersion) -> None:
+        """Gives the activation of ``version`` time to end before the call is answered.
+
+        The answer says Pending or InProgress all the same, as on AWS; but clients ask again at
+        once and then only after a second or five, and a few milliseconds here save them those.
+        """
+        key = (version.account, version.region, version.name)
+        await self.wait(key, version.version, self._answer_wait_s)
 
     @asynccontextmanager
     async def when_settled(self, key: FunctionKey, patience_s: float) -> AsyncIterator[None]:

@@ -21,15 +21,17 @@ class AccountUsage:
 
     function_count: int
     code_bytes: int
+    concurrency: int
     unreserved_concurrency: int
 
 
 class Concurrency:
     """The operations on reservations."""
 
-    def __init__(self, catalog: Catalog, mutations: Mutations) -> None:
+    def __init__(self, catalog: Catalog, mutations: Mutations, account_limit: int) -> None:
         self._catalog = catalog
         self._mutations = mutations
+        self._account_limit = account_limit
 
     def get(self, key: FunctionKey) -> int | None:
         """The reservation of a function; None when it has none."""
@@ -44,7 +46,8 @@ class Concurrency:
         return AccountUsage(
             function_count=world.function_count,
             code_bytes=world.code_bytes,
-            unreserved_concurrency=limits.ACCOUNT_CONCURRENCY - world.reserved,
+            concurrency=self._account_limit,
+            unreserved_concurrency=self._account_limit - world.reserved,
         )
 
     async def reserve(self, key: FunctionKey, amount: int | None) -> None:
@@ -55,7 +58,7 @@ class Concurrency:
         async with self._mutations.lock(key):
             function = self._catalog.get(key)
             others = self.reserved_total(key[0], key[1]) - (function.reserved_concurrency or 0)
-            left = limits.ACCOUNT_CONCURRENCY - others - (amount or 0)
+            left = self._account_limit - others - (amount or 0)
             if amount is not None and left < limits.UNRESERVED_MIN:
                 raise InvalidParameterValue(
                     "Specified ReservedConcurrentExecutions for function decreases account's"

@@ -93,18 +93,18 @@ class Functions:
 
     async def create(self, new: NewFunction) -> FunctionVersion:
         """``$LATEST``, or version 1 if it was to be published; Pending."""
-        return await self._mutations.carry_out(self._create(new))
+        return await self._answer(await self._mutations.carry_out(self._create(new)))
 
     async def update_code(self, new: NewCode) -> FunctionVersion:
         """``$LATEST`` with its update InProgress, or the version that was published."""
-        return await self._mutations.carry_out(self._update_code(new))
+        return await self._answer(await self._mutations.carry_out(self._update_code(new)))
 
     async def update_configuration(
         self, key: FunctionKey, settings: Settings, revision_id: str | None
     ) -> FunctionVersion:
         """``$LATEST`` with its update InProgress."""
-        return await self._mutations.carry_out(
-            self._update_configuration(key, settings, revision_id)
+        return await self._answer(
+            await self._mutations.carry_out(self._update_configuration(key, settings, revision_id))
         )
 
     async def set_recursive_loop(self, key: FunctionKey, value: str) -> None:
@@ -114,6 +114,10 @@ class Functions:
     async def delete(self, key: FunctionKey) -> None:
         """The function with its versions, aliases and tags. Code in use lives on until it ends."""
         await self._mutations.carry_out(self._delete(key))
+
+    async def _answer(self, version: FunctionVersion) -> FunctionVersion:
+        await self._activations.before_answer(version)
+        return version
 
     async def _create(self, new: NewFunction) -> FunctionVersion:
         check_settings(new.settings)

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 from firelet.model.errors import FireletError
 from firelet.model.function import FunctionVersion, State, UpdateStatus
@@ -66,6 +67,7 @@ class Manager:
         self._clock = clock
         self._pools: dict[VersionKey, _Pool] = {}
         self._generations: dict[Environment, tuple[VersionKey, int]] = {}
+        self._matched: WeakKeyDictionary[Environment, FunctionVersion] = WeakKeyDictionary()
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_closed = False
 
@@ -77,10 +79,19 @@ class Manager:
             pool = self._pools[key] = _Pool()
         while True:
             environment = pool.idle.pop() if pool.idle else await self._wait(key, pool, version)
-            if environment.is_usable and _is_same(environment.version, version):
+            if environment.is_usable and self._fits(environment, version):
                 pool.busy += 1
                 return environment
             self._discard(environment)
+
+    def _fits(self, environment: Environment, version: FunctionVersion) -> bool:
+        """Compared once for each record of a version, and remembered: this is the hot path."""
+        if environment.version is version or self._matched.get(environment) is version:
+            return True
+        if not _is_same(environment.version, version):
+            return False
+        self._matched[environment] = version
+        return True
 
     async def _wait(self, key: VersionKey, pool: _Pool, version: FunctionVersion) -> Environment:
         """The next environment that becomes free, after seeing to it that one is being made."""
@@ -104,14 +115,34 @@ class Manager:
         self._pools[key].busy -= 1
         environment.when_free(self._give_back)
 
-    def retire(self, function: tuple[str, str, str], version: str | None) -> None:
-        """Ends the idle environments of a function (of one version) and marks the busy ones."""
+    async def warm(self, version: FunctionVersion, wait_s: float) -> None:
+        """Makes an environment ahead of the first invocation; returns when it is there, or after
+        ``wait_s``, while it goes on. One that cannot be made is not an error here: the invocation
+        that needs it will meet it."""
+        key = _key(version)
+        pool = self._pools.setdefault(key, _Pool())
+        await asyncio.wait([self._start(key, pool, version)], timeout=wait_s)
+
+    def retire(
+        self,
+        function: tuple[str, str, str],
+        version: str | None,
+        keep: FunctionVersion | None = None,
+    ) -> None:
+        """Ends the idle environments of a function (of one version) and marks the busy ones,
+        except for idle ones of the configuration ``keep``."""
         for key, pool in list(self._pools.items()):
-            if key[:3] == function and version in (None, key[3]):
-                pool.generation += 1
-                for environment in pool.idle:
+            if key[:3] != function or version not in (None, key[3]):
+                continue
+            pool.generation += 1
+            kept = []
+            for environment in pool.idle:
+                if keep is not None and _is_same(environment.version, keep):
+                    self._generations[environment] = (key, pool.generation)
+                    kept.append(environment)
+                else:
                     self._discard(environment)
-                pool.idle.clear()
+            pool.idle = kept
 
     def tend(self, freeze_after_s: float, stop_after_s: float) -> None:
         """Freezes and stops what has been idle for long. Called every now and then."""
@@ -153,15 +184,16 @@ class Manager:
         self._generations.clear()
         self._pools.clear()
 
-    def _start(self, key: VersionKey, pool: _Pool, version: FunctionVersion) -> None:
+    def _start(self, key: VersionKey, pool: _Pool, version: FunctionVersion) -> asyncio.Task[None]:
         pool.starting += 1
-        self._supervise(self._start_one(key, pool, version))
+        return self._supervise(self._start_one(key, pool, version))
 
     async def _start_one(self, key: VersionKey, pool: _Pool, version: FunctionVersion) -> None:
         generation = pool.generation
         try:
             environment = await self._fleet.start(version)
         except FireletError as error:
+            log.warning("environment not started function=%s: %s", version.name, error.message)
             _fail_first(pool, error)
             return
         finally:
@@ -197,10 +229,11 @@ class Manager:
         self._generations.pop(environment, None)
         self._supervise(environment.close())
 
-    def _supervise(self, work: Coroutine[Any, Any, None]) -> None:
+    def _supervise(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._on_done)
+        return task
 
     def _on_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -43,13 +43,17 @@ class Registry:
         activator: Activator,
         clock: Callable[[], float] = time.time,
         layers: LayerSource | None = None,
+        account_concurrency: int = limits.ACCOUNT_CONCURRENCY,
         update_wait_s: float = limits.UPDATE_WAIT_S,
+        answer_wait_s: float = limits.ANSWER_WAIT_S,
     ) -> None:
         self.layers = layers or NoLayers()
         self._catalog = Catalog(documents)
         self._mutations = Mutations()
         packages = Packages(blobs, self._catalog.is_referenced)
-        self._activations = Activations(activator, self._catalog, self._mutations, packages)
+        self._activations = Activations(
+            activator, self._catalog, self._mutations, packages, answer_wait_s
+        )
 
         def now() -> str:
             return format_last_modified(clock())
@@ -68,7 +72,7 @@ class Registry:
         )
         self.aliases = Aliases(self._catalog, self._mutations)
         self.tags = Tags(self._catalog, self._mutations)
-        self.concurrency = Concurrency(self._catalog, self._mutations)
+        self.concurrency = Concurrency(self._catalog, self._mutations, account_concurrency)
 
     async def load(self) -> None:
         """Reads the store, then activates what a crash left unfinished."""
@@ -99,6 +103,10 @@ class Registry:
     def reserved_total(self, account: str, region: str) -> int:
         """Sum of all reservations of an account in a region."""
         return self.concurrency.reserved_total(account, region)
+
+    def is_code_needed(self, digest: str) -> bool:
+        """Whether any version of any function has this package; for sweeping at start-up."""
+        return self._catalog.is_referenced(digest)
 
     async def settled(self, resolved: Resolved, timeout_s: float) -> None:
         """Returns when no activation of that version is under way, or after ``timeout_s``."""

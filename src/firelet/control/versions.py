@@ -95,9 +95,11 @@ class Versions:
 
         InvalidParameterValue when the code is not the expected one; PreconditionFailed.
         """
-        return await self._mutations.carry_out(
+        version = await self._mutations.carry_out(
             self._publish(key, description, code_sha256, revision_id)
         )
+        await self._activations.before_answer(version)
+        return version
 
     async def delete(self, key: FunctionKey, number: str) -> None:
         """One version. ResourceConflict while an alias points to it."""

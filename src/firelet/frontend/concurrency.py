@@ -43,7 +43,7 @@ class ConcurrencyOperations:
                 "TotalCodeSize": limits.CODE_STORAGE_MAX_BYTES,
                 "CodeSizeUnzipped": limits.CODE_UNZIPPED_MAX_BYTES,
                 "CodeSizeZipped": limits.CODE_ZIPPED_MAX_BYTES,
-                "ConcurrentExecutions": limits.ACCOUNT_CONCURRENCY,
+                "ConcurrentExecutions": usage.concurrency,
                 "UnreservedConcurrentExecutions": usage.unreserved_concurrency,
             },
             "AccountUsage": {

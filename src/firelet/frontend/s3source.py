@@ -39,7 +39,8 @@ class S3CodeSource:
         """The object, of at most the unzipped limit: a zip is not larger than what it holds."""
         if self._endpoint_url is None:
             raise _failed(
-                "NoEndpoint", "No S3 endpoint is configured for firelet to fetch code from."
+                "NoEndpoint",
+                "No S3 endpoint is configured for firelet to fetch code from; set s3_endpoint.",
             )
         return await asyncio.to_thread(self._fetch, bucket, key, version)
 

@@ -39,6 +39,7 @@ ARCHIVE_LINK_MAX_BYTES = 1_024
 
 # Changes to functions (firelet).
 UPDATE_WAIT_S = 2.0  # for an update in progress, before the next one is refused
+ANSWER_WAIT_S = 1.0  # for an activation, so that a waiter's first poll finds it done
 SOURCE_TIMEOUT_S = 30.0  # for each read from the endpoint that a zip is fetched from
 
 # Invocation (quotas; the response limit is recorded and is not the request limit).

@@ -55,13 +55,13 @@ class LogStream:
 
 
 class Place(NamedTuple):
-    """Where an event lies in its stream: the chunk, and the event's index in it.
+    """Where an event lies in its stream: the chunk, and the offset of the event in it.
 
     Also the gap before that event, which is what a page of a stream ends or starts with.
     """
 
     chunk: int
-    index: int
+    offset: int
 
 
 class Moment(NamedTuple):
@@ -69,7 +69,7 @@ class Moment(NamedTuple):
 
     timestamp_ms: int
     chunk: int
-    index: int
+    offset: int
 
 
 @dataclass(frozen=True, slots=True)

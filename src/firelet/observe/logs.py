@@ -23,7 +23,6 @@ from firelet.model.errors import PlatformError
 from firelet.observe import log_tables
 from firelet.observe.log_backlog import Backlog, Batch, BufferedStream, Dropped, format_dropped
 from firelet.observe.log_chunks import Chunk, Event, make_chunks
-from firelet.observe.log_errors import InvalidLogParameter, LogStreamNotFound
 from firelet.observe.log_records import (
     DAY_MS,
     GroupKey,
@@ -136,7 +135,10 @@ class LogStore:
         return self._backlog.dropped
 
     def open_stream(self, account: str, region: str, group: str, stream: str) -> LogStreamWriter:
-        """The writer of a stream, which is made, with its group, by the first event."""
+        """The writer of a stream, which is made, with its group, by the first event.
+
+        Events keep their order within one writer; a stream should have only one at a time.
+        """
         return BufferedStream(StreamKey(account, region, group, stream), self._backlog)
 
     async def start(self) -> None:
@@ -171,6 +173,10 @@ class LogStore:
             except PlatformError:
                 self._backlog.put_back(batches)
                 self._has_events.set()
+                raise
+            except asyncio.CancelledError:
+                # The database does not take back what it has accepted.
+                self._backlog.written(batches)
                 raise
             except Exception:
                 # Not the disk but these events: they would fail again, and hold up all others.

@@ -21,7 +21,7 @@ from firelet.model.function import FunctionVersion
 
 Write = Callable[[int, str], None]
 
-_FORGING = re.compile(r"[^\w.:$-]")
+_NAME = re.compile(r"[\w.:$-]+")
 
 # Levels at which the JSON format reports the platform's events, by type.
 _LEVELS = {"DEBUG": 0, "INFO": 1, "WARN": 2}
@@ -57,7 +57,7 @@ def billed_ms(measured: Measured) -> int:
 
 def _one_word(error_type: str) -> str:
     """A type that the function chose must not look like a line of ours."""
-    return _FORGING.sub("_", error_type)
+    return error_type if _NAME.fullmatch(error_type) else "Function.Unknown"
 
 
 class Reporter:

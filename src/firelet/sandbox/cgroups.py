@@ -250,15 +250,22 @@ def open_tree(version: int, root: Path = _ROOT) -> CgroupTree:
     return V2Tree(root) if version == 2 else V1Tree(root)
 
 
-def sweep(root: Path = _ROOT) -> list[str]:
-    """Ends and removes what dead owners left in any hierarchy; returns their names."""
-    homes = [root / "firelet", *(root / name / "firelet" for name in _V1_CONTROLLERS)]
+def sweep(root: Path = _ROOT, ended: str | None = None) -> list[str]:
+    """Ends and removes what dead owners left in any hierarchy; returns their names.
+
+    ``ended`` is an owner known to have ended, even if its process can still be seen (as a zombie,
+    or on its way out).
+    """
+    # The freezer first: a frozen process of version 1 does not die before it is thawed, and the
+    # other hierarchies cannot thaw it.
+    controllers = sorted(_V1_CONTROLLERS, key=lambda name: name != "freezer")
+    homes = [root / "firelet", *(root / name / "firelet" for name in controllers)]
     swept: set[str] = set()
     for home in homes:
         if not home.is_dir():
             continue
         for child in home.iterdir():
-            if child.is_dir() and not _is_alive(child.name):
+            if child.is_dir() and (child.name == ended or not _is_alive(child.name)):
                 remove_tree(child)
                 swept.add(child.name)
     return sorted(swept)

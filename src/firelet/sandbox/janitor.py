@@ -14,15 +14,17 @@ from pathlib import Path
 
 
 class Janitor:
-    """The platform's side: ``start`` once, ``stop`` after an orderly clean-up."""
+    """The platform's side: ``start`` once, ``stop`` after an orderly clean-up. ``owner`` names
+    the platform's control groups."""
 
-    def __init__(self) -> None:
+    def __init__(self, owner: str) -> None:
+        self._owner = owner
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         # A session of its own: the signal that ends the platform's group must not end it too.
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-B", str(Path(__file__).resolve())],
+            [sys.executable, "-I", "-S", "-B", str(Path(__file__).resolve()), self._owner],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             start_new_session=True,
@@ -44,7 +46,7 @@ def main() -> None:
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
     from firelet.sandbox import cgroups
 
-    cgroups.sweep()
+    cgroups.sweep(ended=sys.argv[1])
 
 
 if __name__ == "__main__":

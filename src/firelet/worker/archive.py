@@ -21,7 +21,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
 from itertools import pairwise
@@ -354,6 +354,7 @@ class _Tree:
     def __init__(self, root: int) -> None:
         self._root = root
         self._open: list[tuple[bytes, int]] = []
+        self._made: set[tuple[bytes, ...]] = set()
 
     def enter(self, parts: tuple[bytes, ...]) -> int:
         """Makes the directory and what leads to it. The descriptor stays the tree's."""
@@ -363,17 +364,20 @@ class _Tree:
                 break
             common += 1
         self._leave(common)
-        for name in parts[common:]:
+        for depth in range(common, len(parts)):
             above = self._open[-1][1] if self._open else self._root
-            with suppress(FileExistsError):
-                os.mkdir(name, dir_fd=above)
+            is_new = parts[: depth + 1] not in self._made
+            if is_new:
+                os.mkdir(parts[depth], dir_fd=above)
             fd = os.open(
-                name,
+                parts[depth],
                 os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC,
                 dir_fd=above,
             )
-            self._open.append((name, fd))
-            os.fchmod(fd, 0o755)
+            self._open.append((parts[depth], fd))
+            if is_new:
+                os.fchmod(fd, 0o755)  # whatever the umask
+                self._made.add(parts[: depth + 1])
         return self._open[-1][1] if self._open else self._root
 
     def write(

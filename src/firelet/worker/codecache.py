@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -42,8 +43,8 @@ class CodeCache:
         self._extracting: dict[str, asyncio.Task[Path]] = {}
 
     async def open(self) -> None:
-        """Makes the directory and sweeps what an earlier process left unfinished."""
-        await asyncio.to_thread(self._sweep)
+        """Makes the directory and removes what an earlier process left unfinished."""
+        await asyncio.to_thread(self._clear_unfinished)
 
     async def close(self) -> None:
         """Waits for the extractions under way."""
@@ -73,6 +74,12 @@ class CodeCache:
             task.add_done_callback(lambda _: self._extracting.pop(digest, None))
         return await asyncio.shield(task)
 
+    async def sweep(self, is_needed: Callable[[str], bool]) -> None:
+        """Removes the code that no version needs any more. At start-up, before any sandbox."""
+        for name in await asyncio.to_thread(os.listdir, self._root):
+            if _DIGEST.fullmatch(name) and not is_needed(name):
+                await self.discard(name)
+
     async def discard(self, digest: str) -> None:
         """Removes the code. No sandbox may be using it."""
         path = self.path(digest)
@@ -81,7 +88,7 @@ class CodeCache:
             await asyncio.wait([task])
         await asyncio.to_thread(self._remove, path)
 
-    def _sweep(self) -> None:
+    def _clear_unfinished(self) -> None:
         self._root.mkdir(mode=0o755, parents=True, exist_ok=True)
         for path in self._root.glob(f"{_UNFINISHED}*"):
             shutil.rmtree(path)

@@ -45,6 +45,7 @@ async def registry(
         clock=lambda: 1_795_417_200.0,
         layers=layers,
         update_wait_s=0.0,
+        answer_wait_s=0.0,
     )
     await registry.load()
     yield registry

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -206,7 +207,9 @@ async def test_a_second_update_during_the_first_is_refused_when_patience_ends(
 async def test_quick_calls_after_each_other_wait_instead_of_failing(
     documents: MemoryDocuments, blobs: BlobStore, activator: FakeActivator
 ) -> None:
-    registry = Registry(documents, blobs, activator=activator, update_wait_s=60.0)
+    registry = Registry(
+        documents, blobs, activator=activator, update_wait_s=60.0, answer_wait_s=0.0
+    )
     await registry.load()
     activator.gate.clear()
     await registry.functions.create(new_function())
@@ -219,6 +222,23 @@ async def test_quick_calls_after_each_other_wait_instead_of_failing(
     await waiting
     updated = await registry.functions.update_configuration(KEY, Settings(timeout_s=20), None)
     assert updated.code.digest == OTHER_DIGEST
+    await registry.close()
+
+
+async def test_the_answer_waits_for_the_activation_and_is_pending_all_the_same(
+    documents: MemoryDocuments, blobs: BlobStore, activator: FakeActivator
+) -> None:
+    registry = Registry(documents, blobs, activator=activator, answer_wait_s=60.0)
+    await registry.load()
+    created = await registry.functions.create(new_function())
+    assert created.state is State.PENDING
+    assert registry.functions.version(KEY).state is State.ACTIVE
+    updated = await registry.functions.update_configuration(KEY, Settings(timeout_s=9), None)
+    assert updated.last_update_status is UpdateStatus.IN_PROGRESS
+    assert registry.functions.version(KEY).last_update_status is UpdateStatus.SUCCESSFUL
+    version = await registry.versions.publish(KEY)
+    assert version.state is State.PENDING
+    assert registry.functions.version(KEY, "1").state is State.ACTIVE
     await registry.close()
 
 
@@ -377,7 +397,7 @@ async def test_accounts_and_regions_are_separate_worlds(deployed: Registry) -> N
     ],
 )
 async def test_settings_that_aws_refuses_are_refused_with_its_sentence(
-    registry: Registry, settings: dict[str, object], error: type[Exception], sentence: str
+    registry: Registry, settings: dict[str, Any], error: type[Exception], sentence: str
 ) -> None:
     with pytest.raises(error, match=sentence):
         await registry.functions.create(new_function(**settings))

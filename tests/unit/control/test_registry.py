@@ -228,6 +228,13 @@ async def test_a_runtime_that_was_installed_meanwhile_is_used_after_a_restart(
     assert again.functions.version(KEY).state is State.ACTIVE
 
 
+async def test_the_registry_tells_which_code_is_needed(deployed: Registry) -> None:
+    digest = deployed.functions.version(KEY).code.digest
+    assert deployed.is_code_needed(digest)
+    await deployed.functions.delete(KEY)
+    assert not deployed.is_code_needed(digest)
+
+
 async def test_settled_returns_when_a_pending_version_has_become_active(
     registry: Registry, activator: FakeActivator
 ) -> None:

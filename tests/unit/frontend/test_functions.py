@@ -324,7 +324,7 @@ async def test_arns_carry_the_qualifier_that_was_asked_for(deployed: Api) -> Non
 
 
 async def test_an_unknown_function_is_not_found_by_any_operation(api: Api) -> None:
-    for operation, params in (
+    cases: list[tuple[str, dict[str, Any]]] = [
         ("GetFunction", {}),
         ("UpdateFunctionCode", {"ZipFile": ZIP}),
         ("UpdateFunctionConfiguration", {}),
@@ -333,7 +333,8 @@ async def test_an_unknown_function_is_not_found_by_any_operation(api: Api) -> No
         ("ListAliases", {}),
         ("GetFunctionConcurrency", {}),
         ("GetFunctionCodeSigningConfig", {}),
-    ):
+    ]
+    for operation, params in cases:
         with pytest.raises(ResourceNotFound) as caught:
             await api.call(operation, FunctionName="greeter", **params)
         assert caught.value.message == f"Function not found: {ARN}"
@@ -373,10 +374,11 @@ async def test_an_image_is_no_code_for_a_zip_function(deployed: Api) -> None:
 
 async def test_settings_are_removed_by_empty_values(deployed: Api) -> None:
     queue = {"TargetArn": "arn:aws:sqs:eu-central-1:123456789012:q"}
-    for params in (
+    changes: list[dict[str, Any]] = [
         {"DeadLetterConfig": queue, "KMSKeyArn": "arn:aws:kms:k"},
         {"DeadLetterConfig": {}, "KMSKeyArn": ""},
-    ):
+    ]
+    for params in changes:
         answer = await deployed.call(
             "UpdateFunctionConfiguration", FunctionName="greeter", **params
         )

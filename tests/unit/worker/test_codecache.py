@@ -126,6 +126,14 @@ async def test_discarded_code_is_gone_and_can_come_back(cache: CodeCache, zips: 
     assert (await cache.ensure(digest)).is_dir()
 
 
+async def test_a_sweep_leaves_what_is_needed(cache: CodeCache, zips: Zips) -> None:
+    kept = await cache.ensure(zips.add(make_zip()))
+    gone = await cache.ensure(zips.add(make_zip({"old.py": ""})))
+    await cache.sweep(lambda digest: digest == kept.name)
+    assert kept.is_dir()
+    assert not gone.exists()
+
+
 @pytest.mark.parametrize("digest", ["", "..", "../" + "0" * 61, "A" * 64, "0" * 63])
 async def test_what_is_no_digest_is_no_path(cache: CodeCache, digest: str) -> None:
     with pytest.raises(ValueError, match="not a digest"):

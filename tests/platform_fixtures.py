@@ -1,0 +1,70 @@
+"""Fixtures of tests against a running platform.
+
+A pytest plugin: a test module that wants it says ``pytest_plugins = ("platform_fixtures",)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from firelet.sandbox.host import probe_host
+from running_platform import Deployer, Platform, wait_until
+
+MakePlatform = Callable[..., Platform]
+
+
+@pytest.fixture(scope="session")
+def accepted() -> str | None:
+    """What ``firelet up`` has to be told on this host; skips where functions cannot run."""
+    facts = probe_host(with_kvm=False)
+    missing = facts.missing()
+    if missing:
+        pytest.skip("; ".join(f"{item.name}: {item.detail}" for item in missing))
+    return ",".join(item.name for item in facts.weaker()) or None
+
+
+@pytest.fixture(scope="session")
+def platform(tmp_path_factory: pytest.TempPathFactory, accepted: str | None) -> Iterator[Platform]:
+    """The platform that tests share; at the end it stops cleanly and leaves nothing."""
+    made = Platform(tmp_path_factory.mktemp("platform") / "data", accepted)
+    made.data_dir.mkdir()
+    made.start()
+    yield made
+    assert made.stop() == 0
+    assert made.leftovers() == []
+
+
+@pytest.fixture
+def make_platform(tmp_path: Path, accepted: str | None) -> Iterator[MakePlatform]:
+    """Makes platforms for one test, which may stop and kill them as it likes."""
+    made: list[Platform] = []
+
+    def make(**variables: str) -> Platform:
+        data_dir = tmp_path / f"platform{len(made)}"
+        data_dir.mkdir()
+        made.append(Platform(data_dir, accepted, variables))
+        made[-1].start()
+        return made[-1]
+
+    yield make
+    for item in made:
+        if item.is_running:
+            item.stop()
+        wait_until(lambda item=item: not item.leftovers(), "nothing is left of a platform")
+
+
+@pytest.fixture
+def deploy(platform: Platform) -> Iterator[Deployer]:
+    """Deploys functions to the shared platform."""
+    deployer = Deployer(platform)
+    yield deployer
+    deployer.close()
+
+
+@pytest.fixture
+def lambda_client(platform: Platform) -> Any:
+    return platform.client("lambda")

@@ -1,0 +1,184 @@
+"""One node: from a function version to a slot that has been through INIT."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from unit.versions import DIGEST, make_invocation, make_version
+from unit.worker.fake_sandbox import FakeDriver, Runtime
+
+from firelet.model.errors import InvalidRuntime, PlatformError
+from firelet.model.function import FunctionVersion, LoggingConfig
+from firelet.runtime.environment import SessionCredentials
+from firelet.worker.node import Node, NodeParts, format_stream_name, missing_runtime
+
+RUNTIMES = ("python3.13", "nodejs22.x", "provided.al2023")
+INSTANCE = "0123456789abcdef" * 2
+
+
+class Packages:
+    """A code store whose only package is an empty directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.prepared: list[str] = []
+
+    async def prepare(self, digest: str) -> Path:
+        self.prepared.append(digest)
+        path = self.root / digest
+        path.mkdir(exist_ok=True)
+        return path
+
+
+class Stream:
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def write(self, timestamp_ms: int, message: str) -> None:
+        assert timestamp_ms > 0
+        self.messages.append(message)
+
+
+class Host:
+    """A node on fakes; ``starts`` are the environments that its runtimes were started with."""
+
+    def __init__(self, root: Path) -> None:
+        self.starts: list[Any] = []
+        self.driver = FakeDriver(self.run)
+        self.packages = Packages(root)
+        self.streams: dict[str, Stream] = {}
+        self.credentials_error: Exception | None = None
+        self.node = Node(
+            NodeParts(
+                driver=self.driver,  # type: ignore[arg-type]
+                code=self.packages,
+                runtimes=RUNTIMES,
+                open_log=self.open_log,
+                credentials=self.credentials,
+            )
+        )
+
+    async def run(self, runtime: Runtime) -> None:
+        self.starts.append(runtime.start)
+        while True:
+            event = await runtime.next()
+            await runtime.respond(event, event.body)
+
+    def open_log(self, version: FunctionVersion, name: str) -> Stream:
+        assert version.name == "hello"
+        return self.streams.setdefault(name, Stream())
+
+    def credentials(self, version: FunctionVersion) -> SessionCredentials:
+        if self.credentials_error is not None:
+            raise self.credentials_error
+        return SessionCredentials("ASIAEXAMPLE", "secret", version.role)
+
+
+@pytest.fixture
+async def host(tmp_path: Path) -> AsyncIterator[Host]:
+    host = Host(tmp_path)
+    yield host
+    await host.driver.close()
+
+
+class TestActivate:
+    async def test_a_version_is_ready_when_its_code_is_on_disk(self, host: Host) -> None:
+        await host.node.activate(make_version())
+        assert host.packages.prepared == [DIGEST]
+
+    @pytest.mark.parametrize(
+        ("runtime", "advice"),
+        [
+            ("python3.9", "install that version of Python"),
+            ("nodejs18.x", "install that major version of Node.js"),
+            ("java21", "not supported yet"),
+            (None, "not supported yet"),
+        ],
+    )
+    async def test_a_missing_interpreter_is_told_with_what_to_do(
+        self, host: Host, runtime: str | None, advice: str
+    ) -> None:
+        with pytest.raises(InvalidRuntime, match=advice):
+            await host.node.activate(make_version(runtime=runtime))
+        assert host.packages.prepared == []
+        assert str(runtime) in missing_runtime(runtime)
+
+
+class TestStart:
+    async def test_a_slot_serves_at_once(self, host: Host) -> None:
+        slot = await host.node.start(make_version(memory_mib=512, ephemeral_mib=1024))
+        outcome = await slot.invoke(make_invocation(payload=b"7"))
+        assert outcome.payload == b"7"
+        (spec,) = host.driver.specs
+        assert (spec.runtime, spec.code) == ("python3.13", DIGEST)
+        assert (spec.memory_mib, spec.tmp_mib) == (512, 1024)
+        await slot.close()
+
+    async def test_the_log_goes_to_a_stream_that_the_runtime_knows(self, host: Host) -> None:
+        slot = await host.node.start(make_version())
+        ((name, stream),) = host.streams.items()
+        (start,) = host.starts
+        assert start.environment["AWS_LAMBDA_LOG_STREAM_NAME"] == name
+        assert name.endswith(f"[$LATEST]{slot.id}")
+        assert stream.messages[0].startswith("INIT_START ")
+        await slot.close()
+
+    async def test_the_runtime_has_the_role_s_credentials(self, host: Host) -> None:
+        slot = await host.node.start(make_version())
+        assert host.starts[0].environment["AWS_ACCESS_KEY_ID"] == "ASIAEXAMPLE"
+        assert host.starts[0].arguments is None
+        await slot.close()
+
+    async def test_a_custom_runtime_starts_its_bootstrap(self, host: Host) -> None:
+        (host.packages.root / DIGEST).mkdir()
+        (host.packages.root / DIGEST / "bootstrap").write_text("#!/bin/sh\n")
+        slot = await host.node.start(make_version(runtime="provided.al2023"))
+        assert host.starts[0].arguments == ("/var/task/bootstrap",)
+        await slot.close()
+
+    async def test_a_custom_runtime_without_a_bootstrap_fails_each_invocation(
+        self, host: Host
+    ) -> None:
+        slot = await host.node.start(make_version(runtime="provided.al2023"))
+        outcome = await slot.invoke(make_invocation())
+        assert outcome.error_type == "Runtime.InvalidEntrypoint"
+        assert host.starts == []
+        await slot.close()
+
+    async def test_a_sandbox_is_given_back_when_the_role_has_no_credentials(
+        self, host: Host
+    ) -> None:
+        host.credentials_error = PlatformError("no such role")
+        with pytest.raises(PlatformError):
+            await host.node.start(make_version())
+        assert [sandbox.is_stopped for sandbox in host.driver.sandboxes] == [True]
+
+    async def test_a_sandbox_is_given_back_when_the_start_is_given_up(self, host: Host) -> None:
+        async def hang(runtime: Runtime) -> None:
+            host.starts.append(runtime.start)
+            await runtime.hang()
+
+        host.driver.program = hang
+        starting = asyncio.create_task(host.node.start(make_version()))
+        while not host.starts:
+            await asyncio.sleep(0)
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        assert [sandbox.is_stopped for sandbox in host.driver.sandboxes] == [True]
+
+
+class TestStreamName:
+    def test_it_is_the_day_the_version_and_the_instance(self) -> None:
+        name = format_stream_name(make_version(version="7"), INSTANCE)
+        assert re.fullmatch(rf"\d{{4}}/\d\d/\d\d/\[7\]{INSTANCE}", name)
+
+    def test_a_shared_group_adds_the_function(self) -> None:
+        version = make_version(logging=LoggingConfig(log_group="/shared"))
+        name = format_stream_name(version, INSTANCE)
+        assert re.fullmatch(rf"\d{{4}}/\d\d/\d\d/hello\[\$LATEST\]{INSTANCE}", name)
