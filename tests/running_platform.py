@@ -102,7 +102,7 @@ class Platform:
         self._accept = accept
         self._variables = dict(variables or {})
         self._process: subprocess.Popen[bytes] | None = None
-        self._clients: dict[tuple[str, str, str], Any] = {}
+        self._clients: dict[tuple[str, str, str, bool], Any] = {}
         self._seen: dict[int, str] = {}
         self._owner = ""
 
@@ -192,9 +192,17 @@ class Platform:
         left += [str(home / self._owner) for home in homes if (home / self._owner).exists()]
         return left
 
-    def client(self, service: str, *, account: str = ACCOUNT, region: str = REGION) -> Any:
-        """A boto3 client that never retries; the account is chosen by the access key."""
-        key = (service, account, region)
+    def client(
+        self,
+        service: str,
+        *,
+        account: str = ACCOUNT,
+        region: str = REGION,
+        is_strict: bool = True,
+    ) -> Any:
+        """A boto3 client that never retries; the account is chosen by the access key. One that is
+        not strict sends what boto3 itself would refuse."""
+        key = (service, account, region, is_strict)
         if key not in self._clients:
             self._clients[key] = boto3.session.Session().client(
                 service,
@@ -206,6 +214,7 @@ class Platform:
                     retries={"total_max_attempts": 1},
                     read_timeout=60,
                     max_pool_connections=64,
+                    parameter_validation=is_strict,
                     proxies={},
                 ),
             )

@@ -145,8 +145,9 @@ def test_a_runtime_that_aws_does_not_know_is_refused_with_the_list(deploy: Deplo
     assert (status, code) == (400, "InvalidParameterValueException")
     assert message.startswith(
         "Value non-existent-runtime at 'runtime' failed to satisfy constraint: Member must satisfy"
-        " enum value set: [nodejs20.x, python3.14, provided.al2023,"
+        " enum value set: ["
     )
+    assert {"nodejs20.x", PYTHON, "provided.al2023"} <= set(re.findall("[a-z0-9.]+", message))
 
 
 def test_a_runtime_that_this_host_lacks_is_created_and_fails_with_what_to_do(
@@ -182,15 +183,20 @@ def test_reserved_environment_variables_are_refused_by_name(deploy: Deployer) ->
     assert message.endswith("Reserved keys used in this request: AWS_REGION")
 
 
-def test_model_constraints_are_reported_in_one_validation_error(deploy: Deployer) -> None:
-    with pytest.raises(Exception, match="validation error") as caught:
-        deploy.create(deploy.name(), ECHO, MemorySize=10, Timeout=0)
+def test_model_constraints_are_reported_in_one_validation_error(
+    deploy: Deployer, platform: Platform
+) -> None:
+    client = platform.client("lambda", is_strict=False)
+
+    with pytest.raises(client.exceptions.ClientError) as caught:
+        client.update_function_configuration(FunctionName=deploy(ECHO), MemorySize=10, Timeout=0)
 
     status, code, message = error_of(caught)
     assert (status, code) == (400, "ValidationException")
-    assert message.startswith("2 validation errors detected: ")
-    assert "at 'memorySize' failed to satisfy constraint: Member must have value" in message
-    assert "at 'timeout' failed to satisfy constraint: Member must have value" in message
+    assert message.startswith("2 validation errors detected: Value '")
+    for member, least in (("memorySize", 128), ("timeout", 1)):
+        rule = f"Member must have value greater than or equal to {least}"
+        assert f"at '{member}' failed to satisfy constraint: {rule}" in message
 
 
 def test_updated_code_serves_from_the_next_invocation_on(

@@ -13,6 +13,7 @@ from firelet.frontend.aliases import AliasOperations
 from firelet.frontend.callers import Callers
 from firelet.frontend.codelink import PATH_PREFIX, CodeLinks
 from firelet.frontend.concurrency import ConcurrencyOperations
+from firelet.frontend.function_options import FunctionOptionOperations
 from firelet.frontend.functions import FunctionOperations
 from firelet.frontend.iam import IamOperations
 from firelet.frontend.invoke import AsyncSink, InvokeEndpoint
@@ -97,6 +98,7 @@ def _families(parts: EndpointParts) -> list[OperationFamily]:
         AliasOperations(registry),
         TagOperations(registry),
         ConcurrencyOperations(registry),
+        FunctionOptionOperations(registry),
         IamOperations(parts.roles, parts.policies, parts.sessions),
         StsOperations(parts.roles, parts.sessions),
         LogsOperations(parts.logs),

@@ -110,8 +110,15 @@ async def _assembled(config: PlatformConfig, facts: HostFacts) -> AsyncIterator[
         manager = Manager(node, time.monotonic)
         stack.push_async_callback(manager.close)
         packages = _Packages(data / "blobs", node)
-        registry = Registry(documents, packages, activator=_Activator(node, manager))
+        registry = Registry(
+            documents,
+            packages,
+            activator=_Activator(node, manager),
+            account_concurrency=config.account_concurrency,
+        )
         await registry.load()
+        # Before the first sandbox: what no function needs any more was left by a crash.
+        await code.sweep(registry.is_code_needed)
         stack.push_async_callback(registry.close)
         invoker = Invoker(manager, Counting(config.account_concurrency), registry)
         queue = AsyncQueue(EventQueue(data / "events.db"))

@@ -15,12 +15,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
-from firelet.model.errors import FireletError
+from firelet.model.errors import FireletError, PlatformError, Unavailable
 from firelet.model.function import FunctionVersion, State, UpdateStatus
 from firelet.model.invocation import Invocation, Outcome
 
 log = logging.getLogger(__name__)
 
+FunctionKey = tuple[str, str, str]
 VersionKey = tuple[str, str, str, str]
 
 
@@ -47,13 +48,21 @@ class Fleet(Protocol):
     async def start(self, version: FunctionVersion) -> Environment: ...
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Waiter:
+    """An invocation that waits for an environment of ``version``."""
+
+    version: FunctionVersion
+    environment: asyncio.Future[Environment]
+
+
 @dataclass(slots=True)
 class _Pool:
     """The environments of one function version. ``idle`` is a stack: the last used serves first,
     so that the others grow old and stop. ``generation`` grows when the configuration changes."""
 
     idle: list[Environment] = field(default_factory=list)
-    waiting: deque[asyncio.Future[Environment]] = field(default_factory=deque)
+    waiting: deque[_Waiter] = field(default_factory=deque)
     starting: int = 0
     busy: int = 0
     generation: int = 0
@@ -68,7 +77,8 @@ class Manager:
         self._pools: dict[VersionKey, _Pool] = {}
         self._generations: dict[Environment, tuple[VersionKey, int]] = {}
         self._matched: WeakKeyDictionary[Environment, FunctionVersion] = WeakKeyDictionary()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._starts: set[asyncio.Task[None]] = set()
+        self._ends: set[asyncio.Task[None]] = set()
         self._is_closed = False
 
     async def acquire(self, version: FunctionVersion) -> Environment:
@@ -84,35 +94,12 @@ class Manager:
                 return environment
             self._discard(environment)
 
-    def _fits(self, environment: Environment, version: FunctionVersion) -> bool:
-        """Compared once for each record of a version, and remembered: this is the hot path."""
-        if environment.version is version or self._matched.get(environment) is version:
-            return True
-        if not _is_same(environment.version, version):
-            return False
-        self._matched[environment] = version
-        return True
-
-    async def _wait(self, key: VersionKey, pool: _Pool, version: FunctionVersion) -> Environment:
-        """The next environment that becomes free, after seeing to it that one is being made."""
-        waiter: asyncio.Future[Environment] = asyncio.get_running_loop().create_future()
-        pool.waiting.append(waiter)
-        if pool.starting < len(pool.waiting):
-            self._start(key, pool, version)
-        try:
-            return await waiter
-        except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                self._give_back(waiter.result())
-            raise
-        finally:
-            if waiter in pool.waiting:
-                pool.waiting.remove(waiter)
-
     def release(self, environment: Environment) -> None:
         """Gives it back; it serves again as soon as its runtime asks for the next event."""
-        key, _ = self._generations[environment]
-        self._pools[key].busy -= 1
+        found = self._generations.get(environment)
+        if found is None:
+            return  # the manager was closed meanwhile
+        self._pools[found[0]].busy -= 1
         environment.when_free(self._give_back)
 
     async def warm(self, version: FunctionVersion, wait_s: float) -> None:
@@ -124,10 +111,7 @@ class Manager:
         await asyncio.wait([self._start(key, pool, version)], timeout=wait_s)
 
     def retire(
-        self,
-        function: tuple[str, str, str],
-        version: str | None,
-        keep: FunctionVersion | None = None,
+        self, function: FunctionKey, version: str | None, keep: FunctionVersion | None = None
     ) -> None:
         """Ends the idle environments of a function (of one version) and marks the busy ones,
         except for idle ones of the configuration ``keep``."""
@@ -158,43 +142,64 @@ class Manager:
                     environment.freeze()
                 kept.append(environment)
             pool.idle = kept
-            if not any(owner == key for owner, _ in self._generations.values()) and not (
-                pool.waiting or pool.starting or pool.busy
-            ):
+            if not (kept or pool.waiting or pool.starting or pool.busy) and not self._owns(key):
                 # A generation that starts again at 0 is right: nothing of the old one is left.
                 del self._pools[key]
 
     def count(self) -> dict[str, int]:
         """Environments by what they do."""
         pools = self._pools.values()
-        idle = sum(len(pool.idle) for pool in pools)
         return {
             "starting": sum(pool.starting for pool in pools),
             "busy": sum(pool.busy for pool in pools),
-            "idle": idle,
+            "idle": sum(len(pool.idle) for pool in pools),
         }
 
     async def close(self) -> None:
-        """Ends every environment."""
+        """Ends every environment; whoever waits for one is told."""
         self._is_closed = True
-        for task in list(self._tasks):
+        starts = list(self._starts)
+        for task in starts:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.gather(*(environment.close() for environment in list(self._generations)))
-        self._generations.clear()
+        await asyncio.gather(*starts, return_exceptions=True)
+        for pool in self._pools.values():
+            while pool.waiting:
+                _fail_first(pool, Unavailable("firelet is stopping."))
+        for environment in list(self._generations):
+            self._discard(environment)
+        await asyncio.gather(*self._ends, return_exceptions=True)
         self._pools.clear()
+
+    async def _wait(self, key: VersionKey, pool: _Pool, version: FunctionVersion) -> Environment:
+        """The next environment that becomes free, after seeing to it that one is being made."""
+        if self._is_closed:
+            raise Unavailable("firelet is stopping.")
+        future: asyncio.Future[Environment] = asyncio.get_running_loop().create_future()
+        waiter = _Waiter(version, future)
+        pool.waiting.append(waiter)
+        if pool.starting < len(pool.waiting):
+            self._start(key, pool, version)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                self._give_back(future.result())
+            raise
+        finally:
+            if waiter in pool.waiting:
+                pool.waiting.remove(waiter)
 
     def _start(self, key: VersionKey, pool: _Pool, version: FunctionVersion) -> asyncio.Task[None]:
         pool.starting += 1
-        return self._supervise(self._start_one(key, pool, version))
+        return _supervise(self._starts, self._start_one(key, pool, version))
 
     async def _start_one(self, key: VersionKey, pool: _Pool, version: FunctionVersion) -> None:
         generation = pool.generation
         try:
             environment = await self._fleet.start(version)
-        except FireletError as error:
-            log.warning("environment not started function=%s: %s", version.name, error.message)
-            _fail_first(pool, error)
+        except Exception as error:
+            # The supervisor of starts: whatever went wrong, an invocation waits to hear of it.
+            _fail_first(pool, _describe(error, version))
             return
         finally:
             pool.starting -= 1
@@ -210,35 +215,48 @@ class Manager:
         pool = self._pools[key]
         if self._is_closed or not environment.is_usable or generation != pool.generation:
             self._discard(environment)
-            self._replace_for_waiting(key, pool, environment.version)
+            if not self._is_closed and pool.starting < len(pool.waiting):
+                # Whoever waits for one that turned out useless gets another one made.
+                self._start(key, pool, pool.waiting[0].version)
             return
         while pool.waiting:
-            waiter = pool.waiting.popleft()
-            if not waiter.done():
-                waiter.set_result(environment)
+            future = pool.waiting.popleft().environment
+            if not future.done():
+                future.set_result(environment)
                 return
         environment.idle_since = self._clock()
         pool.idle.append(environment)
 
-    def _replace_for_waiting(self, key: VersionKey, pool: _Pool, version: FunctionVersion) -> None:
-        """Whoever waits for an environment that turned out useless gets another one made."""
-        if not self._is_closed and pool.starting < len(pool.waiting):
-            self._start(key, pool, version)
+    def _fits(self, environment: Environment, version: FunctionVersion) -> bool:
+        """Compared once for each record of a version, and remembered: this is the hot path."""
+        if environment.version is version or self._matched.get(environment) is version:
+            return True
+        if not _is_same(environment.version, version):
+            return False
+        self._matched[environment] = version
+        return True
 
     def _discard(self, environment: Environment) -> None:
         self._generations.pop(environment, None)
-        self._supervise(environment.close())
+        _supervise(self._ends, environment.close())
 
-    def _supervise(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._on_done)
-        return task
+    def _owns(self, key: VersionKey) -> bool:
+        return any(owner == key for owner, _ in self._generations.values())
 
-    def _on_done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            log.error("environment task failed", exc_info=task.exception())
+
+def _supervise(
+    tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]
+) -> asyncio.Task[None]:
+    task = asyncio.create_task(work)
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
+    task.add_done_callback(_log_failure)
+    return task
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        log.error("environment task failed", exc_info=task.exception())
 
 
 def _key(version: FunctionVersion) -> VersionKey:
@@ -265,9 +283,18 @@ def _configuration(version: FunctionVersion) -> FunctionVersion:
     )
 
 
+def _describe(error: Exception, version: FunctionVersion) -> FireletError:
+    """What the waiting invocation is told; what is no error of ours is logged with its trace."""
+    if isinstance(error, FireletError):
+        log.warning("environment not started function=%s: %s", version.name, error.message)
+        return error
+    log.error("environment not started function=%s", version.name, exc_info=error)
+    return PlatformError("The execution environment could not be started.")
+
+
 def _fail_first(pool: _Pool, error: FireletError) -> None:
     while pool.waiting:
-        waiter = pool.waiting.popleft()
-        if not waiter.done():
-            waiter.set_exception(error)
+        future = pool.waiting.popleft().environment
+        if not future.done():
+            future.set_exception(error)
             return

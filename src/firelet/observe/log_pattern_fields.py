@@ -22,7 +22,8 @@ from firelet.observe.log_conditions import (
 )
 
 _STOPS = ',])&|"'
-_FIELD = re.compile(r'"([^"]*)"|\[([^\]]*)\]|(\S+)')
+# No bracket inside brackets: else an event full of opening ones would take quadratic time.
+_FIELD = re.compile(r'"([^"]*)"|\[([^\[\]]*)\]|(\S+)')
 
 
 def parse_fields_pattern(text: PatternText) -> Callable[[str], bool]:

@@ -24,6 +24,7 @@ from firelet.observe.log_conditions import (
 
 _EVERY = -1  # the index of [*]
 _STOPS = ')}&|"'
+_NOTHING = object()
 
 # A member by name, or an element by index.
 _Path = tuple[str | int, ...]
@@ -62,9 +63,9 @@ def _parse_condition(text: PatternText) -> Test[Any]:
     if text.take_word("NOT"):
         if not text.take_word("EXISTS"):
             raise text.wrong()
-        return lambda document: next(_find(document, path), text) is text
+        return lambda document: next(_find(document, path), _NOTHING) is _NOTHING
     if text.take_word("EXISTS"):
-        return lambda document: next(_find(document, path), text) is not text
+        return lambda document: next(_find(document, path), _NOTHING) is not _NOTHING
     compare = parse_comparison(text, _STOPS)
 
     def test(document: Any) -> bool:

@@ -214,11 +214,15 @@ class FakeDriver:
 
     def __init__(self, program: Program) -> None:
         self.program = program
+        self.expected: list[str] = []
         self.specs: list[SandboxSpec] = []
         self.sandboxes: list[FakeSandbox] = []
 
     async def open(self) -> None:
         return
+
+    def expect(self, runtime: str) -> None:
+        self.expected.append(runtime)
 
     async def create(self, spec: SandboxSpec) -> FakeSandbox:
         self.specs.append(spec)

@@ -26,13 +26,17 @@ class Packages:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.prepared: list[str] = []
+        self.ensured: list[str] = []
+        self.discarded: list[str] = []
 
-    async def prepare(self, digest: str) -> Path:
-        self.prepared.append(digest)
+    async def ensure(self, digest: str) -> Path:
+        self.ensured.append(digest)
         path = self.root / digest
         path.mkdir(exist_ok=True)
         return path
+
+    async def discard(self, digest: str) -> None:
+        self.discarded.append(digest)
 
 
 class Stream:
@@ -89,7 +93,8 @@ async def host(tmp_path: Path) -> AsyncIterator[Host]:
 class TestActivate:
     async def test_a_version_is_ready_when_its_code_is_on_disk(self, host: Host) -> None:
         await host.node.activate(make_version())
-        assert host.packages.prepared == [DIGEST]
+        assert host.packages.ensured == [DIGEST]
+        assert host.driver.expected == ["python3.13"]
 
     @pytest.mark.parametrize(
         ("runtime", "advice"),
@@ -105,7 +110,7 @@ class TestActivate:
     ) -> None:
         with pytest.raises(InvalidRuntime, match=advice):
             await host.node.activate(make_version(runtime=runtime))
-        assert host.packages.prepared == []
+        assert host.packages.ensured == []
         assert str(runtime) in missing_runtime(runtime)
 
 
@@ -171,6 +176,38 @@ class TestStart:
         with pytest.raises(asyncio.CancelledError):
             await starting
         assert [sandbox.is_stopped for sandbox in host.driver.sandboxes] == [True]
+
+
+class TestDiscard:
+    async def test_a_package_that_nothing_runs_goes_at_once(self, host: Host) -> None:
+        await host.node.discard_code(DIGEST)
+        assert host.packages.discarded == [DIGEST]
+
+    async def test_a_package_in_use_goes_with_its_last_environment(self, host: Host) -> None:
+        one, two = [await host.node.start(make_version()) for _ in range(2)]
+        await host.node.discard_code(DIGEST)
+        await one.close()
+        await host.node.close()
+        assert host.packages.discarded == []
+        await two.close()
+        await host.node.close()
+        assert host.packages.discarded == [DIGEST]
+
+    async def test_a_package_that_is_wanted_again_stays(self, host: Host) -> None:
+        one = await host.node.start(make_version())
+        await host.node.discard_code(DIGEST)
+        two = await host.node.start(make_version())
+        await one.close()
+        await two.close()
+        await host.node.close()
+        assert host.packages.discarded == []
+
+    async def test_a_start_that_failed_uses_no_package(self, host: Host) -> None:
+        host.credentials_error = PlatformError("no such role")
+        with pytest.raises(PlatformError):
+            await host.node.start(make_version())
+        await host.node.discard_code(DIGEST)
+        assert host.packages.discarded == [DIGEST]
 
 
 class TestStreamName:

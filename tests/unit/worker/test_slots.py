@@ -688,9 +688,12 @@ class TestLog:
     async def test_a_frame_cut_off_by_a_timeout_does_not_garble_the_next_process_s(
         self, initialised: Bring, clock: LoopClock
     ) -> None:
+        has_written = asyncio.Event()
+
         async def die_writing(runtime: Runtime) -> None:
             await runtime.next()
             runtime.log_bytes(frame("cut off by SIGKILL")[:-5])
+            has_written.set()
             await runtime.hang()
 
         async def log(runtime: Runtime) -> None:
@@ -700,7 +703,7 @@ class TestLog:
 
         bench = await initialised(ByStart(die_writing, log), timeout_s=3)
         running = bench.begin()
-        await clock.until(lambda: "START" in bench.kinds())
+        await clock.until(has_written.is_set)
         await clock.advance(3.1)
         await running
         await bench.free()
