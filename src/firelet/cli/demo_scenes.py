@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -31,6 +32,8 @@ from firelet.cli.package import open_package
 from firelet.cli.terminal import format_duration
 
 WARM_CALLS = 50
+CROWD = 5
+_BUSY_S = 0.5
 _FUNCTIONS = Path(__file__).parent / "demo_functions"
 _EVENT = b'{"name":"demo"}'
 _NAMESPACES = ("mnt", "pid", "net", "ipc", "uts")
@@ -116,12 +119,35 @@ class Scenes:
     def behaviour(self) -> Sequence[Callable[[], list[Observation]]]:
         """The scenes after the deployments, in their order."""
         return (
+            self.show_cold_starts,
             self.show_log_tail,
             self.show_function_error,
             self.show_timeout,
             self.show_walls,
             self.show_async,
         )
+
+    def show_cold_starts(self) -> list[Observation]:
+        """Calls at the same time while one environment is there: the others start cold."""
+        event = json.dumps({"name": "crowd", "sleep": _BUSY_S})
+
+        def call(_number: int) -> tuple[float, str]:
+            started = time.monotonic()
+            answer = self._lambda.invoke(FunctionName="demo-python", Payload=event)
+            body = answer["Payload"].read()
+            self._expect_message("demo-python", body, "hello crowd")
+            return time.monotonic() - started, json.loads(body)["environment"]
+
+        with ThreadPoolExecutor(CROWD) as crowd:
+            calls = list(crowd.map(call, range(CROWD)))
+        environments = {environment for _, environment in calls}
+        _expect(
+            len(environments) == CROWD,
+            f"{CROWD} calls at once were served by {len(environments)} environments",
+        )
+        added = format_duration(max(took for took, _ in calls) - _BUSY_S)
+        text = f"{CROWD} calls at once in {CROWD} environments; the slowest waited {added}"
+        return [Observation("cold starts", text)]
 
     def show_log_tail(self) -> list[Observation]:
         answer = self._lambda.invoke(

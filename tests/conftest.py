@@ -1,0 +1,108 @@
+"""Fixtures that several kinds of tests share, named by the stage that they deliver."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import leaks
+import pytest
+from boxes import DIGEST, PYTHON, Box, BoxMaker, Packages
+
+from firelet.sandbox import cgroups, seccomp_profile
+from firelet.sandbox.host import HostFacts, probe_host
+from firelet.sandbox.namespaces import NamespacesDriver, NamespacesSettings
+
+MakeDriver = Callable[[], NamespacesDriver]
+
+
+@pytest.fixture
+def nothing_leaks() -> Iterator[None]:
+    """Fails a test that leaves a process, mount, control group, descriptor or network namespace."""
+    leaks.adopt_orphans(True)
+    before = leaks.take_footprint()
+    yield
+    left = leaks.wait_for_leaks_to_end(before)
+    leaks.adopt_orphans(False)
+    assert not left, "the test left behind: " + "; ".join(left)
+
+
+@pytest.fixture(scope="session")
+def host() -> HostFacts:
+    """This host's facts; skips where no sandbox can be made."""
+    facts = probe_host(with_kvm=False)
+    missing = facts.missing()
+    if missing:
+        pytest.skip("; ".join(f"{item.name}: {item.detail}" for item in missing))
+    return facts
+
+
+@pytest.fixture
+def needs_root(host: HostFacts) -> None:
+    if host.is_rootless:
+        pytest.skip("root is missing: sandboxes of other users share one host user")
+
+
+@pytest.fixture
+def needs_cgroups(host: HostFacts) -> None:
+    if host.is_rootless or host.cgroup_version is None:
+        pytest.skip("a writable cgroup hierarchy with memory, cpu and pids is missing")
+
+
+@pytest.fixture
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
+    """A code store with one small package in it."""
+    packages = Packages(tmp_path_factory.mktemp("code") / "store")
+    packages.add(DIGEST, {"app.py": "def handler(event, context):\n    return event\n"})
+    return packages
+
+
+@pytest.fixture
+def make_driver(host: HostFacts, packages: Packages) -> MakeDriver:
+    """Makes drivers as ``app`` does on this host, without embryos made ahead."""
+
+    def make() -> NamespacesDriver:
+        has_tree = host.cgroup_version is not None and not host.is_rootless
+        return NamespacesDriver(
+            NamespacesSettings(
+                code_store=packages.root,
+                is_rootless=host.is_rootless,
+                filter_program=seccomp_profile.compile_profile(),
+                embryos=0,
+            ),
+            host.interpreters,
+            cgroups.open_tree(host.cgroup_version or 1) if has_tree else None,
+        )
+
+    return make
+
+
+@pytest.fixture
+async def driver(make_driver: MakeDriver) -> AsyncIterator[NamespacesDriver]:
+    """An open driver without sandboxes."""
+    driver = make_driver()
+    await driver.open()
+    yield driver
+    await driver.close()
+
+
+@pytest.fixture
+async def make_box(driver: NamespacesDriver) -> AsyncIterator[BoxMaker]:
+    """Makes sandboxes of any runtime."""
+    maker = BoxMaker(driver)
+    yield maker
+    await maker.close()
+
+
+@pytest.fixture
+async def box(make_box: BoxMaker) -> Box:
+    """A sandbox of the platform's own Python, with no runtime started yet."""
+    return await make_box(PYTHON)
+
+
+@pytest.fixture
+def data_directory(packages: Packages) -> Path:
+    """Where the platform keeps what no function may see."""
+    secret = packages.root.parent / "platform-secret"
+    secret.write_text("secret of the platform")
+    return packages.root.parent
