@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ PYTHON = f"python3.{sys.version_info.minor}"
 SHELL = "provided.al2023"
 DIGEST = "c0de" * 16
 OTHER_DIGEST = "07ce" * 16
+
+MakeDriver = Callable[..., SandboxDriver]
 
 _PATIENCE_S = 20.0
 
@@ -125,10 +127,14 @@ class Box:
                 self._changed.clear()
                 await self._changed.wait()
 
-    async def close(self) -> None:
+    def forget_pipes(self) -> None:
+        """Stops collecting: the sandbox is about to close its pipes."""
         loop = asyncio.get_running_loop()
         for fd in self._fds:
             loop.remove_reader(fd)
+
+    async def close(self) -> None:
+        self.forget_pipes()
         await self.sandbox.stop()
 
     def _on_exit(self, ending: RuntimeExit) -> None:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import leaks
 import pytest
-from boxes import DIGEST, PYTHON, Box, BoxMaker, Packages
+from boxes import DIGEST, PYTHON, Box, BoxMaker, MakeDriver, Packages
 
 from firelet.sandbox import cgroups, seccomp_profile
 from firelet.sandbox.host import HostFacts, probe_host
 from firelet.sandbox.namespaces import NamespacesDriver, NamespacesSettings
-
-MakeDriver = Callable[[], NamespacesDriver]
 
 
 @pytest.fixture
@@ -59,16 +57,16 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
 
 @pytest.fixture
 def make_driver(host: HostFacts, packages: Packages) -> MakeDriver:
-    """Makes drivers as ``app`` does on this host, without embryos made ahead."""
+    """Makes drivers as ``app`` does on this host, but without embryos made ahead."""
 
-    def make() -> NamespacesDriver:
+    def make(embryos: int = 0) -> NamespacesDriver:
         has_tree = host.cgroup_version is not None and not host.is_rootless
         return NamespacesDriver(
             NamespacesSettings(
                 code_store=packages.root,
                 is_rootless=host.is_rootless,
                 filter_program=seccomp_profile.compile_profile(),
-                embryos=0,
+                embryos=embryos,
             ),
             host.interpreters,
             cgroups.open_tree(host.cgroup_version or 1) if has_tree else None,

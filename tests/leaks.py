@@ -43,12 +43,12 @@ def adopt_orphans(is_adopting: bool) -> None:
 
 
 def take_footprint() -> Footprint:
-    descendants = _descendants()
+    below = descendants()
     return Footprint(
-        processes=frozenset(_describe(pid) for pid in descendants),
-        namespaces=frozenset(filter(None, map(_network_of, descendants))) - {_network_of("self")},
+        processes=frozenset(_describe(pid) for pid in below),
+        namespaces=frozenset(filter(None, map(_network_of, below))) - {_network_of("self")},
         mounts=frozenset(Path("/proc/self/mountinfo").read_text().splitlines()),
-        cgroups=frozenset(_cgroups(descendants)),
+        cgroups=frozenset(_cgroups(below)),
         descriptors=frozenset(_descriptors()),
     )
 
@@ -58,14 +58,15 @@ def wait_for_leaks_to_end(before: Footprint) -> list[str]:
     end = time.monotonic() + _PATIENCE_S
     while True:
         gc.collect()
-        _reap_adopted()
+        reap_adopted()
         leaked = take_footprint().added_since(before)
         if not leaked or time.monotonic() > end:
             return leaked
         time.sleep(_PAUSE_S)
 
 
-def _descendants() -> list[int]:
+def descendants() -> list[int]:
+    """Every process below this one, adopted ones included."""
     parents: dict[int, int] = {}
     for name in filter(str.isdigit, os.listdir("/proc")):
         fields = _stat_fields(int(name))
@@ -98,8 +99,9 @@ def _describe(pid: int) -> str:
     return f"{pid} {name}: {command[:120]}"
 
 
-def _reap_adopted() -> None:
-    for pid in _descendants():
+def reap_adopted() -> None:
+    """Collects adopted children that have ended."""
+    for pid in descendants():
         fields = _stat_fields(pid)
         if fields is not None and fields[0] == "Z" and int(fields[1]) == os.getpid():
             try:

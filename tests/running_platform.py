@@ -188,8 +188,9 @@ class Platform:
             if started and _start_time(pid) == started
         ]
         left += [f"mount seen by {pid} {_command(pid)}" for pid in self.processes()]
-        homes = [_CGROUPS / "firelet", *_CGROUPS.glob("*/firelet")]
-        left += [str(home / self._owner) for home in homes if (home / self._owner).exists()]
+        if self._owner:
+            homes = [_CGROUPS / "firelet", *_CGROUPS.glob("*/firelet")]
+            left += [str(home / self._owner) for home in homes if (home / self._owner).exists()]
         return left
 
     def client(

@@ -105,8 +105,7 @@ def test_a_timeout_ends_the_invocation_and_keeps_tmp_but_not_the_globals(
 
 def test_running_out_of_memory_is_an_exit_by_signal(deploy: Deployer, platform: Platform) -> None:
     name = deploy(
-        "def handler(event, context):\n"
-        "    return len(bytearray(400 << 20)) if event else 'fine'\n",
+        "def handler(event, context):\n    return len(bytearray(400 << 20)) if event else 'fine'\n",
         Timeout=10,
     )
 

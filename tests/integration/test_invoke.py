@@ -260,8 +260,9 @@ def test_a_payload_over_the_limit_is_413(
 
     response = caught.value.response
     assert response["ResponseMetadata"]["HTTPStatusCode"] == 413
-    assert f"must be smaller than {limit} bytes for the InvokeFunction operation" in (
-        response["Error"]["Message"]
+    assert (
+        f"must be smaller than {limit} bytes for the InvokeFunction operation"
+        in (response["Error"]["Message"])
     )
 
 

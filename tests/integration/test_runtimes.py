@@ -67,9 +67,7 @@ def test_a_python_function_runs_on_the_version_that_it_asked_for(
 def test_a_python_function_finds_its_code_then_layers_then_the_sdk(
     deploy: Deployer, platform: Platform, python: str
 ) -> None:
-    name = deploy(
-        "import sys\ndef handler(event, context):\n    return sys.path\n", Runtime=python
-    )
+    name = deploy("import sys\ndef handler(event, context):\n    return sys.path\n", Runtime=python)
 
     path = platform.invoke(name).json
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
@@ -9,13 +10,22 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from boxes import DIGEST, OTHER_DIGEST, PYTHON, SHELL, Box, BoxMaker, Packages, processes_in
-from sandbox_contract import SandboxContract
+from boxes import (
+    DIGEST,
+    OTHER_DIGEST,
+    PYTHON,
+    SHELL,
+    Box,
+    BoxMaker,
+    MakeDriver,
+    Packages,
+    processes_in,
+)
+from sandbox_contract import SandboxContract, Watched
 
 from firelet.model.errors import InvalidRuntime, PlatformError
 from firelet.sandbox import cgroups
 from firelet.sandbox.driver import RuntimeExit, RuntimeStart, Sandbox, SandboxSpec
-from firelet.sandbox.host import HostFacts
 from firelet.sandbox.interpreters import Interpreter, discover
 from firelet.sandbox.namespaces import NamespacesDriver
 
@@ -96,9 +106,7 @@ class TestRuntimes:
         box.start("/opt/no-such-wrapper", "/var/lang/bin/python")
         assert (await box.finish()).ending == RuntimeExit(127, None)
 
-    async def test_a_program_that_may_not_be_executed_exits_like_in_a_shell(
-        self, box: Box
-    ) -> None:
+    async def test_a_program_that_may_not_be_executed_exits_like_in_a_shell(self, box: Box) -> None:
         box.start("/etc/passwd")
         assert (await box.finish()).ending == RuntimeExit(126, None)
 
@@ -209,9 +217,7 @@ class TestReset:
         assert len(processes_in(box)) == 1
         assert (await box.run_shell("cat /tmp/kept")).output == "kept\n"
 
-    async def test_a_fork_bomb_can_be_reset(
-        self, make_box: BoxMaker, needs_cgroups: None
-    ) -> None:
+    async def test_a_fork_bomb_can_be_reset(self, make_box: BoxMaker, needs_cgroups: None) -> None:
         box = await make_box(PYTHON)
         box.start_python(
             """
@@ -385,58 +391,59 @@ class TestDeath:
 
 
 class TestDriver:
-    async def test_embryos_are_made_ahead_and_go_with_the_driver(
-        self, host: HostFacts, packages: Packages, make_driver: object
-    ) -> None:
-        driver = make_driver()  # type: ignore[operator]
-        driver._settings = _with_embryos(driver._settings, 2)
+    SPEC = SandboxSpec(runtime=SHELL, code=DIGEST, memory_mib=128, tmp_mib=16)
+
+    @pytest.fixture
+    async def ahead(self, make_driver: MakeDriver) -> AsyncIterator[NamespacesDriver]:
+        """A driver that has made two embryos ahead."""
+        driver = make_driver(embryos=2)
         await driver.open()
-        spec = SandboxSpec(runtime=SHELL, code=DIGEST, memory_mib=128, tmp_mib=16)
-        first = await driver.create(spec)
+        driver.expect(SHELL)
+        await self.refilled(driver)
+        yield driver
+        await driver.close()
+
+    async def refilled(self, driver: NamespacesDriver) -> None:
         while driver._refilling:
             await next(iter(driver._refilling.values()))
-        assert len(driver._embryos[SHELL]) == 2
-        second = await driver.create(spec)
-        assert first.id != second.id
-        await driver.close()
 
-    async def test_an_embryo_that_died_is_given_back(
-        self, make_driver: object, needs_root: None
+    async def test_embryos_are_made_ahead_and_replaced(self, ahead: NamespacesDriver) -> None:
+        embryos = list(ahead._embryos[SHELL])
+        assert len(embryos) == 2
+        taken = [await ahead.create(self.SPEC) for _ in range(2)]
+        assert taken == embryos
+        await self.refilled(ahead)
+        assert len(ahead._embryos[SHELL]) == 2
+
+    async def test_an_embryo_that_died_does_not_serve_and_is_given_back(
+        self, ahead: NamespacesDriver
     ) -> None:
-        driver = make_driver()  # type: ignore[operator]
-        driver._settings = _with_embryos(driver._settings, 1)
+        first, second = ahead._embryos[SHELL]
+        watched = Watched(first)
+        signal.pidfd_send_signal(first.pidfd, signal.SIGKILL)
+        await watched.ending()
+        assert await ahead.create(self.SPEC) is second
+        await self.refilled(ahead)
+        assert first not in ahead._cells, "its descriptors and control group stay for ever"
+
+    async def test_it_closes_with_sandboxes_in_every_state(self, ahead: NamespacesDriver) -> None:
+        boxes = [Box(await ahead.create(self.SPEC), SHELL) for _ in range(3)]
+        for box in boxes[:2]:
+            box.start_shell("echo ready; sleep 1000 & sleep 1000")
+            await box.says("ready")
+        boxes[0].sandbox.freeze()
+        for box in boxes:
+            box.forget_pipes()
+        await ahead.close()
+        assert all(box.sandbox.is_dead for box in boxes)
+
+    async def test_it_closes_while_sandboxes_are_being_made(self, make_driver: MakeDriver) -> None:
+        driver = make_driver(embryos=2)
         await driver.open()
-        spec = SandboxSpec(runtime=SHELL, code=DIGEST, memory_mib=128, tmp_mib=16)
-        await driver.create(spec)
-        while driver._refilling:
-            await next(iter(driver._refilling.values()))
-        (embryo,) = driver._embryos[SHELL]
-        signal.pidfd_send_signal(embryo.pidfd, signal.SIGKILL)
-        maker = BoxMaker(driver)
-        box = await maker(SHELL)
-        assert (await box.run_shell("echo serves")).output == "serves\n"
-        assert embryo not in driver._cells
-        await maker.close()
+        making = [asyncio.create_task(driver.create(self.SPEC)) for _ in range(3)]
+        await asyncio.sleep(0)
         await driver.close()
-
-    async def test_a_driver_closes_with_sandboxes_in_every_state(
-        self, driver: NamespacesDriver, make_box: BoxMaker
-    ) -> None:
-        running, frozen = await make_box(SHELL), await make_box(SHELL)
-        await make_box(PYTHON)
-        for box in (running, frozen):
-            box.start_shell("sleep 1000 & sleep 1000")
-        frozen.sandbox.freeze()
-        loop_boxes = [running, frozen]
-        for box in loop_boxes:
-            await box.close()
-        await driver.close()
-
-
-def _with_embryos(settings: object, embryos: int) -> object:
-    from dataclasses import replace
-
-    return replace(settings, embryos=embryos)  # type: ignore[type-var]
+        await asyncio.gather(*making, return_exceptions=True)
 
 
 def _parent_of(pid: int) -> int:

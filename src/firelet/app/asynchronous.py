@@ -2,38 +2,36 @@
 
 from __future__ import annotations
 
-import logging
 import time
 
 from firelet.control.invoke import Invoker
 from firelet.control.registry import Registry
-from firelet.events.queue import AsyncEvent, AsyncQueue
-from firelet.events.retry import Result
+from firelet.events.queue import AsyncEvent, AsyncEventQueue
 from firelet.frontend.invoke import AsyncInvocation
 from firelet.model.arn import FunctionRef
-from firelet.model.errors import FireletError, ResourceNotFound
-from firelet.model.invocation import Invocation
-
-log = logging.getLogger(__name__)
+from firelet.model.invocation import Invocation, Outcome
 
 
 class QueueSink:
     """The frontend's ``AsyncSink``: an accepted invocation becomes a queued event."""
 
-    def __init__(self, queue: AsyncQueue) -> None:
+    def __init__(self, queue: AsyncEventQueue) -> None:
         self._queue = queue
 
     async def put(self, event: AsyncInvocation) -> None:
+        """Returns when the event is on disk."""
         await self._queue.put(
             AsyncEvent(
                 account=event.account,
                 region=event.region,
-                function=event.ref.name,
+                function_name=event.ref.name,
                 qualifier=event.ref.qualifier,
-                request_id=event.request_id,
+                invoked_arn=event.invoked_arn,
                 payload=event.payload,
                 client_context=event.client_context,
+                request_id=event.request_id,
                 trace_id=event.trace_id,
+                enqueued_ms=self._queue.now_ms(),
             )
         )
 
@@ -45,27 +43,21 @@ class QueuedRunner:
         self._registry = registry
         self._invoker = invoker
 
-    async def run(self, event: AsyncEvent) -> Result:
+    async def run(self, event: AsyncEvent) -> Outcome:
         """One attempt. An alias is resolved anew each time: it may point elsewhere by now."""
-        ref = FunctionRef(event.function, event.qualifier)
-        try:
-            resolved = self._registry.resolve(event.account, event.region, ref)
-            outcome = await self._invoker.invoke(
-                Invocation(
-                    request_id=event.request_id,
-                    function=resolved.version,
-                    invoked_arn=resolved.invoked_arn,
-                    payload=event.payload or b"{}",
-                    client_context=event.client_context,
-                    trace_id=event.trace_id,
-                    received=time.monotonic(),
-                ),
-                resolved.function_key,
-                resolved.reserved_concurrency,
-            )
-        except ResourceNotFound:
-            return Result.GONE
-        except FireletError as error:
-            log.info("asynchronous attempt put off function=%s: %s", event.function, error.message)
-            return Result.THROTTLED
-        return Result.SUCCEEDED if outcome.function_error is None else Result.FUNCTION_FAILED
+        resolved = self._registry.resolve(
+            event.account, event.region, FunctionRef(event.function_name, event.qualifier)
+        )
+        return await self._invoker.invoke(
+            Invocation(
+                request_id=event.request_id,
+                function=resolved.version,
+                invoked_arn=event.invoked_arn,
+                payload=event.payload or b"{}",
+                client_context=event.client_context,
+                trace_id=event.trace_id,
+                received=time.monotonic(),
+            ),
+            resolved.function_key,
+            resolved.reserved_concurrency,
+        )

@@ -24,7 +24,7 @@ from firelet.control.invoke import Invoker
 from firelet.control.manager import Manager
 from firelet.control.registry import Registry
 from firelet.events.dispatcher import Dispatcher
-from firelet.events.queue import AsyncQueue
+from firelet.events.queue import AsyncEventQueue
 from firelet.frontend.codelink import CodeLinks, load_link_key
 from firelet.iam.credentials import SessionCredentials as Sessions
 from firelet.iam.policies import Policies
@@ -104,6 +104,7 @@ async def _assembled(config: PlatformConfig, facts: HostFacts) -> AsyncIterator[
                     version.account, version.region, version.logging.log_group, stream
                 ),
                 credentials=lambda version: _role_credentials(sessions, version),
+                revoke=sessions.revoke,
             )
         )
         stack.push_async_callback(node.close)
@@ -121,7 +122,7 @@ async def _assembled(config: PlatformConfig, facts: HostFacts) -> AsyncIterator[
         await code.sweep(registry.is_code_needed)
         stack.push_async_callback(registry.close)
         invoker = Invoker(manager, Counting(config.account_concurrency), registry)
-        queue = AsyncQueue(EventQueue(data / "events.db"))
+        queue = AsyncEventQueue(EventQueue(data / "events.db"))
         stack.push_async_callback(queue.close)
         dispatcher = Dispatcher(queue, QueuedRunner(registry, invoker))
         endpoint = Endpoint(
@@ -144,7 +145,7 @@ async def _assembled(config: PlatformConfig, facts: HostFacts) -> AsyncIterator[
                 yield endpoint
             finally:
                 await endpoint.close(config.drain_s)
-                await dispatcher.close()
+                await dispatcher.stop(config.drain_s)
                 tending.cancel()
 
 

@@ -1,119 +1,209 @@
-"""Runs queued asynchronous invocations: takes what is due, tries it, and obeys ``retry.decide``.
+"""Runs asynchronous events: takes those that are due and sees each to its end.
 
-Nothing is polled: it sleeps until an event is put or the next one is due.
-Made by ``app``; the invoke path behind the ``Runner`` port is the one of synchronous calls.
+What it is: a loop that sleeps until an event is put, one ends, or the next becomes due, and one
+task per event under way. What it is not: the way into a sandbox; ``app`` brings a ``Runner`` over
+the control plane's invoke. An event is delivered at least once: what was under way when the process
+died is run again by the next one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from typing import Protocol
 
-from firelet.events.queue import AsyncEvent, AsyncQueue, decode_event
-from firelet.events.retry import Attempt, Result, decide
-from firelet.model import limits
-from firelet.store.queue import QueuedEvent
+from firelet.events.queue import AsyncEvent, AsyncEventQueue, TakenEvent
+from firelet.events.retry import Again, Attempt, Condition, Discard, Ending, decide, is_too_old
+from firelet.model.errors import (
+    CallerError,
+    FunctionError,
+    PlatformError,
+    ResourceConflict,
+    TooManyRequests,
+)
+from firelet.model.invocation import Outcome
 
 log = logging.getLogger(__name__)
 
+# Events under way at once (firelet): enough that a few slow functions do not hold up the others,
+# few enough that their payloads, of up to a megabyte each, fit into memory.
+PARALLEL_MAX = 256
+_STORE_RETRY_S = 1.0  # after the queue itself failed
+
 
 class Runner(Protocol):
-    """Runs one attempt of an event, to its end."""
+    """The way to run an event."""
 
-    async def run(self, event: AsyncEvent) -> Result: ...
+    async def run(self, event: AsyncEvent) -> Outcome:
+        """One attempt. TooManyRequests, ResourceConflict and PlatformError mean that the function
+        did not run and may later; another CallerError, that it never can."""
+
+
+class TimerHandle(Protocol):
+    """A timer that can be taken back."""
+
+    def cancel(self) -> None: ...
+
+
+class Timers(Protocol):
+    """The part of an event loop that a dispatcher needs; tests bring their own."""
+
+    def call_later(self, delay: float, callback: Callable[[], None], /) -> TimerHandle: ...
 
 
 class Dispatcher:
-    """``start`` once, ``close`` before the queue is closed."""
+    """Runs the events of ``queue`` through ``runner``. Does not own either."""
 
     def __init__(
         self,
-        queue: AsyncQueue,
+        queue: AsyncEventQueue,
         runner: Runner,
         *,
-        parallel: int = limits.ASYNC_PARALLEL,
-        clock: Callable[[], float] = time.time,
+        parallel_max: int = PARALLEL_MAX,
+        timers: Timers | None = None,
     ) -> None:
         self._queue = queue
         self._runner = runner
-        self._parallel = parallel
-        self._clock = clock
-        self._running: set[asyncio.Task[None]] = set()
-        self._loop_task: asyncio.Task[None] | None = None
+        self._parallel_max = parallel_max
+        self._timers = timers
+        self._timer: TimerHandle | None = None
+        self._woken = asyncio.Event()
+        self._is_stopping = False
+        self._running = 0
+        self._loop: asyncio.Task[None] | None = None
+
+    @property
+    def running(self) -> int:
+        """Events under way."""
+        return self._running
 
     async def start(self) -> None:
         """Begins with what an earlier process left."""
-        self._loop_task = asyncio.create_task(self._dispatch())
+        self._queue.subscribe(self._woken.set)
+        self._woken.set()
+        self._loop = asyncio.create_task(self._dispatch(), name="event dispatcher")
 
-    async def close(self) -> None:
-        """Stops taking events. What runs is broken off and is tried again at the next start."""
-        tasks = [task for task in (self._loop_task, *self._running) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    async def stop(self, drain_s: float) -> None:
+        """Takes no more events and gives those under way ``drain_s`` seconds to end. What is not
+        done by then is cancelled, and run again after the next start."""
+        self._is_stopping = True
+        self._woken.set()
+        if self._loop is None:
+            return
+        await asyncio.wait([self._loop], timeout=drain_s)
+        self._loop.cancel()
+        await asyncio.gather(self._loop, return_exceptions=True)
+        self._loop = None
 
     async def _dispatch(self) -> None:
-        while True:
-            self._queue.has_more.clear()
-            room = self._parallel - len(self._running)
-            items = await self._queue.store.take(room, self._now_ms()) if room else []
-            for item in items:
-                task = asyncio.create_task(self._attempt(item))
-                self._running.add(task)
-                task.add_done_callback(self._on_done)
-            if not items:
-                await self._sleep()
-
-    async def _sleep(self) -> None:
-        """Until something may be due: a put, an ended attempt, or the next due time."""
-        due_ms = await self._queue.store.next_due_ms()
-        delay_s = None
-        if due_ms is not None and len(self._running) < self._parallel:
-            delay_s = max(0.0, (due_ms - self._now_ms()) / 1000)
         try:
-            async with asyncio.timeout(delay_s):
-                await self._queue.has_more.wait()
-        except TimeoutError:
+            async with asyncio.TaskGroup() as group:
+                while not self._is_stopping:
+                    await self._woken.wait()
+                    self._woken.clear()
+                    await self._start_due(group)
+        finally:
+            self._set_timer(None)
+
+    async def _start_due(self, group: asyncio.TaskGroup) -> None:
+        """Starts what is due and has room, and sets the timer for what comes next."""
+        free = self._parallel_max - self._running
+        if free <= 0 or self._is_stopping:
+            return  # the end of a running event wakes the loop
+        try:
+            taken = await self._queue.take(free)
+            next_due_ms = None if len(taken) == free else await self._queue.next_due_ms()
+        except PlatformError:
+            log.exception("event queue cannot be read")
+            self._set_timer(_STORE_RETRY_S)
             return
+        self._running += len(taken)
+        for event in taken:
+            group.create_task(self._see_through(event), name=f"event {event.event.request_id}")
+        self._set_timer(None)
+        if next_due_ms is not None:
+            delay_ms = next_due_ms - self._queue.now_ms()
+            if delay_ms > 0:
+                self._set_timer(delay_ms / 1000)
+            else:
+                self._woken.set()  # it came, or became due, since the queue was asked
 
-    async def _attempt(self, item: QueuedEvent) -> None:
-        event = decode_event(item)
+    async def _see_through(self, taken: TakenEvent) -> None:
         try:
-            result = await self._runner.run(event)
-        except Exception:
-            # The supervisor of attempts: an accepted event is not lost by a fault of ours.
-            log.exception("asynchronous attempt failed request_id=%s", event.request_id)
-            result = Result.THROTTLED
-        failed = result is Result.FUNCTION_FAILED
-        decision = decide(
-            Attempt(
-                result=result,
-                attempts=item.attempts,
-                failures=item.failures + failed,
-                enqueued_ms=item.enqueued_ms,
-            ),
-            self._now_ms(),
-        )
-        if decision.due_ms is None:
-            if decision.reason is not None:
-                log.warning(
-                    "asynchronous event dropped reason=%s function=%s request_id=%s",
-                    decision.reason,
-                    event.function,
-                    event.request_id,
-                )
-            await self._queue.store.done([item.id])
+            decision = await self._attempt(taken)
+            while not await self._settle(taken, decision):
+                await self._pause(_STORE_RETRY_S)
+        finally:
+            self._running -= 1
+            self._woken.set()
+
+    async def _settle(self, taken: TakenEvent, decision: Again | Discard) -> bool:
+        """Writes the decision down. False when the disk refuses: the event must neither be run
+        again for that nor be forgotten."""
+        try:
+            if isinstance(decision, Discard):
+                await self._queue.done(taken.id)
+            else:
+                await self._queue.retry(taken.id, decision.due_ms, is_failure=decision.is_failure)
+        except PlatformError:
+            log.exception("event not settled: request=%s", taken.event.request_id)
+            return False
+        return True
+
+    async def _attempt(self, taken: TakenEvent) -> Again | Discard:
+        event = taken.event
+        if is_too_old(event.enqueued_ms, self._queue.now_ms()):
+            decision: Again | Discard = Discard(Condition.EVENT_AGE_EXCEEDED)
         else:
-            await self._queue.store.retry(item.id, decision.due_ms, is_failure=failed)
+            attempt = Attempt(
+                ending=await self._run(event),
+                enqueued_ms=event.enqueued_ms,
+                failures=taken.failures,
+                postponements=taken.postponements,
+            )
+            decision = decide(attempt, self._queue.now_ms())
+        if isinstance(decision, Discard) and decision.condition is not Condition.SUCCESS:
+            log.warning(
+                "event discarded: condition=%s function=%s request=%s",
+                decision.condition,
+                event.invoked_arn,
+                event.request_id,
+            )
+        return decision
 
-    def _on_done(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
-        self._queue.has_more.set()
-        if not task.cancelled() and task.exception() is not None:
-            log.error("asynchronous attempt not finished", exc_info=task.exception())
+    async def _run(self, event: AsyncEvent) -> Ending:
+        try:
+            outcome = await self._runner.run(event)
+        except (TooManyRequests, ResourceConflict, PlatformError) as error:
+            log.info("event postponed: request=%s reason=%s", event.request_id, error.code)
+            return Ending.POSTPONED
+        except CallerError as error:
+            log.info("event rejected: request=%s reason=%s", event.request_id, error.message)
+            return Ending.REJECTED
+        except FunctionError:
+            return Ending.FUNCTION_ERROR
+        except Exception:
+            # Supervisor: no event may end the dispatcher.
+            log.exception("event failed in the platform: request=%s", event.request_id)
+            return Ending.POSTPONED
+        return Ending.SUCCESS if outcome.function_error is None else Ending.FUNCTION_ERROR
 
-    def _now_ms(self) -> int:
-        return int(self._clock() * 1000)
+    async def _pause(self, delay_s: float) -> None:
+        over = asyncio.Event()
+        timer = self._call_later(delay_s, over.set)
+        try:
+            await over.wait()
+        finally:
+            timer.cancel()
+
+    def _set_timer(self, delay_s: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if delay_s is not None:
+            self._timer = self._call_later(delay_s, self._woken.set)
+
+    def _call_later(self, delay_s: float, callback: Callable[[], None]) -> TimerHandle:
+        timers = self._timers or asyncio.get_running_loop()
+        return timers.call_later(delay_s, callback)

@@ -1,61 +1,96 @@
-"""What becomes of an asynchronous invocation after an attempt: pure, no clock, no I/O.
+"""Whether and when an asynchronous event is tried again.
 
-Source: docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html: function errors
-are retried twice, after one and two minutes; throttles and system errors with exponential
-back-off from 1 second to 5 minutes, until the event is 6 hours old.
+What it is: AWS's table of retries as a pure decision: no clock, no I/O. What it is not: the
+sending of what failed for good to a destination; the ``Discard`` says under which condition.
+Called by ``events.dispatcher``.
+
+    function error, time-out          twice more, after 1 and 2 minutes
+    throttle, system error            after 1 s, 2 s, 4 s … up to 5 min, until the event is too old
+    the event can never be run        not again
+
+Source: AWS guide, "How Lambda handles errors and retries with asynchronous invocation";
+MaximumRetryAttempts and MaximumEventAgeInSeconds in the service model.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import Enum, StrEnum
 
-from firelet.model import limits
+RETRIES_DEFAULT = 2  # MaximumRetryAttempts
+AGE_DEFAULT_MS = 21_600_000  # MaximumEventAgeInSeconds, 6 h
+FAILURE_DELAY_MS = 60_000  # times the number of the retry: 1 minute, then 2
+BACKOFF_FIRST_MS = 1_000
+BACKOFF_MAX_MS = 300_000
 
 
-class Result(Enum):
-    """How one attempt ended."""
+class Ending(Enum):
+    """How an attempt ended."""
 
-    SUCCEEDED = auto()
-    FUNCTION_FAILED = auto()
-    THROTTLED = auto()  # or the platform failed: the function did not run
-    GONE = auto()  # the function does not exist any more
+    SUCCESS = "success"
+    FUNCTION_ERROR = "function error"
+    POSTPONED = "throttle or system error"  # the function did not run
+    REJECTED = "rejected"  # it cannot run, now or later
+
+
+class Condition(StrEnum):
+    """Why an event is done with; the words are those of AWS's destination records, except the
+    last, for which AWS keeps no record."""
+
+    SUCCESS = "Success"
+    RETRIES_EXHAUSTED = "RetriesExhausted"
+    EVENT_AGE_EXCEEDED = "EventAgeExceeded"
+    REJECTED = "Rejected"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """The view: what is known after an attempt. ``failures`` counts function errors, this one
-    included; ``attempts`` counts all earlier attempts."""
+    """An attempt that has ended. ``failures`` counts the function errors of the attempts before
+    it, ``postponements`` how often the event could not be tried."""
 
-    result: Result
-    attempts: int
-    failures: int
+    ending: Ending
     enqueued_ms: int
+    failures: int = 0
+    postponements: int = 0
+    retries_max: int = RETRIES_DEFAULT
+    age_max_ms: int = AGE_DEFAULT_MS
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
-    """``due_ms`` None: the event is done with. ``reason`` says why it is given up, if it is."""
+class Again:
+    """Try again when it is due."""
 
-    due_ms: int | None
-    reason: str | None = None
+    due_ms: int
+    is_failure: bool
 
 
-def decide(attempt: Attempt, now_ms: int) -> Decision:
-    """When the event is due again, if at all."""
-    if attempt.result is Result.SUCCEEDED:
-        return Decision(None)
-    if attempt.result is Result.GONE:
-        return Decision(None, "FunctionNotFound")
-    if attempt.result is Result.FUNCTION_FAILED:
-        if attempt.failures > len(limits.ASYNC_RETRY_AFTER_S):
-            return Decision(None, "RetriesExhausted")
-        delay_s: float = limits.ASYNC_RETRY_AFTER_S[attempt.failures - 1]
+@dataclass(frozen=True, slots=True)
+class Discard:
+    """The event is done with."""
+
+    condition: Condition
+
+
+def decide(attempt: Attempt, now_ms: int) -> Again | Discard:
+    """What becomes of an event after ``attempt``."""
+    if attempt.ending is Ending.SUCCESS:
+        return Discard(Condition.SUCCESS)
+    if attempt.ending is Ending.REJECTED:
+        return Discard(Condition.REJECTED)
+    if attempt.ending is Ending.FUNCTION_ERROR:
+        if attempt.failures >= attempt.retries_max:
+            return Discard(Condition.RETRIES_EXHAUSTED)
+        again = Again(now_ms + FAILURE_DELAY_MS * (attempt.failures + 1), is_failure=True)
     else:
-        delay_s = min(
-            limits.ASYNC_BACKOFF_MAX_S, limits.ASYNC_BACKOFF_MIN_S * 2 ** min(attempt.attempts, 16)
-        )
-    due_ms = now_ms + int(delay_s * 1000)
-    if due_ms - attempt.enqueued_ms > limits.ASYNC_EVENT_AGE_MAX_S * 1000:
-        return Decision(None, "EventAgeExceeded")
-    return Decision(due_ms)
+        # The exponent is bounded because a number of 2**postponements bits is not.
+        doublings = min(attempt.postponements, 16)
+        delay_ms = min(BACKOFF_FIRST_MS << doublings, BACKOFF_MAX_MS)
+        again = Again(now_ms + delay_ms, is_failure=False)
+    if is_too_old(attempt.enqueued_ms, again.due_ms, attempt.age_max_ms):
+        return Discard(Condition.EVENT_AGE_EXCEEDED)
+    return again
+
+
+def is_too_old(enqueued_ms: int, at_ms: int, age_max_ms: int = AGE_DEFAULT_MS) -> bool:
+    """Whether an event may no longer be tried at ``at_ms``."""
+    return at_ms - enqueued_ms > age_max_ms

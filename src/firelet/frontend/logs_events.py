@@ -192,7 +192,8 @@ class _Accepted:
 
 
 def _end_ms(params: Mapping[str, Any]) -> int:
-    return min(params.get("endTime", _END_OF_TIME_MS), _END_OF_TIME_MS)
+    end_ms: int = params.get("endTime", _END_OF_TIME_MS)
+    return min(end_ms, _END_OF_TIME_MS)
 
 
 def _check_batch(events: Sequence[Event]) -> None:

@@ -183,6 +183,9 @@ class _Init:
 
 
 def _execute(arguments: list[str], environment: dict[str, str]) -> NoReturn:
+    # Python ignores these, and what is ignored stays so across an exec.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     try:
         os.execve(arguments[0], arguments, environment)
     except OSError as error:

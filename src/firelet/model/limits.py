@@ -69,10 +69,3 @@ FREEZE_AFTER_S = 0.25  # a busy function never pays for a freeze (firelet)
 FUNCTIONS_PER_PAGE = 50
 VERSIONS_PER_PAGE = 50
 ALIASES_PER_PAGE = 50
-
-# Asynchronous invocation (the guide, "error handling for asynchronous invocation").
-ASYNC_RETRY_AFTER_S = (60, 120)
-ASYNC_BACKOFF_MIN_S = 1
-ASYNC_BACKOFF_MAX_S = 300
-ASYNC_EVENT_AGE_MAX_S = 21_600
-ASYNC_PARALLEL = 100  # attempts at a time (firelet)

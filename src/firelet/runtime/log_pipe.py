@@ -56,6 +56,11 @@ class LineSplitter:
             self._write(int(time.time() * 1000), rest.decode("utf-8", "replace") + "\n")
 
 
+    def reset(self) -> None:
+        """The process is gone."""
+        self.flush()
+
+
 class FrameSplitter:
     """Bytes to framed records. After the first frame that makes no sense all is read as lines."""
 
@@ -87,6 +92,12 @@ class FrameSplitter:
     def flush(self) -> None:
         if self._lines is not None:
             self._lines.flush()
+
+    def reset(self) -> None:
+        """The process is gone: what follows a frame that it cut off is the next one's."""
+        self.flush()
+        self._rest = b""
+        self._lines = None
 
     def _emit(self, micros: int, record: bytes) -> None:
         # A clock that the function invented would sort its lines before START.
@@ -122,3 +133,6 @@ class LogPipe:
 
     def flush(self) -> None:
         self._splitter.flush()
+
+    def reset(self) -> None:
+        self._splitter.reset()

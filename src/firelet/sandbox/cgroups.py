@@ -143,6 +143,8 @@ class _V1Cgroup:
         self.close_procs()
         os.close(self._peak)
         os.close(self._oom)
+        # The freezer first: what is frozen does not die.
+        remove_directory(self._directories["freezer"])
         for path in self._directories.values():
             remove_directory(path)
 
@@ -160,6 +162,7 @@ class V1Tree:
         return _V1Cgroup({key: home / name for key, home in self._homes.items()})
 
     def close(self) -> None:
+        remove_tree(self._homes["freezer"])
         for home in self._homes.values():
             remove_tree(home)
 

@@ -47,19 +47,16 @@ class EventQueue:
         self._database = Database(path, "queue", _MIGRATIONS)
         self._clock = clock
         self._taken: set[int] = set()  # touched in the database's thread only
-        self._latest_ms = 0
+        self._latest_ms: int | None = None  # when the newest item came; None before it is known
 
     async def put(self, body: bytes, due_ms: int = 0) -> int:
         """Adds an item and returns its id when it is on the disk. 0 means: due at once."""
         now_ms = int(self._clock() * 1000)
-        self._latest_ms = max(self._latest_ms, now_ms)
-        return await self._database.write(partial(_insert, body, now_ms, due_ms))
+        return await self._database.write(partial(self._insert, body, now_ms, due_ms))
 
     async def take(self, limit: int, now_ms: int) -> list[QueuedEvent]:
         """Up to ``limit`` items that are due and not taken yet, in the order they became due."""
-        # A clock that was set back must not hide what came before.
-        horizon_ms = max(now_ms, self._latest_ms)
-        return await self._database.read(partial(self._take, limit, now_ms, horizon_ms))
+        return await self._database.read(partial(self._take, limit, now_ms))
 
     async def next_due_ms(self) -> int | None:
         """When the next item that is not taken is due; None if there is none."""
@@ -77,10 +74,25 @@ class EventQueue:
         """What is taken and not done can be taken again by the next process."""
         await self._database.close()
 
-    def _take(
-        self, limit: int, now_ms: int, horizon_ms: int, connection: sqlite3.Connection
-    ) -> list[QueuedEvent]:
+    def _insert(self, body: bytes, now_ms: int, due_ms: int, connection: sqlite3.Connection) -> int:
+        cursor = connection.execute(
+            "INSERT INTO events (attempts, failures, enqueued_ms, due_ms, position_ms, body)"
+            " VALUES (0, 0, ?, ?, ?, ?)",
+            (now_ms, due_ms, max(due_ms, now_ms), body),
+        )
+        if self._latest_ms is not None:
+            self._latest_ms = max(self._latest_ms, now_ms)
+        if cursor.lastrowid is None:
+            raise AssertionError("an INSERT gives a row id")
+        return cursor.lastrowid
+
+    def _take(self, limit: int, now_ms: int, connection: sqlite3.Connection) -> list[QueuedEvent]:
         ids: list[int] = []
+        if self._latest_ms is None:
+            (latest_ms,) = connection.execute("SELECT MAX(enqueued_ms) FROM events").fetchone()
+            self._latest_ms = latest_ms or 0
+        # A clock that was set back must not hide what came before.
+        horizon_ms = max(now_ms, self._latest_ms)
         for (id_,) in connection.execute(
             "SELECT id FROM events WHERE position_ms <= ? AND due_ms <= ? ORDER BY position_ms, id",
             (horizon_ms, now_ms),
@@ -122,14 +134,3 @@ class EventQueue:
             (int(is_failure), due_ms, due_ms, id_),
         )
         self._taken.discard(id_)
-
-
-def _insert(body: bytes, now_ms: int, due_ms: int, connection: sqlite3.Connection) -> int:
-    cursor = connection.execute(
-        "INSERT INTO events (attempts, failures, enqueued_ms, due_ms, position_ms, body)"
-        " VALUES (0, 0, ?, ?, ?, ?)",
-        (now_ms, due_ms, max(due_ms, now_ms), body),
-    )
-    if cursor.lastrowid is None:
-        raise AssertionError("an INSERT gives a row id")
-    return cursor.lastrowid

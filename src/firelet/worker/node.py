@@ -47,13 +47,15 @@ class EventWriter(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeParts:
-    """What the node works with. ``open_log`` takes a version and the stream's name."""
+    """What the node works with. ``open_log`` takes a version and the stream's name;
+    ``credentials`` are made for each environment and revoked, by access key, at its end."""
 
     driver: SandboxDriver
     code: CodeStore
     runtimes: Collection[str]
     open_log: Callable[[FunctionVersion, str], EventWriter]
     credentials: Callable[[FunctionVersion], SessionCredentials]
+    revoke: Callable[[str], None]
 
 
 class Node:
@@ -87,15 +89,18 @@ class Node:
         digest = version.code.digest
         self._slots_of[digest] += 1
         self._unwanted.discard(digest)
+        credentials = None
         try:
-            return await self._start(version)
+            credentials = self._parts.credentials(version)
+            slot = await self._start(version, credentials)
         except BaseException:
-            self._on_slot_closed(digest)
+            self._let_go(digest, credentials)
             raise
+        slot.on_closed = lambda: self._let_go(digest, credentials)
+        return slot
 
-    async def _start(self, version: FunctionVersion) -> Slot:
-        digest = version.code.digest
-        code = await self._parts.code.ensure(digest)
+    async def _start(self, version: FunctionVersion, credentials: SessionCredentials) -> Slot:
+        code = await self._parts.code.ensure(version.code.digest)
         assert version.runtime is not None
         entry_error = None
         if runtime_family(version.runtime) == "provided" and not _has_bootstrap(code):
@@ -109,13 +114,12 @@ class Node:
             )
         )
         stream = format_stream_name(version, sandbox.id)
-        environment = runtime_environment(version, stream, self._parts.credentials(version))
         slot = Slot(
             SlotParts(
                 version=version,
                 sandbox=sandbox,
                 start=RuntimeStart(
-                    environment=environment,
+                    environment=runtime_environment(version, stream, credentials),
                     arguments=runtime_command(version, _BOOTSTRAP),
                     name=version.runtime,
                 ),
@@ -129,10 +133,12 @@ class Node:
         except BaseException:
             await slot.close()
             raise
-        slot.on_closed = lambda: self._on_slot_closed(digest)
         return slot
 
-    def _on_slot_closed(self, digest: str) -> None:
+    def _let_go(self, digest: str, credentials: SessionCredentials | None) -> None:
+        """A slot has ended, or was never made."""
+        if credentials is not None:
+            self._parts.revoke(credentials.access_key)
         self._slots_of[digest] -= 1
         if digest in self._unwanted and not self._slots_of[digest]:
             task = asyncio.create_task(self._remove_unwanted(digest))

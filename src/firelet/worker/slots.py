@@ -93,6 +93,7 @@ class Slot:
         self._pending_init_ms: float | None = None
         self._on_free: Callable[[Slot], None] | None = None
         self._is_closed = False
+        self._patience: asyncio.TimerHandle | None = None
         self._resetting: asyncio.Task[None] | None = None
         self._vcpus = parts.version.memory_mib / limits.MEMORY_PER_VCPU_MIB
 
@@ -160,7 +161,8 @@ class Slot:
         tail, self._tail = self._tail, None
         if self._exchange.phase is Phase.RESPONDED:
             # The runtime has answered and has not asked for more: it has what is left of its time.
-            loop.call_at(loop.time() + began + timeout_s - time.monotonic(), self._reset_if_stuck)
+            left_s = began + timeout_s - time.monotonic()
+            self._patience = loop.call_later(left_s, self._reset_if_stuck)
         return Outcome(
             payload=ending.payload,
             executed_version=self.version.version,
@@ -188,11 +190,9 @@ class Slot:
         if self._is_closed:
             return
         self._is_closed = True
-        loop = asyncio.get_running_loop()
-        self._drain()
-        for pipe in (self._output, self._records):
-            loop.remove_reader(pipe.fd)
-            pipe.flush()
+        self._lose_patience()
+        self._end_of_process()
+        self._unwatch_pipes()
         if self._exchange.phase is not Phase.STOPPED:
             self._exchange.end()
         await self._server.close()
@@ -285,10 +285,13 @@ class Slot:
         except PlatformError as error:
             # It does not obey: it is not used again.
             log.warning("sandbox not reset id=%s: %s", self.id, error.message)
+            self._end_of_process()
+            self._unwatch_pipes()
+            await self._server.close()
             await self._sandbox.stop()
         if self._exchange.phase is not Phase.STOPPED:
             self._exchange.end()
-        self._drain()
+        self._end_of_process()
         self._free()
 
     def _reset_if_stuck(self) -> None:
@@ -306,12 +309,14 @@ class Slot:
         """The runtime process, or the whole sandbox, has ended by itself."""
         self._exit = ending
         self._exited.set()
-        self._drain()
+        self._lose_patience()
+        self._end_of_process()
         if self._exchange.phase is not Phase.STOPPED:
             self._exchange.end()
         self._free()
 
     def _on_runtime_ready(self) -> None:
+        self._lose_patience()
         if self._on_free is not None:
             self._free()
 
@@ -331,6 +336,23 @@ class Slot:
         for pipe in (self._records, self._output):
             pipe.drain()
             pipe.flush()
+
+    def _end_of_process(self) -> None:
+        """Takes in the last of it; what the process left unfinished does not go on."""
+        self._drain()
+        for pipe in (self._records, self._output):
+            pipe.reset()
+
+    def _unwatch_pipes(self) -> None:
+        """Before they are closed: their numbers may be another sandbox's at once."""
+        loop = asyncio.get_running_loop()
+        for pipe in (self._records, self._output):
+            loop.remove_reader(pipe.fd)
+
+    def _lose_patience(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
 
     def _write(self, timestamp_ms: int, message: str) -> None:
         self._write_event(timestamp_ms, message)

@@ -219,12 +219,14 @@ async def test_groups_are_listed_page_by_page_in_the_order_of_their_names(logs: 
     for name in reversed(names):
         await logs("CreateLogGroup", logGroupName=name)
     await logs("CreateLogGroup", logGroupName="other")
-    for operation, filters in (
+    lists: list[tuple[str, dict[str, Any]]] = [
         ("DescribeLogGroups", {"logGroupNamePrefix": "/g/"}),
         ("DescribeLogGroups", {"logGroupNamePattern": "g/"}),
         ("ListLogGroups", {"logGroupNamePattern": "^/g/|nowhere"}),
-    ):
-        found, token = [], {}
+    ]
+    for operation, filters in lists:
+        found: list[str] = []
+        token: dict[str, Any] = {}
         while True:
             page = await logs(operation, limit=3, **filters, **token)
             found += [group["logGroupName"] for group in page["logGroups"]]
@@ -302,7 +304,7 @@ async def test_streams_are_listed_page_by_page_in_the_order_asked_for(
     await logs.store.flush()
     await logs("CreateLogStream", logGroupName=GROUP, logStreamName="e")
     found: list[str] = []
-    token: dict[str, str] = {}
+    token: dict[str, Any] = {}
     while True:
         page = await logs(
             "DescribeLogStreams",
@@ -399,7 +401,7 @@ async def test_a_batch_that_aws_refuses_is_refused(
 
 async def test_the_token_comes_back_when_nothing_is_left(logs: Logs) -> None:
     logs.write("s", *((NOW_MS + n, str(n)) for n in range(5)))
-    where = {"logGroupName": GROUP, "logStreamName": "s", "limit": 3}
+    where: dict[str, Any] = {"logGroupName": GROUP, "logStreamName": "s", "limit": 3}
     page = await logs("GetLogEvents", **where, startFromHead=True)
     assert messages(page) == ["0", "1", "2"]
     page = await logs("GetLogEvents", **where, nextToken=page["nextForwardToken"])
@@ -427,7 +429,7 @@ async def test_the_last_events_come_first_unless_the_head_is_asked_for(logs: Log
 
 async def test_the_end_of_a_window_is_part_of_a_search_and_not_of_a_stream(logs: Logs) -> None:
     logs.write("s", *((n, str(n)) for n in range(5)))
-    window = {"logGroupName": GROUP, "startTime": 1, "endTime": 3}
+    window: dict[str, Any] = {"logGroupName": GROUP, "startTime": 1, "endTime": 3}
     assert messages(await logs("GetLogEvents", logStreamName="s", **window)) == ["1", "2"]
     assert messages(await logs("FilterLogEvents", **window)) == ["1", "2", "3"]
 
@@ -435,7 +437,9 @@ async def test_the_end_of_a_window_is_part_of_a_search_and_not_of_a_stream(logs:
 async def test_a_search_interleaves_streams_and_pages_through_them(logs: Logs) -> None:
     for n in range(10):
         logs.write(f"s{n % 3}", (NOW_MS + n, str(n)))
-    found, ids, token = [], set(), {}
+    found: list[str] = []
+    ids: set[str] = set()
+    token: dict[str, Any] = {}
     while True:
         page = await logs("FilterLogEvents", logGroupName=GROUP, limit=4, interleaved=True, **token)
         found += messages(page)
@@ -451,7 +455,7 @@ async def test_a_search_interleaves_streams_and_pages_through_them(logs: Logs) -
 async def test_a_search_keeps_to_the_streams_and_the_pattern_asked_for(logs: Logs) -> None:
     for stream in ("2025/a", "2025/b", "2026/c"):
         logs.write(stream, (NOW_MS, f"INFO {stream}"), (NOW_MS + 1, f"ERROR {stream}"))
-    search = {"logGroupName": GROUP, "filterPattern": "ERROR"}
+    search: dict[str, Any] = {"logGroupName": GROUP, "filterPattern": "ERROR"}
     found = await logs("FilterLogEvents", **search, logStreamNamePrefix="2025/")
     assert messages(found) == ["ERROR 2025/a", "ERROR 2025/b"]
     found = await logs("FilterLogEvents", **search, logStreamNames=["2025/b", "2026/c"])
@@ -503,7 +507,7 @@ async def test_a_token_that_was_not_given_out_is_refused(
 ) -> None:
     await logs("CreateLogGroup", logGroupName=GROUP)
     await logs("CreateLogStream", logGroupName=GROUP, logStreamName="s")
-    params: dict[str, str] = {"nextToken": token}
+    params: dict[str, Any] = {"nextToken": token}
     if operation != "DescribeLogGroups":
         params["logGroupName"] = GROUP
     if operation == "GetLogEvents":
@@ -516,7 +520,7 @@ async def test_a_token_that_was_not_given_out_is_refused(
 
 async def test_times_at_the_end_of_the_range_are_harmless(logs: Logs) -> None:
     logs.write("s", (NOW_MS, "x"))
-    late = {"logGroupName": GROUP, "startTime": 2**63 - 1, "endTime": 2**63 - 1}
+    late: dict[str, Any] = {"logGroupName": GROUP, "startTime": 2**63 - 1, "endTime": 2**63 - 1}
     assert messages(await logs("FilterLogEvents", **late)) == []
     assert messages(await logs("FilterLogEvents", **late, startFromHead=False)) == []
     assert messages(await logs("GetLogEvents", logStreamName="s", **late)) == []

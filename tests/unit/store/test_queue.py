@@ -81,6 +81,18 @@ async def test_a_clock_that_is_set_back_hides_nothing(queue: EventQueue, clock: 
     assert sorted(await bodies(queue, clock.now_ms)) == [b"x", b"y"]
 
 
+async def test_a_clock_that_is_set_back_over_a_restart_hides_nothing(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    queue = EventQueue(tmp_path / "q.db", clock=clock)
+    await queue.put(b"x")
+    await queue.close()
+    clock.now_ms -= 3_600_000
+    queue = EventQueue(tmp_path / "q.db", clock=clock)
+    assert await bodies(queue, clock.now_ms) == [b"x"]
+    await queue.close()
+
+
 async def test_a_restart_brings_back_what_was_not_done(tmp_path: Path, clock: FakeClock) -> None:
     queue = EventQueue(tmp_path / "q.db", clock=clock)
     ids = [await queue.put(body) for body in (b"done", b"taken", b"waiting")]

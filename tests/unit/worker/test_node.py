@@ -64,6 +64,7 @@ class Host:
                 runtimes=RUNTIMES,
                 open_log=self.open_log,
                 credentials=self.credentials,
+                revoke=lambda _key: None,
             )
         )
 
@@ -155,13 +156,13 @@ class TestStart:
         assert host.starts == []
         await slot.close()
 
-    async def test_a_sandbox_is_given_back_when_the_role_has_no_credentials(
+    async def test_no_sandbox_is_made_when_the_role_has_no_credentials(
         self, host: Host
     ) -> None:
         host.credentials_error = PlatformError("no such role")
         with pytest.raises(PlatformError):
             await host.node.start(make_version())
-        assert [sandbox.is_stopped for sandbox in host.driver.sandboxes] == [True]
+        assert host.driver.sandboxes == []
 
     async def test_a_sandbox_is_given_back_when_the_start_is_given_up(self, host: Host) -> None:
         async def hang(runtime: Runtime) -> None:

@@ -1,0 +1,1 @@
+"""What firelet promises in figures, measured: ``make bench``. Never imported by firelet itself."""

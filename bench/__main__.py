@@ -1,0 +1,51 @@
+"""``python -m bench``: measures, prints one table. Needs what ``firelet up`` needs."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+
+from bench.platforms import install_emulator
+from bench.report import machine_facts, print_report, save_json
+from bench.suite import FULL, QUICK, run_suite
+
+_PLAIN_WIDTH = 132  # of a log or a pipe, which has none
+
+
+def main() -> None:
+    """Parses the command line, measures, reports."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="shorter runs, fewer cold calls")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    parser.add_argument(
+        "--install-emulator",
+        action="store_true",
+        help="install AWS's runtime interface emulator for the comparison, and stop",
+    )
+    options = parser.parse_args()
+    if options.install_emulator:
+        install_emulator()
+        return
+    facts = machine_facts()
+    console = Console()
+    if not console.is_terminal:
+        console.width = _PLAIN_WIDTH
+    with (
+        tempfile.TemporaryDirectory(prefix="firelet-bench-") as scratch,
+        Console(stderr=True).status("starting") as status,
+    ):
+        results = run_suite(
+            QUICK if options.quick else FULL,
+            Path(scratch),
+            on_step=lambda step: status.update(f"measuring {step}"),
+        )
+    print_report(console, facts, results)
+    if options.json is not None:
+        save_json(options.json, facts, results)
+
+
+if __name__ == "__main__":
+    main()

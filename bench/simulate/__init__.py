@@ -1,0 +1,1 @@
+"""Replays invocation traces in simulated time against policies of keeping environments."""

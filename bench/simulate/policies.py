@@ -1,0 +1,102 @@
+"""The policies that are compared. Each keeps the environments of one function of a trace."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from bench.simulate.trace import Function
+from firelet.control import capacity
+from firelet.control.capacity import Decision, View
+from firelet.control.demand import Demand
+
+
+class Keeper(Protocol):
+    """Told of each request, asked for a decision at the times that it names."""
+
+    def arrived(self, now: float) -> float:
+        """A request came in; when to decide."""
+
+    def released(self, now: float) -> float:
+        """One was answered; when to decide."""
+
+    def decide(self, now: float, starting: int, busy: int, idle: Sequence[float]) -> Decision:
+        """What to start and to stop. ``idle`` is as in ``capacity.View``."""
+
+
+class FixedKeeper:
+    """Stops each environment after the same time without a request."""
+
+    def __init__(self, keep_s: float) -> None:
+        self._keep_s = keep_s
+
+    def arrived(self, now: float) -> float:
+        return math.inf
+
+    def released(self, now: float) -> float:
+        return now + self._keep_s
+
+    def decide(self, now: float, starting: int, busy: int, idle: Sequence[float]) -> Decision:
+        stop = 0
+        for since in idle:
+            if since + self._keep_s > now:
+                return Decision(0, stop, since + self._keep_s)
+            stop += 1
+        return Decision(0, stop, math.inf)
+
+
+class CapacityKeeper:
+    """firelet's own: ``control.capacity``, called as the worker manager calls it."""
+
+    def __init__(self, function: Function, first_s: float, pressure: float) -> None:
+        self._function = function
+        self._demand = Demand(first_s)
+        self._pressure = pressure
+
+    def arrived(self, now: float) -> float:
+        self._demand.arrived(now)
+        return now if self._demand.is_rising else math.inf
+
+    def released(self, now: float) -> float:
+        self._demand.released(now)
+        return capacity.look_again_at(self._demand, now)
+
+    def decide(self, now: float, starting: int, busy: int, idle: Sequence[float]) -> Decision:
+        view = View(
+            demand=self._demand,
+            starting=starting,
+            busy=busy,
+            idle=idle,
+            start_s=self._function.start_s,
+            idle_mib=self._function.memory_mib,
+            pressure=self._pressure,
+        )
+        return capacity.decide(view, now)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A name for the table, and what makes a keeper for a function first called at that time."""
+
+    name: str
+    keeper: Callable[[Function, float], Keeper]
+
+
+def _fixed(minutes: int) -> Policy:
+    return Policy(f"keep {minutes} min", lambda _function, _first_s: FixedKeeper(minutes * 60.0))
+
+
+NONE = Policy("no keep-alive", lambda _function, _first_s: FixedKeeper(0.0))
+REFERENCE = _fixed(10)
+
+
+def firelet_policy(pressure: float = 0.0) -> Policy:
+    """The capacity policy at one pressure on the host's memory."""
+    return Policy("firelet", lambda function, first_s: CapacityKeeper(function, first_s, pressure))
+
+
+def all_policies(pressure: float = 0.0) -> list[Policy]:
+    """In the order of the table."""
+    return [NONE, _fixed(1), _fixed(5), REFERENCE, _fixed(20), firelet_policy(pressure)]

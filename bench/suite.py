@@ -1,0 +1,129 @@
+"""What is measured, in which order, and how much of it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.cold import Cold, measure_cold, measure_emulator_cold
+from bench.floors import Floors, measure_floors
+from bench.functions import (
+    ECHO_EVENT,
+    NO_OP_EVENT,
+    NODE_SOURCE,
+    PYTHON,
+    PYTHON_SOURCE,
+)
+from bench.load import Load, has_wrk, run_load, run_wrk
+from bench.memory import Footprint, measure_footprint
+from bench.platforms import (
+    Firelet,
+    emulator_call,
+    has_emulator,
+    running_emulator,
+    running_firelet,
+)
+
+CLIENTS = (1, 16)
+_EVENTS = {"no_op": NO_OP_EVENT, "echo": ECHO_EVENT}
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How long each load runs and how many cold calls are made."""
+
+    load_s: float
+    cold_samples: int
+
+
+FULL = Size(load_s=8, cold_samples=50)
+QUICK = Size(load_s=2, cold_samples=20)
+
+
+@dataclass(frozen=True, slots=True)
+class FireletResults:
+    """Loads by handler and number of clients. ``wrk_per_second`` is None without wrk;
+    ``cold_node`` is a sentence when there is no Node.js to measure."""
+
+    warm: dict[tuple[str, int], Load]
+    wrk_per_second: float | None
+    cold_python: Cold
+    cold_node: Cold | str
+    footprint: Footprint
+
+
+@dataclass(frozen=True, slots=True)
+class EmulatorResults:
+    """It takes one call at a time, hence one client."""
+
+    warm: dict[str, Load]
+    cold_python: Cold
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """One run of everything; ``emulator`` is None when it is not installed."""
+
+    floors: Floors
+    firelet: FireletResults
+    emulator: EmulatorResults | None
+
+
+def run_suite(size: Size, scratch: Path, on_step: Callable[[str], None]) -> Results:
+    """Floors, firelet, emulator: never two of them at the same time."""
+    on_step("the floors of this machine")
+    floors = measure_floors(CLIENTS, size.load_s / 2, scratch)
+    with running_firelet(scratch) as firelet:
+        results = _measure_firelet(firelet, size, on_step)
+    emulator = _measure_emulator(size, scratch, on_step) if has_emulator() else None
+    return Results(floors, results, emulator)
+
+
+def _measure_firelet(
+    firelet: Firelet, size: Size, on_step: Callable[[str], None]
+) -> FireletResults:
+    on_step("firelet: cold Python")
+    cold_python = measure_cold(firelet, PYTHON, PYTHON_SOURCE, size.cold_samples)
+    on_step("firelet: cold Node.js")
+    cold_node = _measure_cold_node(firelet, size.cold_samples)
+    on_step("firelet: memory of idle sandboxes")
+    footprint = measure_footprint(firelet)
+    warm = {}
+    wrk_per_second = None
+    for handler, event in _EVENTS.items():
+        name = f"warm-{handler}"
+        firelet.create(name, PYTHON, PYTHON_SOURCE, handler)
+        call = firelet.call(name, event)
+        for clients in CLIENTS:
+            on_step(f"firelet: warm {handler}, {clients} clients")
+            warm[handler, clients] = run_load(call, clients, size.load_s)
+        if handler == "no_op" and has_wrk():
+            on_step("firelet: warm no_op, wrk")
+            wrk_per_second = run_wrk(call, max(CLIENTS), size.load_s)
+        firelet.delete(name)
+    return FireletResults(warm, wrk_per_second, cold_python, cold_node, footprint)
+
+
+def _measure_cold_node(firelet: Firelet, samples: int) -> Cold | str:
+    node = shutil.which("node")
+    if node is None:
+        return "no Node.js on this host"
+    said = subprocess.run([node, "--version"], capture_output=True, text=True, check=True)
+    found = re.match(r"v(\d+)", said.stdout)
+    assert found is not None, said.stdout
+    return measure_cold(firelet, f"nodejs{found[1]}.x", NODE_SOURCE, samples)
+
+
+def _measure_emulator(size: Size, scratch: Path, on_step: Callable[[str], None]) -> EmulatorResults:
+    on_step("emulator: cold Python")
+    cold_python = measure_emulator_cold(scratch, size.cold_samples)
+    warm = {}
+    for handler, event in _EVENTS.items():
+        on_step(f"emulator: warm {handler}")
+        with running_emulator(scratch, handler) as port:
+            warm[handler] = run_load(emulator_call(port, event), 1, size.load_s)
+    return EmulatorResults(warm, cold_python)

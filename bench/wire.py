@@ -1,0 +1,95 @@
+"""HTTP requests as the load generators need them: built once, as bytes, or as parts for wrk."""
+
+from __future__ import annotations
+
+import socket
+import time
+from dataclasses import dataclass, field
+from urllib.parse import quote
+
+_HEAD_END = b"\r\n\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request to one server, always the same."""
+
+    host: str
+    port: int
+    path: str
+    body: bytes
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def encode(self) -> bytes:
+        """The request as it goes over the wire."""
+        lines = [
+            f"POST {self.path} HTTP/1.1",
+            f"Host: {self.host}:{self.port}",
+            *(f"{name}: {value}" for name, value in self.headers.items()),
+            f"Content-Length: {len(self.body)}",
+        ]
+        return "\r\n".join(lines).encode() + _HEAD_END + self.body
+
+
+def invocation(host: str, port: int, function: str, body: bytes) -> Call:
+    """AWS's Invoke. The credentials are of a client's usual length, and nobody's."""
+    path = f"/2015-03-31/functions/{quote(function)}/invocations"
+    headers = {
+        "Content-Type": "application/json",
+        "User-Agent": "Boto3/1.44 bench",
+        "X-Amz-Date": "20260101T000000Z",
+        "Authorization": (
+            "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/lambda/aws4_request,"
+            f" SignedHeaders=host;x-amz-date, Signature={'0' * 64}"
+        ),
+    }
+    return Call(host, port, path, body, headers)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole response and how many bytes it took."""
+
+    is_success: bool
+    body: bytes
+    size: int
+
+
+def parse_answer(data: bytes) -> Answer | None:
+    """The response that ``data`` starts with; None while it is incomplete.
+
+    Only as much of HTTP as the servers measured here speak: ValueError for a body without length.
+    """
+    end = data.find(_HEAD_END)
+    if end < 0:
+        return None
+    head = data[:end].lower()
+    at = head.find(b"\r\ncontent-length:")
+    if at < 0:
+        raise ValueError(f"no Content-Length in {data[:end]!r}")
+    stop = head.find(b"\r\n", at + 2)
+    length = int(head[at + 17 : stop if stop > 0 else end])
+    size = end + len(_HEAD_END) + length
+    if len(data) < size:
+        return None
+    is_success = head[9:12] == b"200" and b"\r\nx-amz-function-error:" not in head
+    return Answer(is_success, data[size - length : size], size)
+
+
+def call_once(call: Call, timeout_s: float) -> tuple[bytes, float]:
+    """One call on a connection made before the clock starts: the body and the milliseconds."""
+    request = call.encode()
+    with socket.create_connection((call.host, call.port), timeout=timeout_s) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        began = time.perf_counter()
+        connection.sendall(request)
+        data = b""
+        while (answer := parse_answer(data)) is None:
+            received = connection.recv(65_536)
+            if not received:
+                raise ConnectionError(f"{call.path}: the server hung up after {data!r}")
+            data += received
+        elapsed_ms = (time.perf_counter() - began) * 1000
+    if not answer.is_success:
+        raise RuntimeError(f"{call.path} failed: {data!r}")
+    return answer.body, elapsed_ms

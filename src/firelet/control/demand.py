@@ -1,0 +1,164 @@
+"""What has been asked of one function version, in little space and constant time per event.
+
+Concurrency is seen as levels: the third environment of a version is needed exactly while three or
+more requests are in flight. Each level keeps how long it was free until it was needed again, which
+is how long the environment that serves it was idle. Beside that, arrival rates over a short and a
+long time tell whether demand rises. Written by the worker manager, read by ``control.capacity``.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+
+# Gaps shorter than this are one bin: nothing is ever stopped and started again within them.
+GAP_MIN_S = 10.0
+# Gaps longer than this count as "never": no environment waits a day for its next request.
+GAP_MAX_S = 86_400.0
+# Eight bins an octave: a timer of ten minutes is known to within a minute.
+BINS_PER_OCTAVE = 8
+BINS = 2 + math.ceil(BINS_PER_OCTAVE * math.log2(GAP_MAX_S / GAP_MIN_S))
+# Where the bins begin, in seconds; the last one, "never", has no end.
+EDGES_S = (0.0, *(GAP_MIN_S * 2 ** (i / BINS_PER_OCTAVE) for i in range(BINS - 1)))
+
+# A gap this near to the edge of its bin could as well have fallen into the next one.
+_EDGE_SHARE = 0.2
+_SPILL = 0.3
+# The habits of a function are those of about its last so many gaps.
+_MEMORY_GAPS = 64
+_GAIN_GROWTH = 1 + 1 / _MEMORY_GAPS
+_GAIN_MAX = 1e9  # then the weights are scaled back, long before floats lose precision
+
+# Long enough to hold a few requests of a beginning burst, and the usual time between two.
+RATE_SHORT_S = 10.0
+RATE_LONG_S = 60.0
+# Fewer requests in the short time than this are chance, not a trend.
+_RISING_MIN_REQUESTS = 3.0
+_RISING_FACTOR = 1.5
+
+# Up to here each level has a histogram of its own; above, two an octave share what they see.
+_OWN_LEVELS = 4
+
+
+class Gaps:
+    """A histogram of gaps on a logarithmic scale in which old ones fade.
+
+    ``seen`` counts the gaps ever added; ``plan`` is a memo of ``control.capacity``.
+    """
+
+    __slots__ = ("_gain", "_weights", "plan", "seen")
+
+    def __init__(self) -> None:
+        self._weights = array("d", bytes(8 * BINS))
+        self._gain = 1.0
+        self.seen = 0
+        self.plan: object = None
+
+    def add(self, gap_s: float) -> None:
+        """One more gap, of more weight than all before it by a little."""
+        self.seen += 1
+        weights = self._weights
+        gain = self._gain
+        if gap_s < GAP_MIN_S:
+            weights[0] += gain
+        elif gap_s >= GAP_MAX_S:
+            weights[-1] += gain
+        else:
+            position = BINS_PER_OCTAVE * math.log2(gap_s / GAP_MIN_S) + 1
+            own = int(position)
+            place = position - own
+            near = own - 1 if place < _EDGE_SHARE else own + 1 if place > 1 - _EDGE_SHARE else own
+            weights[own] += gain * (1 - _SPILL)
+            weights[near] += gain * _SPILL
+        self._gain = gain * _GAIN_GROWTH
+        if self._gain > _GAIN_MAX:
+            self._weights = array("d", (weight / self._gain for weight in weights))
+            self._gain = 1.0
+
+    def weights(self) -> list[float]:
+        """By bin, in gaps: the newest counts as one."""
+        newest = self._gain / _GAIN_GROWTH
+        return [weight / newest for weight in self._weights]
+
+
+class Demand:
+    """See the module's text. ``concurrency`` is the number of requests in flight or waiting.
+
+    Times are seconds of one clock that never goes back.
+    """
+
+    __slots__ = ("_at", "_free_since", "_gaps", "_load", "_long", "_short", "arrivals", "concurrency")
+
+    def __init__(self, now: float) -> None:
+        self.concurrency = 0
+        self.arrivals = 0
+        # By level, the first one at index 0. A new version is as one whose request just ended.
+        self._free_since = [now]
+        self._gaps: dict[int, Gaps] = {}
+        self._at = now
+        self._short = 0.0
+        self._long = 0.0
+        self._load = 0.0
+
+    def arrived(self, now: float) -> None:
+        """A request came in."""
+        self._fade(now)
+        self._short += 1 / RATE_SHORT_S
+        self._long += 1 / RATE_LONG_S
+        self.concurrency = level = self.concurrency + 1
+        if level > len(self._free_since):
+            self._free_since.append(now)
+        elif self.arrivals:
+            self.gaps(level).add(now - self._free_since[level - 1])
+        self.arrivals += 1
+
+    def released(self, now: float) -> None:
+        """A request was answered, or its caller went away."""
+        self._fade(now)
+        self._free_since[self.concurrency - 1] = now
+        self.concurrency -= 1
+        if now - self._free_since[-1] > GAP_MAX_S:
+            # Only the highest level: one each time is enough, they go as they came.
+            self.gaps(len(self._free_since)).add(GAP_MAX_S)
+            self._free_since.pop()
+
+    def gaps(self, level: int) -> Gaps:
+        """What is known of this level and of those that are counted with it."""
+        shared = level if level <= _OWN_LEVELS else int(2 * math.log2(level)) + 1
+        found = self._gaps.get(shared)
+        if found is None:
+            found = self._gaps[shared] = Gaps()
+        return found
+
+    def free_levels(self) -> range:
+        """The levels that were needed once and are not needed now."""
+        return range(self.concurrency + 1, len(self._free_since) + 1)
+
+    def free_since(self, level: int) -> float:
+        """When this level was needed last."""
+        return self._free_since[level - 1]
+
+    @property
+    def is_rising(self) -> bool:
+        """As of the last event."""
+        return (
+            self._short * RATE_SHORT_S >= _RISING_MIN_REQUESTS
+            and self._short > _RISING_FACTOR * self._long
+        )
+
+    def growth(self, ahead_s: float) -> float:
+        """By how many the requests in flight will have grown after ``ahead_s``, if they go on to
+        come in and to take as long as they did: arrivals less departures (Little's law)."""
+        if not self._load:
+            return self._short * ahead_s
+        return ahead_s * (self._short - self.concurrency * self._long / self._load)
+
+    def _fade(self, now: float) -> None:
+        elapsed = now - self._at
+        if elapsed <= 0:
+            return
+        self._at = now
+        self._short *= math.exp(-elapsed / RATE_SHORT_S)
+        kept = math.exp(-elapsed / RATE_LONG_S)
+        self._long *= kept
+        self._load = self._load * kept + self.concurrency * (1 - kept)

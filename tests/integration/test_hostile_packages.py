@@ -1,0 +1,124 @@
+"""Deployment packages made to hurt, sent through the API."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zipfile
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from running_platform import Deployer, Platform, pack
+
+pytest_plugins = ("platform_fixtures",)
+
+ECHO = "def handler(event, context):\n    return event\n"
+LINK = (0o120777) << 16
+_UNZIP = "Could not unzip uploaded file. Please check your file, then try to upload again."
+
+
+def archive_of(*entries: tuple[str, bytes, int]) -> bytes:
+    """A zip of (name, content, external attributes), names as they are."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content, attributes in entries:
+            entry = zipfile.ZipInfo(name)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = attributes
+            archive.writestr(entry, content)
+    return buffer.getvalue()
+
+
+def bomb() -> bytes:
+    """300 KB that become 300 MB."""
+    return archive_of(("app.py", ECHO.encode(), 0), ("zeros", b"\0" * (300 << 20), 0))
+
+
+def liar() -> bytes:
+    """A bomb whose directory says that it unpacks to one byte."""
+    data = bytearray(archive_of(("zeros", b"\0" * (280 << 20), 0)))
+    for signature, offset in ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24)):
+        at = data.index(signature)
+        data[at + offset : at + offset + 4] = struct.pack("<I", 1)
+    return bytes(data)
+
+
+def overlapping() -> bytes:
+    """Many directory entries for one and the same data."""
+    data = archive_of(("a", b"\0" * (16 << 20), 0))
+    directory = data.index(b"PK\x01\x02")
+    end = data.index(b"PK\x05\x06")
+    entry, count = data[directory:end], 40
+    entries = b"".join(entry[:46] + chr(97 + n // 26).encode() + entry[47:] for n in range(count))
+    tail = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, count, count, len(entries), directory, 0)
+    return data[:directory] + entries + tail
+
+
+HOSTILE: dict[str, Callable[[], bytes]] = {
+    "bomb": bomb,
+    "liar": liar,
+    "overlapping": overlapping,
+    "parent directory": lambda: archive_of(("../outside", b"x", 0)),
+    "deep parent directory": lambda: archive_of(("a/../../outside", b"x", 0)),
+    "absolute": lambda: archive_of(("/outside", b"x", 0)),
+    "link to the root": lambda: archive_of(("out", b"/", LINK), ("out/etc/x", b"x", 0)),
+    "link upwards": lambda: archive_of(("out", b"../..", LINK), ("out/x", b"x", 0)),
+    "link to a link": lambda: archive_of(
+        ("a", b"b", LINK), ("b", b"../../..", LINK), ("a/x", b"x", 0)
+    ),
+    "cut short": lambda: pack({"app.py": ECHO})[:-30],
+    "no directory": lambda: b"PK\x03\x04" + b"\0" * 100,
+    "empty": lambda: b"PK\x05\x06" + b"\0" * 18,
+    "file below a file": lambda: archive_of(("a", b"x", 0), ("a/b", b"x", 0)),
+    "long name": lambda: archive_of(("a" * 3_000, b"x", 0)),
+    "nul in a name": lambda: archive_of(("ab", b"x", 0)).replace(b"ab", b"a\0"),
+}
+
+
+@pytest.mark.parametrize("make", HOSTILE.values(), ids=list(HOSTILE))
+def test_a_hostile_package_is_refused_and_nothing_of_it_remains(
+    deploy: Deployer, platform: Platform, lambda_client: Any, make: Callable[[], bytes]
+) -> None:
+    name = deploy.name()
+    outside = set(platform.data_dir.parent.iterdir())
+
+    try:
+        deploy.create(name, make())
+        found = deploy.settle(name)
+    except lambda_client.exceptions.InvalidParameterValueException as refused:
+        message = refused.response["Error"]["Message"]
+        assert message == _UNZIP or message.startswith(
+            ("Unzipped size must be smaller than 262144000 bytes", "Uploaded file must be")
+        )
+    else:
+        # Accepted because harmless: then nothing is outside of its own directory.
+        assert found["State"] in ("Active", "Failed")
+
+    assert set(platform.data_dir.parent.iterdir()) == outside
+    assert not list(platform.data_dir.parent.rglob("outside"))
+    assert platform.invoke(deploy(ECHO), "well").json == "well"
+
+
+def test_a_link_inside_the_package_works_and_one_to_the_outside_sees_the_sandbox(
+    deploy: Deployer, platform: Platform
+) -> None:
+    code = archive_of(
+        ("app.py", b"def handler(event, context):\n    return open(event).read()\n", 0),
+        ("real.txt", b"inside", 0),
+        ("link.txt", b"real.txt", LINK),
+    )
+    name = deploy(code)
+
+    assert platform.invoke(name, "/var/task/link.txt").json == "inside"
+
+
+def test_a_request_over_the_limit_is_413(deploy: Deployer, platform: Platform) -> None:
+    client = platform.client("lambda")
+
+    with pytest.raises(client.exceptions.ClientError) as caught:
+        deploy.create(deploy.name(), b"PK" * (27 << 20))
+
+    assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 413
+    assert platform.invoke(deploy(ECHO), 1).json == 1
