@@ -48,6 +48,22 @@ class Fleet(Protocol):
     async def start(self, version: FunctionVersion) -> Environment: ...
 
 
+@dataclass(frozen=True, slots=True)
+class PoolView:
+    """One function version as ``firelet top`` shows it. ``started``, ``invocations`` and ``cold``
+    (invocations that found no idle environment) count since the first invocation."""
+
+    key: VersionKey
+    starting: int
+    busy: int
+    idle: int
+    frozen: int
+    waiting: int
+    started: int
+    invocations: int
+    cold: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Waiter:
     """An invocation that waits for an environment of ``version``."""
@@ -66,6 +82,9 @@ class _Pool:
     starting: int = 0
     busy: int = 0
     generation: int = 0
+    started: int = 0
+    invocations: int = 0
+    cold: int = 0
 
 
 class Manager:
@@ -87,6 +106,9 @@ class Manager:
         pool = self._pools.get(key)
         if pool is None:
             pool = self._pools[key] = _Pool()
+        pool.invocations += 1
+        if not pool.idle:
+            pool.cold += 1
         while True:
             environment = pool.idle.pop() if pool.idle else await self._wait(key, pool, version)
             if environment.is_usable and self._fits(environment, version):
@@ -155,6 +177,23 @@ class Manager:
             "idle": sum(len(pool.idle) for pool in pools),
         }
 
+    def view(self) -> list[PoolView]:
+        """Every function version that has, or lately had, environments."""
+        return [
+            PoolView(
+                key=key,
+                starting=pool.starting,
+                busy=pool.busy,
+                idle=len(pool.idle),
+                frozen=sum(environment.is_frozen for environment in pool.idle),
+                waiting=len(pool.waiting),
+                started=pool.started,
+                invocations=pool.invocations,
+                cold=pool.cold,
+            )
+            for key, pool in self._pools.items()
+        ]
+
     async def close(self) -> None:
         """Ends every environment; whoever waits for one is told."""
         self._is_closed = True
@@ -203,6 +242,7 @@ class Manager:
             return
         finally:
             pool.starting -= 1
+        pool.started += 1
         self._generations[environment] = (key, generation)
         self._give_back(environment)
 

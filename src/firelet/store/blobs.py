@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 import tempfile
+import threading
 from pathlib import Path
 
 from firelet.model.errors import PlatformError
@@ -21,11 +22,15 @@ _INCOMING = "incoming"
 
 
 class BlobStore:
-    """Content-addressed files under ``root``. A blob is whole and on the disk, or not there."""
+    """Content-addressed files under ``root``, which belongs to this object alone. A blob is whole
+    and on the disk, or not there."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._is_swept = False
+        # No thread may write before the sweep is over, or use a directory that another one has
+        # made and not yet synced.
+        self._preparing = threading.Lock()
 
     async def put(self, data: bytes) -> str:
         """Keeps ``data`` and returns its digest (hex SHA-256) once it is durable."""
@@ -63,9 +68,10 @@ class BlobStore:
 
     def _write(self, path: Path, data: bytes) -> None:
         incoming = self._root / _INCOMING
-        _make_directory(incoming)
-        _make_directory(path.parent)
-        self._sweep(incoming)
+        with self._preparing:
+            _make_directory(incoming)
+            _make_directory(path.parent)
+            self._sweep(incoming)
         descriptor, name = tempfile.mkstemp(dir=incoming)
         try:
             with os.fdopen(descriptor, "wb") as file:
