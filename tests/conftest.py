@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-import leaks
 import pytest
-from boxes import DIGEST, PYTHON, Box, BoxMaker, MakeDriver, Packages
 
+import leaks
+from boxes import DIGEST, PYTHON, Box, BoxMaker, MakeDriver, Packages
 from firelet.sandbox import cgroups, seccomp_profile
 from firelet.sandbox.host import HostFacts, probe_host
 from firelet.sandbox.namespaces import NamespacesDriver, NamespacesSettings

@@ -106,8 +106,8 @@ class SandboxContract:
     async def test_its_listener_listens(self, watched: Watched) -> None:
         listener = watched.sandbox.listener
         assert listener.getsockname()[0] == "127.0.0.1"
+        listener.setblocking(False)
         with pytest.raises(BlockingIOError):
-            listener.setblocking(False)
             listener.accept()
 
     async def test_freezing_and_thawing_may_be_repeated(self, watched: Watched) -> None:

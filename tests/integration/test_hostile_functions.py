@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 
 import pytest
 
-from running_platform import Deployer, Platform
+from running_platform import Deployer, Platform, wait_until
 
 pytest_plugins = ("platform_fixtures",)
 
@@ -30,6 +33,15 @@ def post(path, body, headers=''):
 def status(response):
     return int(response.split(' ')[1]) if response.startswith('HTTP') else response
 """
+
+
+def sandboxes(platform: Platform) -> dict[str, set[int]]:
+    """The platform's processes by their pid namespace."""
+    found: dict[str, set[int]] = defaultdict(set)
+    for pid in platform.processes():
+        with contextlib.suppress(OSError):
+            found[os.readlink(f"/proc/{pid}/ns/pid")].add(pid)
+    return found
 
 
 @pytest.fixture
@@ -92,10 +104,10 @@ def test_only_the_first_of_two_answers_counts(deploy: Deployer, platform: Platfo
 
     assert platform.invoke(name).json == "early"
 
-    after = platform.invoke(name, "what")
-    assert after.error is None
-    # The client's own answer was refused too; whether that ended it is its own business.
-    assert after.json in ([202, 403], [202, 400], [])
+    # The runtime client's own answer is refused as well, and that may end it once.
+    answers = [platform.invoke(name, "what") for _ in range(2)]
+    assert answers[-1].error is None
+    assert answers[-1].json in ([202, 403], [])
 
 
 @pytest.mark.usefixtures("neighbour")
@@ -130,19 +142,14 @@ def test_children_that_are_left_behind_end_with_the_environment(
         "    return len([p for p in os.listdir('/proc') if p.isdigit()])\n",
         Timeout=10,
     )
-    before = platform.processes()
-    assert platform.invoke(name).json >= 22
-    during = platform.processes() - before
-    assert len(during) >= 20
+    seen_inside = platform.invoke(name).json
+    assert seen_inside >= 22
+    sandbox = max(sandboxes(platform).values(), key=len)
+    assert len(sandbox) == seen_inside
 
     platform.client("lambda").delete_function(FunctionName=name)
 
-    deadline = time.monotonic() + 5
-    while during & platform.processes() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    left = during & platform.processes()
-    # What was made ahead for the next function of this runtime may stay.
-    assert len(left) <= 3
+    wait_until(lambda: not sandbox & platform.processes(), "every child has ended")
 
 
 @pytest.mark.usefixtures("neighbour")
@@ -277,8 +284,8 @@ def test_functions_do_not_see_each_other(deploy: Deployer, platform: Platform) -
     )
     looks = deploy(
         "import os\ndef handler(event, context):\n"
-        "    return [os.listdir('/tmp'), os.listdir('/var/task'), os.path.exists('/.firelet/code')]\n"
+        "    return [os.listdir(path) for path in ('/tmp', '/var/task', '/mnt', '/opt')]\n"
     )
     platform.invoke(writes)
 
-    assert platform.invoke(looks).json == [[], ["app.py"], False]
+    assert platform.invoke(looks).json == [[], ["app.py"], [], ["lib"]]

@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import leaks
 import pytest
-from boxes import DIGEST, Packages
 
+import leaks
+from boxes import DIGEST, Packages
 from firelet.sandbox import cgroups
 
 PROGRAM = Path(__file__).with_name("doomed_platform.py")

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+
 from boxes import (
     DIGEST,
     OTHER_DIGEST,
@@ -21,13 +22,12 @@ from boxes import (
     Packages,
     processes_in,
 )
-from sandbox_contract import SandboxContract, Watched
-
 from firelet.model.errors import InvalidRuntime, PlatformError
 from firelet.sandbox import cgroups
 from firelet.sandbox.driver import RuntimeExit, RuntimeStart, Sandbox, SandboxSpec
 from firelet.sandbox.interpreters import Interpreter, discover
 from firelet.sandbox.namespaces import NamespacesDriver
+from sandbox_contract import SandboxContract, Watched
 
 FOUND = discover()
 

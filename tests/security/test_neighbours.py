@@ -6,10 +6,10 @@ import json
 import os
 import signal
 import socket
-import threading
 from pathlib import Path
 
 import pytest
+
 from boxes import PYTHON, SHELL, Box, BoxMaker, processes_in
 
 
@@ -193,7 +193,8 @@ class TestHost:
         ran = await box.run_python(
             """
             import json, os, socket
-            spaces = {name: os.readlink("/proc/self/ns/" + name) for name in os.listdir("/proc/self/ns")}
+            names = os.listdir("/proc/self/ns")
+            spaces = {name: os.readlink("/proc/self/ns/" + name) for name in names}
             print(json.dumps([socket.gethostname(), spaces]))
             """
         )

@@ -5,13 +5,15 @@ from __future__ import annotations
 import signal
 
 import pytest
+
 from boxes import PYTHON, SHELL, Box, BoxMaker
 
 EPERM, ENOSYS = 1, 38
 
 STATUS = """
 import json
-print(json.dumps(dict(line.split(":", 1) for line in open("/proc/self/status").read().splitlines())))
+lines = open("/proc/self/status").read().splitlines()
+print(json.dumps(dict(line.split(":", 1) for line in lines)))
 """
 
 # Numbers are those of x86-64 and of aarch64. The arguments are harmless where a call would work.

@@ -37,6 +37,8 @@ _PRIOR = (_PRIOR_SOON, *[_PRIOR_SPREAD / (BINS - 2)] * (BINS - 2), _PRIOR_NEVER)
 
 # No environment stops sooner than this after it was used or made: nothing flaps.
 SETTLE_S = 10.0
+# Whoever asks at the time that was named must not be a rounding error too early.
+ROUNDING_S = 1e-6
 # A start takes longer than usual now and then; being early by as much costs little.
 LEAD_FACTOR = 2.0
 LEAD_MIN_S = 1.0
@@ -76,6 +78,7 @@ class Decision:
 def decide(view: View, now: float) -> Decision:
     """What to start and to stop now."""
     demand = view.demand
+    now += ROUNDING_S
     warm, again_at = _count_warm(demand, _patience_s(view), _lead_s(view), now)
     wanted = max(demand.concurrency + max(warm, _count_ahead(view)), view.floor)
     missing = wanted - (view.starting + view.busy + len(view.idle))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import Protocol
 
 from firelet.control.counting import Counting, FunctionKey
+from firelet.control.latencies import Latencies
 from firelet.control.manager import Manager
 from firelet.model.errors import InvalidRuntime, ResourceConflict
 from firelet.model.function import FunctionVersion, State
@@ -21,10 +23,17 @@ class Reservations(Protocol):
 class Invoker:
     """One call per invocation; see ``invoke``."""
 
-    def __init__(self, manager: Manager, counting: Counting, reservations: Reservations) -> None:
+    def __init__(
+        self,
+        manager: Manager,
+        counting: Counting,
+        reservations: Reservations,
+        latencies: Latencies,
+    ) -> None:
         self._manager = manager
         self._counting = counting
         self._reservations = reservations
+        self._latencies = latencies
 
     async def invoke(
         self, invocation: Invocation, function_key: FunctionKey, reserved: int | None
@@ -32,8 +41,7 @@ class Invoker:
         """Runs it. ResourceConflict unless the version is active, TooManyRequests when no
         concurrency is left, PlatformError when no environment can be had."""
         version = invocation.function
-        if version.state is not State.ACTIVE:
-            raise _not_active(version)
+        check_active(version)
         total = self._reservations.reserved_total(version.account, version.region)
         with self._counting.acquire(function_key, reserved, total):
             environment = await self._manager.acquire(version)
@@ -41,12 +49,16 @@ class Invoker:
                 return await environment.invoke(invocation)
             finally:
                 self._manager.release(environment)
+                self._latencies.note(function_key, monotonic() - invocation.received)
 
 
-def _not_active(version: FunctionVersion) -> InvalidRuntime | ResourceConflict:
+def check_active(version: FunctionVersion) -> None:
+    """ResourceConflict or InvalidRuntime unless the version can run."""
+    if version.state is State.ACTIVE:
+        return
     if version.state is State.FAILED and version.state_reason_code == "InvalidRuntime":
-        return InvalidRuntime(version.state_reason or "The runtime is not available.")
-    return ResourceConflict(
+        raise InvalidRuntime(version.state_reason or "The runtime is not available.")
+    raise ResourceConflict(
         "The operation cannot be performed at this time. The function is currently in the"
         f" following state: {version.state}"
     )

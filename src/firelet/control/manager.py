@@ -12,7 +12,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 from firelet.model.errors import FireletError, PlatformError, Unavailable
@@ -20,6 +20,9 @@ from firelet.model.function import FunctionVersion, State, UpdateStatus
 from firelet.model.invocation import Invocation, Outcome
 
 log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+_START_TIMES_KEPT = 8_192
 
 FunctionKey = tuple[str, str, str]
 VersionKey = tuple[str, str, str, str]
@@ -96,8 +99,9 @@ class Manager:
         self._pools: dict[VersionKey, _Pool] = {}
         self._generations: dict[Environment, tuple[VersionKey, int]] = {}
         self._matched: WeakKeyDictionary[Environment, FunctionVersion] = WeakKeyDictionary()
-        self._starts: set[asyncio.Task[None]] = set()
+        self._starts: set[asyncio.Task[bool]] = set()
         self._ends: set[asyncio.Task[None]] = set()
+        self._start_times: deque[float] = deque(maxlen=_START_TIMES_KEPT)
         self._is_closed = False
 
     async def acquire(self, version: FunctionVersion) -> Environment:
@@ -124,13 +128,15 @@ class Manager:
         self._pools[found[0]].busy -= 1
         environment.when_free(self._give_back)
 
-    async def warm(self, version: FunctionVersion, wait_s: float) -> None:
-        """Makes an environment ahead of the first invocation; returns when it is there, or after
-        ``wait_s``, while it goes on. One that cannot be made is not an error here: the invocation
-        that needs it will meet it."""
+    async def warm(self, version: FunctionVersion, wait_s: float, count: int = 1) -> int:
+        """Makes environments ahead of their first invocations; returns when they are there, or
+        after ``wait_s``, while it goes on. How many were made: one that cannot be made is not an
+        error here, the invocation that needs it will meet it."""
         key = _key(version)
         pool = self._pools.setdefault(key, _Pool())
-        await asyncio.wait([self._start(key, pool, version)], timeout=wait_s)
+        starts = [self._start(key, pool, version) for _ in range(count)]
+        done, _ = await asyncio.wait(starts, timeout=wait_s)
+        return sum(not start.cancelled() and start.result() for start in done)
 
     def retire(
         self, function: FunctionKey, version: str | None, keep: FunctionVersion | None = None
@@ -194,6 +200,11 @@ class Manager:
             for key, pool in self._pools.items()
         ]
 
+    def started_within(self, seconds: float) -> int:
+        """How many environments were made in the last so many seconds."""
+        since = self._clock() - seconds
+        return sum(moment > since for moment in self._start_times)
+
     async def close(self) -> None:
         """Ends every environment; whoever waits for one is told."""
         self._is_closed = True
@@ -228,23 +239,26 @@ class Manager:
             if waiter in pool.waiting:
                 pool.waiting.remove(waiter)
 
-    def _start(self, key: VersionKey, pool: _Pool, version: FunctionVersion) -> asyncio.Task[None]:
+    def _start(self, key: VersionKey, pool: _Pool, version: FunctionVersion) -> asyncio.Task[bool]:
         pool.starting += 1
         return _supervise(self._starts, self._start_one(key, pool, version))
 
-    async def _start_one(self, key: VersionKey, pool: _Pool, version: FunctionVersion) -> None:
+    async def _start_one(self, key: VersionKey, pool: _Pool, version: FunctionVersion) -> bool:
+        """Whether there is one now."""
         generation = pool.generation
         try:
             environment = await self._fleet.start(version)
         except Exception as error:
             # The supervisor of starts: whatever went wrong, an invocation waits to hear of it.
             _fail_first(pool, _describe(error, version))
-            return
+            return False
         finally:
             pool.starting -= 1
         pool.started += 1
+        self._start_times.append(self._clock())
         self._generations[environment] = (key, generation)
         self._give_back(environment)
+        return True
 
     def _give_back(self, environment: Environment) -> None:
         """To the invocation that has waited longest, else to the idle ones."""
@@ -284,9 +298,7 @@ class Manager:
         return any(owner == key for owner, _ in self._generations.values())
 
 
-def _supervise(
-    tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]
-) -> asyncio.Task[None]:
+def _supervise(tasks: set[asyncio.Task[_T]], work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
     task = asyncio.create_task(work)
     tasks.add(task)
     task.add_done_callback(tasks.discard)
@@ -294,7 +306,7 @@ def _supervise(
     return task
 
 
-def _log_failure(task: asyncio.Task[None]) -> None:
+def _log_failure(task: asyncio.Task[Any]) -> None:
     if not task.cancelled() and task.exception() is not None:
         log.error("environment task failed", exc_info=task.exception())
 

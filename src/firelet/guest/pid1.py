@@ -15,6 +15,7 @@ from __future__ import annotations
 import atexit
 import base64
 import gc
+import json
 import os
 import select
 import signal
@@ -46,9 +47,7 @@ def main(request: dict[str, Any], fds: list[int]) -> NoReturn:
         os._exit(code)
 
 
-def _report(
-    channel: socket.socket, step: str, path: str | None, number: int | None
-) -> None:
+def _report(channel: socket.socket, step: str, path: str | None, number: int | None) -> None:
     try:
         messages.send(channel, {"event": "error", "step": step, "path": path, "errno": number})
     except OSError:
@@ -60,6 +59,34 @@ def _step_of(error: OSError) -> str:
     """The function of ``steps`` in which it happened."""
     frames = traceback.extract_tb(error.__traceback__)
     return next((f.name for f in frames if f.filename == steps.__file__), frames[-1].name)
+
+
+class _Preloaded:
+    """A runtime process that waits for its function, and our end of the pipe that it reads."""
+
+    def __init__(self, pid: int, handover: int) -> None:
+        self.pid = pid
+        self._handover = handover
+
+    def hand_over(self, message: dict[str, Any]) -> None:
+        """Tells it what to run. Should it have died meanwhile, its end is reported as any."""
+        start = {"environment": message["environment"], "directory": message["directory"]}
+        data = json.dumps(start).encode()
+        try:
+            while data:
+                data = data[os.write(self._handover, data) :]
+        except BrokenPipeError:
+            pass
+        finally:
+            self.close()
+
+    def dismiss(self) -> None:
+        """The function needs a start of its own."""
+        os.kill(self.pid, signal.SIGKILL)
+        self.close()
+
+    def close(self) -> None:
+        os.close(self._handover)
 
 
 class _Init:
@@ -76,6 +103,11 @@ class _Init:
         self._output = output
         self._log = log
         self._runtime = 0
+        self._preloaded: _Preloaded | None = None
+        # A session of its own: kill(0) and kill(-group) do not stop at the pid namespace.
+        os.setsid()
+        # Pid 1 is safe from signals of its own namespace only as long as it has no handler.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         steps.join_cgroups(procs)
         process.set_name("firelet-init")
         steps.enter_namespaces(request["hostname"])
@@ -85,6 +117,8 @@ class _Init:
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        if request["preload"] is not None:
+            self._preload(request, request["preload"])
         messages.send(channel, {"event": "embryo"}, [listener.fileno()])
         listener.close()
 
@@ -124,7 +158,34 @@ class _Init:
         steps.install_filter(base64.b64decode(message["filter"]))
         messages.send(self._channel, {"event": "assigned"})
 
+    def _preload(self, request: dict[str, Any], preload: dict[str, Any]) -> None:
+        """Starts a runtime that cannot be forked, ahead of the function that it will run. It has
+        its own rights dropped at once; what it is to run is mounted later, in the same
+        namespaces."""
+        waiting, handover = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                self._leave_init()
+                self._channel.detach()
+                steps.become_runtime(self._output, self._log, "/", waiting)
+                steps.set_resource_limits(request["open_files"], request["processes"])
+                steps.drop_privileges(request["uid"], request["gid"], self._is_rootless)
+                steps.install_filter(base64.b64decode(preload["filter"]))
+                _execute(preload["arguments"], preload["environment"])
+            finally:
+                os._exit(1)
+        os.close(waiting)
+        self._preloaded = _Preloaded(pid, handover)
+
     def _start(self, message: dict[str, Any]) -> None:
+        preloaded, self._preloaded = self._preloaded, None
+        if preloaded is not None:
+            if message["arguments"] is None:
+                preloaded.hand_over(message)
+                self._runtime = preloaded.pid
+                return
+            preloaded.dismiss()
         pid = os.fork()
         if pid == 0:
             self._become_runtime(message)
@@ -133,14 +194,14 @@ class _Init:
     def _become_runtime(self, message: dict[str, Any]) -> NoReturn:
         code = 1
         try:
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            steps.become_runtime(self._output, self._log, message)
+            self._leave_init()
             self._channel.detach()
+            steps.become_runtime(self._output, self._log, message["directory"])
             environment: dict[str, str] = message["environment"]
-            arguments: list[str] | None = message["arguments"]
-            if arguments is not None:
+            arguments: list[str] | None = message["arguments"] or message["plain"]
+            if arguments:
                 _execute(arguments, environment)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             process.set_name(message["name"])
             os.environ.clear()
             os.environ.update(environment)
@@ -158,6 +219,12 @@ class _Init:
             _flush_standard_streams()
             os._exit(code)
 
+    def _leave_init(self) -> None:
+        """In a child: out of init's session, without its handlers."""
+        os.setsid()
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
     def _reap(self) -> None:
         while True:
             try:
@@ -166,6 +233,9 @@ class _Init:
                 return
             if pid == 0:
                 return
+            if self._preloaded is not None and pid == self._preloaded.pid:
+                self._preloaded.close()
+                self._preloaded = None
             if pid == self._runtime:
                 self._runtime = 0
                 messages.send(self._channel, {"event": "exited", "status": status})
@@ -173,6 +243,9 @@ class _Init:
     def _kill_all(self) -> None:
         """Ends and reaps every other process; the answer says that none is left."""
         self._runtime = 0
+        if self._preloaded is not None:
+            self._preloaded.close()
+            self._preloaded = None
         _signal_all(signal.SIGKILL)
         while True:
             try:

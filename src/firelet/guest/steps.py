@@ -11,7 +11,6 @@ import fcntl
 import os
 import resource
 import socket
-from typing import Any
 
 from firelet.linux import mount, namespaces, network, process, seccomp
 
@@ -155,20 +154,21 @@ def install_filter(program: bytes) -> None:
     seccomp.install_filter(program)
 
 
-def become_runtime(output: int, log: int, start: dict[str, Any]) -> None:
-    """In the runtime's process: standard streams, the log pipe as descriptor 3, nothing else."""
+def become_runtime(output: int, log: int, directory: str, start: int | None = None) -> None:
+    """In the runtime's process: standard streams, the log pipe as descriptor 3, and ``start`` (the
+    pipe on which a preloaded runtime waits for its function) as 4. Nothing else stays open."""
     null = os.open("/dev/null", os.O_RDONLY)
-    # Copies above the range first: a source may itself be 0..3.
-    spare_output, spare_log = _duplicate_above(output), _duplicate_above(log)
-    os.dup2(null, 0)
-    os.dup2(spare_output, 1)
-    os.dup2(spare_output, 2)
-    os.dup2(spare_log, 3)
-    process.close_from(4)
+    # Copies above the range first: a source may itself be 0..4.
+    sources = [_duplicate_above(fd) for fd in (null, output, output, log)]
+    if start is not None:
+        sources.append(_duplicate_above(start))
+    for target, source in enumerate(sources):
+        os.dup2(source, target)
+    process.close_from(len(sources))
     process.set_dumpable(True)
     _offer_to_oom_killer()
     os.umask(0o022)
-    os.chdir(start["directory"])
+    os.chdir(directory)
 
 
 def _duplicate_above(fd: int) -> int:

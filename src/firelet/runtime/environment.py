@@ -21,9 +21,23 @@ _LIBRARY_PATH = (
 )
 _EXEC_WRAPPER = "AWS_LAMBDA_EXEC_WRAPPER"
 
-# What an interpreter or the dynamic linker reads when a process starts, and a fork never again.
-_START_UP_PREFIXES = ("PYTHON", "LD_")
-_APPLIED_AFTER_FORK = ("PYTHONPATH",)
+
+@dataclass(frozen=True, slots=True)
+class _StartUpVariables:
+    """What an interpreter or the dynamic linker reads when its process starts, and a preloaded one
+    never again; ``applied`` are those that the client applies later all the same."""
+
+    prefixes: tuple[str, ...]
+    applied: tuple[str, ...]
+
+    def acts(self, name: str) -> bool:
+        return name.startswith(self.prefixes) and name not in self.applied
+
+
+_START_UP_VARIABLES = {
+    "python": _StartUpVariables(("PYTHON", "LD_"), ("PYTHONPATH",)),
+    "nodejs": _StartUpVariables(("NODE_", "LD_", "UV_"), ("NODE_PATH", "NODE_ENV")),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,26 +112,27 @@ def runtime_environment(
 
 
 def runtime_command(version: FunctionVersion, bootstrap: str) -> tuple[str, ...] | None:
-    """The runtime's command line; None when the preloaded Python client may be forked.
+    """The command line of a start of its own; None when the preloaded client of the runtime does.
 
     ``bootstrap`` is the path of a custom runtime's executable inside the sandbox.
     """
     variables = version.environment or {}
     wrapper = variables.get(_EXEC_WRAPPER)
     family = runtime_family(version.runtime)
+    plain = plain_command(version, bootstrap)
+    if wrapper is not None:
+        return (wrapper, *plain)
+    at_start = _START_UP_VARIABLES.get(family)
+    if at_start is None or any(map(at_start.acts, variables)):
+        return plain
+    return None
+
+
+def plain_command(version: FunctionVersion, bootstrap: str) -> tuple[str, ...]:
+    """The command line that starts the runtime from nothing."""
+    family = runtime_family(version.runtime)
     if family == "python":
-        if wrapper is None and not any(map(_acts_at_start_up, variables)):
-            return None
-        command: tuple[str, ...] = (
-            f"/var/lang/bin/{version.runtime}",
-            f"{CLIENT}/bootstrap.py",
-        )
-    elif family == "nodejs":
-        command = ("/var/lang/bin/node", f"{CLIENT}/firelet/guest/node_runtime.cjs")
-    else:
-        command = (bootstrap,)
-    return command if wrapper is None else (wrapper, *command)
-
-
-def _acts_at_start_up(name: str) -> bool:
-    return name.startswith(_START_UP_PREFIXES) and name not in _APPLIED_AFTER_FORK
+        return (f"/var/lang/bin/{version.runtime}", f"{CLIENT}/bootstrap.py")
+    if family == "nodejs":
+        return ("/var/lang/bin/node", f"{CLIENT}/firelet/guest/node_runtime.cjs")
+    return (bootstrap,)

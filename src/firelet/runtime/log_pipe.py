@@ -18,7 +18,7 @@ from firelet.model import limits
 
 _FRAME = struct.Struct(">IIQ")
 _MAGIC = 0xA55A0000
-_RECORD_MAX_BYTES = 256 * limits.KIB + 26  # CloudWatch's limit of one event
+_RECORD_MAX_BYTES = 256 * limits.KIB  # CloudWatch's limit of one event
 _READ_BYTES = 64 * limits.KIB
 _READS_PER_TURN = 16
 
@@ -26,10 +26,18 @@ Write = Callable[[int, str], None]
 
 
 def _cut(data: bytes) -> list[bytes]:
-    """Pieces of at most one event's size; one empty piece for nothing."""
-    if len(data) <= _RECORD_MAX_BYTES:
-        return [data]
-    return [data[at : at + _RECORD_MAX_BYTES] for at in range(0, len(data), _RECORD_MAX_BYTES)]
+    """Pieces of at most one event's size, whole characters each; one empty piece for nothing."""
+    pieces = []
+    while len(data) > _RECORD_MAX_BYTES:
+        end = _RECORD_MAX_BYTES
+        # At most three steps back to the first byte of a character; garbage has none.
+        for back in range(4):
+            if data[end - back] & 0xC0 != 0x80:
+                end -= back
+                break
+        pieces.append(data[:end])
+        data = data[end:]
+    return [*pieces, data]
 
 
 class LineSplitter:
@@ -54,7 +62,6 @@ class LineSplitter:
         if self._rest:
             rest, self._rest = self._rest, b""
             self._write(int(time.time() * 1000), rest.decode("utf-8", "replace") + "\n")
-
 
     def reset(self) -> None:
         """The process is gone."""

@@ -7,7 +7,8 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from firelet.linux import process
@@ -16,11 +17,28 @@ from firelet.model.errors import PlatformError
 from firelet.sandbox.cgroups import Cgroup, Limits
 from firelet.sandbox.channel import Channel, close_all, make_pair
 from firelet.sandbox.driver import RuntimeExit, RuntimeStart, SandboxSpec
+from firelet.sandbox.rootfs import HOSTNAME
 from firelet.sandbox.zygote import Zygote
 
 log = logging.getLogger(__name__)
 
 _STEP_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Preload:
+    """A runtime process to start in the embryo; it waits there for its function."""
+
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str]
+    filter_program: str
+
+    def message(self) -> dict[str, Any]:
+        return {
+            "arguments": self.arguments,
+            "environment": dict(self.environment),
+            "filter": self.filter_program,
+        }
 
 
 class Cell:
@@ -29,15 +47,18 @@ class Cell:
     def __init__(
         self,
         identity: str,
+        uid: int,
         cgroup: Cgroup | None,
         is_rootless: bool,
+        on_ended: Callable[[Cell], None],
         on_stopped: Callable[[Cell], None],
     ) -> None:
         self.id = identity
-        self.uid = -1
+        self.uid = uid
         self.is_dead = False
         self._cgroup = cgroup
         self._is_rootless = is_rootless
+        self._on_ended = on_ended
         self._on_stopped = on_stopped
         self._channel: Channel | None = None
         self._pidfd = -1
@@ -68,7 +89,7 @@ class Cell:
         """A descriptor for pid 1 of the sandbox; the cell owns it."""
         return self._pidfd
 
-    async def hatch(self, zygote: Zygote, hostname: str, port: int) -> None:
+    async def hatch(self, zygote: Zygote, preload: Preload | None) -> None:
         """Forks pid 1 from the zygote and waits until its namespaces stand."""
         ours, theirs = make_pair()
         self._channel = Channel(ours, self._on_message, self._on_close)
@@ -78,7 +99,16 @@ class Cell:
         os.set_blocking(self._log, False)
         answer = self._expect("embryo")
         procs = [] if self._cgroup is None else self._cgroup.procs_fds
-        request = {"rootless": self._is_rootless, "hostname": hostname, "port": port}
+        request = {
+            "rootless": self._is_rootless,
+            "hostname": HOSTNAME,
+            "port": limits.RUNTIME_API_PORT,
+            "uid": self.uid,
+            "gid": self.uid,
+            "open_files": limits.OPEN_FILES_MAX,
+            "processes": limits.PIDS_MAX,
+            "preload": None if preload is None else preload.message(),
+        }
         try:
             self._pidfd = await zygote.spawn(
                 self.id, request, [theirs.fileno(), output, framed, *procs]
@@ -119,6 +149,7 @@ class Cell:
                 "op": "start",
                 "environment": dict(start.environment),
                 "arguments": start.arguments,
+                "plain": start.plain,
                 "name": start.name,
                 "directory": start.directory,
             }
@@ -221,6 +252,7 @@ class Cell:
         self.is_dead = True
         self._fail(PlatformError("The sandbox has ended."))
         self._tell(RuntimeExit(None, None))
+        self._on_ended(self)
 
     def _tell(self, ending: RuntimeExit) -> None:
         if self._cgroup is not None and not self._is_stopped:

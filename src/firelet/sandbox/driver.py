@@ -24,11 +24,13 @@ class SandboxSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeStart:
-    """How the runtime process is started. ``arguments`` None: the preloaded Python client."""
+    """How the runtime process is started. ``arguments`` None: by the preloaded client; ``plain``
+    is what runs where that is used up (empty: the Python client can always be forked again)."""
 
     environment: Mapping[str, str]
     arguments: tuple[str, ...] | None
     name: str
+    plain: tuple[str, ...] = ()
     directory: str = "/var/task"
 
 

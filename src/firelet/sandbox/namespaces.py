@@ -17,10 +17,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from firelet.model import limits
 from firelet.model.errors import InvalidRuntime, PlatformError
 from firelet.sandbox import rootfs
-from firelet.sandbox.cell import Cell
+from firelet.sandbox.cell import Cell, Preload
 from firelet.sandbox.cgroups import CgroupTree
 from firelet.sandbox.driver import Sandbox, SandboxSpec
 from firelet.sandbox.interpreters import Interpreter
@@ -72,6 +71,7 @@ class NamespacesDriver:
         self._zygotes: dict[str, asyncio.Task[Zygote]] = {}
         self._embryos: dict[str, deque[Cell]] = {}
         self._cells: set[Cell] = set()
+        self._stopping: set[asyncio.Task[None]] = set()
         self._refilling: dict[str, asyncio.Task[None]] = {}
         first = _UID_FIRST + os.getpid() % _PLATFORMS * _UIDS_PER_PLATFORM
         self._uids = itertools.cycle(range(first, first + _UIDS_PER_PLATFORM))
@@ -92,8 +92,6 @@ class NamespacesDriver:
         """A sandbox with the function's code mounted and its rights dropped; no runtime yet."""
         cell = await self._take_embryo(spec.runtime)
         try:
-            uid = _UID_ROOTLESS if self._settings.is_rootless else self._take_uid()
-            cell.uid = uid
             await cell.assign(spec, self._filter)
         except BaseException:
             await cell.stop()
@@ -112,7 +110,7 @@ class NamespacesDriver:
                 await starting.result().stop()
             else:
                 starting.cancel()
-        await asyncio.gather(*(cell.stop() for cell in list(self._cells)))
+        await asyncio.gather(*self._stopping, *(cell.stop() for cell in list(self._cells)))
         if self._cgroups is not None:
             await asyncio.to_thread(self._cgroups.close)
         if self._janitor is not None:
@@ -140,20 +138,40 @@ class NamespacesDriver:
         embryos = self._embryos[runtime]
         while len(embryos) < self._settings.embryos:
             try:
-                embryos.append(await self._make_embryo(runtime))
+                cell = await self._make_embryo(runtime)
             except PlatformError as error:
                 # The next request for this runtime meets the same error and reports it.
                 log.warning("embryo not made runtime=%s: %s", runtime, error.message)
                 return
+            embryos.append(cell)
+
+    def _on_ended(self, cell: Cell) -> None:
+        """It ended by itself. A sandbox is given back by who uses it; an embryo has nobody yet."""
+        for embryos in self._embryos.values():
+            if cell in embryos:
+                embryos.remove(cell)
+                break
+        else:
+            return
+        task = asyncio.create_task(cell.stop())
+        self._stopping.add(task)
+        task.add_done_callback(self._stopping.discard)
 
     async def _make_embryo(self, runtime: str) -> Cell:
         zygote = await self._zygote(runtime)
         identity = uuid.uuid4().hex
         cgroup = None if self._cgroups is None else self._cgroups.create(identity)
-        cell = Cell(identity, cgroup, self._settings.is_rootless, on_stopped=self._forget)
+        cell = Cell(
+            identity,
+            self._take_uid(),
+            cgroup,
+            self._settings.is_rootless,
+            on_ended=self._on_ended,
+            on_stopped=self._forget,
+        )
         self._cells.add(cell)
         try:
-            await cell.hatch(zygote, rootfs.HOSTNAME, limits.RUNTIME_API_PORT)
+            await cell.hatch(zygote, self._preload(runtime))
         except BaseException:
             await cell.stop()
             raise
@@ -191,7 +209,20 @@ class NamespacesDriver:
         """It ended by itself; the next start makes another one."""
         self._zygotes.pop(runtime, None)
 
+    def _preload(self, runtime: str) -> Preload | None:
+        """What is started in the embryos of a runtime whose processes cannot be forked."""
+        interpreter = self._interpreters[runtime]
+        if interpreter.family != "nodejs":
+            return None
+        return Preload(
+            arguments=(f"/var/lang/{interpreter.executable}", rootfs.NODE_EMBRYO),
+            environment={**rootfs.START_ENVIRONMENT, "PATH": "/var/lang/bin:/usr/bin:/bin"},
+            filter_program=self._filter,
+        )
+
     def _take_uid(self) -> int:
+        if self._settings.is_rootless:
+            return _UID_ROOTLESS
         for uid in itertools.islice(self._uids, _UIDS_PER_PLATFORM):
             if uid not in self._uids_in_use:
                 self._uids_in_use.add(uid)

@@ -28,6 +28,14 @@ LIBRARY_PATH = (
     "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib"
 )
 
+# What the dynamic linker and the C library read once, when a process starts.
+START_ENVIRONMENT = {
+    "LD_LIBRARY_PATH": LIBRARY_PATH,
+    "LANG": "en_US.UTF-8",
+    "LC_CTYPE": "C.UTF-8",
+}
+NODE_EMBRYO = f"{CLIENT}/firelet/guest/node_embryo.cjs"
+
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 _CERTIFICATES = (
     "/etc/ssl/certs/ca-certificates.crt",
@@ -97,12 +105,7 @@ class RootPlan:
             "proc": f"{HIDDEN}/proc",
             "interpreter": self.interpreter,
             "zygote": f"{CLIENT}/firelet/guest/zygote.py",
-            # What the dynamic linker and the C library read once, when the zygote starts.
-            "environment": {
-                "LD_LIBRARY_PATH": LIBRARY_PATH,
-                "LANG": "en_US.UTF-8",
-                "LC_CTYPE": "C.UTF-8",
-            },
+            "environment": START_ENVIRONMENT,
             "rootless": self.is_rootless,
         }
 

@@ -93,6 +93,10 @@ class Zygote:
                 process.pidfd_send_signal(self._pidfd, signal.SIGKILL)
             except ProcessLookupError:
                 log.debug("zygote had ended already")
+            self._forget_process()
+
+    def _forget_process(self) -> None:
+        if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
 
@@ -122,6 +126,7 @@ class Zygote:
 
     def _on_close(self) -> None:
         """The process ended by itself: nothing that it made is alive any more."""
+        self._forget_process()
         error = PlatformError("The zygote has ended.")
         for future in self._spawns.values():
             if not future.done():

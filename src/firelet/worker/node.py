@@ -18,6 +18,7 @@ from firelet.model.errors import InvalidRuntime
 from firelet.model.function import FunctionVersion
 from firelet.runtime.environment import (
     SessionCredentials,
+    plain_command,
     runtime_command,
     runtime_environment,
     runtime_family,
@@ -103,7 +104,8 @@ class Node:
         code = await self._parts.code.ensure(version.code.digest)
         assert version.runtime is not None
         entry_error = None
-        if runtime_family(version.runtime) == "provided" and not _has_bootstrap(code):
+        family = runtime_family(version.runtime)
+        if family == "provided" and not _has_bootstrap(code):
             entry_error = _NO_BOOTSTRAP
         sandbox = await self._parts.driver.create(
             SandboxSpec(
@@ -121,6 +123,7 @@ class Node:
                 start=RuntimeStart(
                     environment=runtime_environment(version, stream, credentials),
                     arguments=runtime_command(version, _BOOTSTRAP),
+                    plain=() if family == "python" else plain_command(version, _BOOTSTRAP),
                     name=version.runtime,
                 ),
                 write=self._parts.open_log(version, stream).write,

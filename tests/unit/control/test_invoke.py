@@ -9,6 +9,7 @@ import pytest
 
 from firelet.control.counting import Counting
 from firelet.control.invoke import Invoker
+from firelet.control.latencies import Latencies
 from firelet.control.manager import Manager
 from firelet.model.errors import (
     InvalidRuntime,
@@ -38,7 +39,8 @@ class Platform:
         self.manager = Manager(self.fleet, FakeClock())  # type: ignore[arg-type]
         self.counting = Counting(account_limit=2)
         self.reservations = Reservations()
-        self.invoker = Invoker(self.manager, self.counting, self.reservations)
+        self.latencies = Latencies()
+        self.invoker = Invoker(self.manager, self.counting, self.reservations, self.latencies)
 
     async def invoke(self, reserved: int | None = None, **changes: Any) -> Any:
         return await self.invoker.invoke(make_invocation(make_version(**changes)), KEY, reserved)

@@ -295,6 +295,19 @@ async def test_a_full_disk_delays_events_and_does_not_lose_them(
     assert await read(store, "s") == ["a", "b"]
 
 
+async def test_a_reader_that_goes_away_while_its_flush_runs_loses_nothing(
+    store: LogStore,
+) -> None:
+    write(store, "s", (1, "a"))
+    gone = asyncio.ensure_future(read(store, "s"))
+    while not store._flushing.locked():
+        await asyncio.sleep(0)
+    gone.cancel()
+    write(store, "s", (2, "b"))
+    assert await read(store, "s") == ["a", "b"]
+    assert store._backlog.size == 0
+
+
 async def test_a_disk_that_stays_full_costs_the_oldest_events_and_the_stream_says_so(
     database: FailingDatabase, clock: FakeClock
 ) -> None:

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from unit.versions import OTHER_ID, REQUEST_ID
 
 from firelet.model import limits
 from firelet.runtime.api import RuntimeApi
 from firelet.runtime.exchange import Exchange, RuntimeAnswer, RuntimeEvent
 from firelet.runtime.phases import Phase
 from firelet.wire.http1 import Rejection, RejectionReason, Request, Response
+from unit.versions import OTHER_ID, REQUEST_ID
 
 BASE = "/2018-06-01/runtime"
 NEXT = f"{BASE}/invocation/next"
@@ -195,9 +195,7 @@ class TestResponse:
 
     async def test_an_unknown_response_mode_is_refused(self, running: Running) -> None:
         client, answer = running
-        refused = client.post(
-            "response", b"1", **{"lambda_runtime_function_response_mode": "backwards"}
-        )
+        refused = client.post("response", b"1", lambda_runtime_function_response_mode="backwards")
         assert error_of(refused) == (400, "InvalidFunctionResponseMode")
         assert not answer.done()
 
@@ -228,7 +226,7 @@ class TestError:
         self, running: Running, header: str, body: bytes, expected: str
     ) -> None:
         client, answer = running
-        client.post("error", body, **{"lambda_runtime_function_error_type": header})
+        client.post("error", body, lambda_runtime_function_error_type=header)
         assert await answer == RuntimeAnswer(body, True, expected)
 
 

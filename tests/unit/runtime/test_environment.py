@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import pytest
-from unit.versions import make_version
 
 from firelet.model.function import LoggingConfig
 from firelet.runtime.environment import (
     SessionCredentials,
+    plain_command,
     runtime_command,
     runtime_environment,
     runtime_family,
 )
+from unit.versions import make_version
 
 CREDENTIALS = SessionCredentials("ASIAEXAMPLE", "secret", "token")
 STREAM = "2026/11/23/[$LATEST]" + "0" * 32
@@ -136,8 +137,18 @@ class TestCommand:
             f"{CLIENT}/bootstrap.py",
         )
 
+    @pytest.mark.parametrize("name", ["TABLE", "NODE_PATH", "NODE_ENV", "PYTHONHASHSEED"])
+    def test_a_node_function_is_run_by_the_waiting_process(self, name: str) -> None:
+        version = make_version(runtime="nodejs20.x", environment={name: "x"})
+        assert runtime_command(version, BOOTSTRAP) is None
+
+    @pytest.mark.parametrize("name", ["NODE_OPTIONS", "NODE_EXTRA_CA_CERTS", "UV_THREADPOOL_SIZE"])
+    def test_what_node_reads_when_it_starts_forces_a_plain_start(self, name: str) -> None:
+        version = make_version(runtime="nodejs20.x", environment={name: "x"})
+        assert runtime_command(version, BOOTSTRAP) == plain_command(version, BOOTSTRAP)
+
     def test_node_starts_its_client(self) -> None:
-        assert runtime_command(make_version(runtime="nodejs20.x"), BOOTSTRAP) == (
+        assert plain_command(make_version(runtime="nodejs20.x"), BOOTSTRAP) == (
             "/var/lang/bin/node",
             f"{CLIENT}/firelet/guest/node_runtime.cjs",
         )

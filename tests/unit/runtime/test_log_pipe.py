@@ -6,6 +6,7 @@ import os
 import struct
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from firelet.model import limits
 from firelet.runtime.log_pipe import FrameSplitter, LineSplitter, LogPipe
 
-EVENT_MAX = 256 * limits.KIB + 26
+EVENT_MAX = 256 * limits.KIB
 READ = 64 * limits.KIB
 TEXT = 0xA55A0003
 
@@ -44,7 +45,7 @@ def frame(payload: bytes, kind: int = TEXT, micros: int | None = None) -> bytes:
 def cut(data: bytes, places: list[int]) -> Iterator[bytes]:
     """``data`` in pieces, cut at the given places (taken modulo its length)."""
     edges = sorted({0, len(data), *(place % (len(data) + 1) for place in places)})
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         yield data[start:end]
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.versions import make_version
 
 from firelet.model.function import FunctionVersion, LoggingConfig
 from firelet.runtime.report import Measured, Reporter, billed_ms, format_iso_ms
+from unit.versions import make_version
 
 INSTANCE = "0123456789abcdef" * 2
 NOW_S = 1_795_417_200.123  # 2026-11-23T07:00:00.123Z

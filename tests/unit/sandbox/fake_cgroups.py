@@ -101,10 +101,8 @@ class FakeCgroups:
             self._end(pid)
 
     def _populate(self, path: Path) -> None:
-        if self.version == 2:
-            files = _V2_FILES
-        else:
-            files = _V1_FILES[path.relative_to(self.root).parts[0]]
+        hierarchy = path.relative_to(self.root).parts[:1]
+        files = _V2_FILES if self.version == 2 else _V1_FILES[hierarchy[0]]
         for name, text in {"cgroup.procs": "", **files}.items():
             if name not in self._missing:
                 (path / name).write_text(text)

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from unit.sandbox.fake_cgroups import FakeCgroups, install
 
 from firelet.model import limits
 from firelet.sandbox import cgroups
 from firelet.sandbox.cgroups import Cgroup, CgroupTree, Limits, cpu_quota_us, owner_name
+from unit.sandbox.fake_cgroups import FakeCgroups, install
 
 DEAD_OWNER = "999999999-1"
 NAME = "a" * 32
@@ -50,7 +50,7 @@ def group(tree: CgroupTree) -> Iterator[Cgroup]:
 
 
 def contents(host: FakeCgroups, name: str, file: str) -> str:
-    (found,) = [path for path in host.root.rglob(f"{name}/{file}")]
+    (found,) = list(host.root.rglob(f"{name}/{file}"))
     return found.read_text()
 
 

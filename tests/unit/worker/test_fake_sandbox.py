@@ -6,10 +6,10 @@ import signal
 from collections.abc import AsyncIterator
 
 import pytest
-from sandbox_contract import SandboxContract
-from unit.worker.fake_sandbox import Exited, FakeSandbox, Runtime
 
 from firelet.sandbox.driver import RuntimeStart
+from sandbox_contract import SandboxContract
+from unit.worker.fake_sandbox import Exited, FakeSandbox, Runtime
 
 
 async def run(runtime: Runtime) -> None:

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from unit.versions import DIGEST, make_invocation, make_version
-from unit.worker.fake_sandbox import FakeDriver, Runtime
 
 from firelet.model.errors import InvalidRuntime, PlatformError
 from firelet.model.function import FunctionVersion, LoggingConfig
 from firelet.runtime.environment import SessionCredentials
 from firelet.worker.node import Node, NodeParts, format_stream_name, missing_runtime
+from unit.versions import DIGEST, make_invocation, make_version
+from unit.worker.fake_sandbox import FakeDriver, Runtime
 
 RUNTIMES = ("python3.13", "nodejs22.x", "provided.al2023")
 INSTANCE = "0123456789abcdef" * 2
@@ -57,6 +57,7 @@ class Host:
         self.packages = Packages(root)
         self.streams: dict[str, Stream] = {}
         self.credentials_error: Exception | None = None
+        self.revoked: list[str] = []
         self.node = Node(
             NodeParts(
                 driver=self.driver,  # type: ignore[arg-type]
@@ -64,7 +65,7 @@ class Host:
                 runtimes=RUNTIMES,
                 open_log=self.open_log,
                 credentials=self.credentials,
-                revoke=lambda _key: None,
+                revoke=self.revoked.append,
             )
         )
 
@@ -140,6 +141,12 @@ class TestStart:
         assert host.starts[0].arguments is None
         await slot.close()
 
+    async def test_the_credentials_end_with_the_environment(self, host: Host) -> None:
+        slot = await host.node.start(make_version())
+        assert host.revoked == []
+        await slot.close()
+        assert host.revoked == ["ASIAEXAMPLE"]
+
     async def test_a_custom_runtime_starts_its_bootstrap(self, host: Host) -> None:
         (host.packages.root / DIGEST).mkdir()
         (host.packages.root / DIGEST / "bootstrap").write_text("#!/bin/sh\n")
@@ -156,9 +163,7 @@ class TestStart:
         assert host.starts == []
         await slot.close()
 
-    async def test_no_sandbox_is_made_when_the_role_has_no_credentials(
-        self, host: Host
-    ) -> None:
+    async def test_no_sandbox_is_made_when_the_role_has_no_credentials(self, host: Host) -> None:
         host.credentials_error = PlatformError("no such role")
         with pytest.raises(PlatformError):
             await host.node.start(make_version())

@@ -16,15 +16,15 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from unit.versions import OTHER_ID, REQUEST_ID, make_invocation, make_version
-from unit.worker.fake_sandbox import Exited, FakeSandbox, Program, Reply, Runtime, frame
-from unit.worker.loop_clock import LoopClock
 
 from firelet.model import limits
 from firelet.model.errors import PlatformError
 from firelet.model.invocation import Outcome
 from firelet.sandbox.driver import RuntimeStart
 from firelet.worker.slots import Slot, SlotParts
+from unit.versions import OTHER_ID, REQUEST_ID, make_invocation, make_version
+from unit.worker.fake_sandbox import Exited, FakeSandbox, Program, Reply, Runtime, frame
+from unit.worker.loop_clock import LoopClock
 
 START = RuntimeStart(environment={}, arguments=None, name="python3.13")
 ERROR = b'{"errorMessage":"no","errorType":"ValueError"}'

@@ -1,0 +1,217 @@
+"""The real ``aws`` command, unmodified, from creating a role to deleting the function."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from running_platform import (
+    ACCOUNT,
+    PYTHON,
+    REGION,
+    TRUST,
+    Deployer,
+    Platform,
+    clean_environment,
+    pack,
+    wait_until,
+)
+
+pytest_plugins = ("platform_fixtures",)
+
+AWS = Path(sys.executable).parent / "aws"
+CODE = "def handler(event, context):\n    print('cli was here')\n    return {!r}\n"
+
+Aws = Callable[..., Any]
+
+
+@pytest.fixture
+def aws_process(platform: Platform, tmp_path: Path) -> Callable[..., Any]:
+    """Runs ``aws`` with arguments, in a directory of its own; the completed process."""
+    if not AWS.exists():
+        pytest.skip(f"awscli is not installed beside {sys.executable}")
+    variables = {
+        **clean_environment(),
+        "AWS_ENDPOINT_URL": platform.url,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_MAX_ATTEMPTS": "1",
+        "AWS_PAGER": "",
+        "HOME": str(tmp_path),
+    }
+
+    def run(*arguments: str) -> Any:
+        return subprocess.run(
+            [AWS, *arguments],
+            cwd=tmp_path,
+            env=variables,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def aws(aws_process: Callable[..., Any]) -> Aws:
+    """Runs ``aws``, which must succeed; its output, read as JSON when it is."""
+
+    def run(*arguments: str) -> Any:
+        done = aws_process(*arguments)
+        assert done.returncode == 0, f"{arguments}: {done.stderr}"
+        try:
+            return json.loads(done.stdout)
+        except ValueError:
+            return done.stdout
+
+    return run
+
+
+def test_a_function_lives_its_whole_life_by_command(aws: Aws, tmp_path: Path) -> None:
+    (tmp_path / "code.zip").write_bytes(pack({"app.py": CODE.format("one")}))
+    (tmp_path / "next.zip").write_bytes(pack({"app.py": CODE.format("two")}))
+
+    role = aws(
+        *("iam", "create-role", "--role-name", "cli-role"),
+        *("--assume-role-policy-document", json.dumps(TRUST)),
+    )["Role"]["Arn"]
+    created = aws(
+        *("lambda", "create-function", "--function-name", "cli", "--runtime", PYTHON),
+        *("--role", role, "--handler", "app.handler", "--zip-file", "fileb://code.zip"),
+    )
+    assert (created["State"], created["CodeSize"]) == (
+        "Pending",
+        (tmp_path / "code.zip").stat().st_size,
+    )
+    aws("lambda", "wait", "function-active-v2", "--function-name", "cli")
+
+    log = aws(
+        *("lambda", "invoke", "--function-name", "cli", "--payload", '{"a": 1}'),
+        *("--log-type", "Tail"),
+        *("--query", "LogResult", "--output", "text", "out.json"),
+    )
+    assert json.loads((tmp_path / "out.json").read_text()) == "one"
+    assert "cli was here" in base64.b64decode(log).decode()
+
+    updated = aws(
+        *("lambda", "update-function-code", "--function-name", "cli"),
+        *("--zip-file", "fileb://next.zip"),
+    )
+    assert updated["LastUpdateStatus"] == "InProgress"
+    aws("lambda", "wait", "function-updated-v2", "--function-name", "cli")
+    published = aws("lambda", "publish-version", "--function-name", "cli")
+    assert published["Version"] == "1"
+    alias = aws(
+        *("lambda", "create-alias", "--function-name", "cli", "--name", "live"),
+        *("--function-version", "1"),
+    )
+    assert alias["AliasArn"].endswith(":cli:live")
+    meta = aws("lambda", "invoke", "--function-name", "cli:live", "out.json")
+    assert (meta["StatusCode"], meta["ExecutedVersion"]) == (200, "1")
+    assert json.loads((tmp_path / "out.json").read_text()) == "two"
+
+    arn = created["FunctionArn"]
+    aws("lambda", "tag-resource", "--resource", arn, "--tags", "team=red")
+    assert aws("lambda", "list-tags", "--resource", arn)["Tags"] == {"team": "red"}
+
+    def streams() -> Any:
+        group = "/aws/lambda/cli"
+        found = aws("logs", "describe-log-groups", "--log-group-name-prefix", group)["logGroups"]
+        if not found:
+            return None
+        return aws("logs", "describe-log-streams", "--log-group-name", group)["logStreams"]
+
+    assert any(
+        "[$LATEST]" in stream["logStreamName"]
+        for stream in wait_until(streams, "the log streams are there")
+    )
+    found = wait_until(
+        lambda: aws(
+            *("logs", "filter-log-events", "--log-group-name", "/aws/lambda/cli"),
+            *("--filter-pattern", '"cli was here"', "--query", "events[].message"),
+        ),
+        "the printed line is found",
+    )
+    assert set(found) == {"cli was here\n"}
+
+    aws("lambda", "delete-alias", "--function-name", "cli", "--name", "live")
+    aws("lambda", "delete-function", "--function-name", "cli")
+    aws("iam", "delete-role", "--role-name", "cli-role")
+
+
+def test_logs_tail_shows_what_there_is_and_ends_by_itself(
+    aws: Aws, aws_process: Callable[..., Any], platform: Platform, deploy: Deployer
+) -> None:
+    version = aws_process("--version").stdout
+    if version.startswith("aws-cli/1."):
+        pytest.skip(f"aws logs tail came with version 2; this is {version.split()[0]}")
+    name = deploy(CODE.format("x"))
+    platform.invoke(name)
+    group = f"/aws/lambda/{name}"
+    wait_until(lambda: platform.log_lines(group), "the group is there")
+
+    assert "cli was here" in aws("logs", "tail", group)
+
+
+def test_lists_are_paged_by_the_command_too(aws: Aws, platform: Platform) -> None:
+    role = platform.make_role()
+    client = platform.client("lambda")
+    names = [f"paged-{number}" for number in range(5)]
+    for name in names:
+        client.create_function(
+            FunctionName=name,
+            Runtime=PYTHON,
+            Role=role,
+            Handler="app.handler",
+            Code={"ZipFile": pack({"app.py": CODE.format("x")})},
+        )
+
+    listed = aws("lambda", "list-functions", "--page-size", "2")["Functions"]
+
+    assert [item["FunctionName"] for item in listed if "paged-" in item["FunctionName"]] == names
+    for name in names:
+        client.delete_function(FunctionName=name)
+
+
+def test_the_account_is_told(aws: Aws) -> None:
+    identity, settings = ThreadPoolExecutor(2).map(
+        lambda command: aws(*command),
+        [("sts", "get-caller-identity"), ("lambda", "get-account-settings")],
+    )
+
+    assert identity["Account"] == ACCOUNT
+    assert settings["AccountLimit"]["ConcurrentExecutions"] == 1000
+
+
+def test_an_error_of_the_service_ends_with_254_and_its_sentence(
+    aws_process: Callable[..., Any],
+) -> None:
+    done = aws_process("lambda", "get-function", "--function-name", "none")
+
+    # 254 since version 1.41 and in version 2, 255 before.
+    assert done.returncode in (254, 255)
+    assert (
+        "An error occurred (ResourceNotFoundException) when calling the GetFunction operation:"
+        f" Function not found: arn:aws:lambda:{REGION}:{ACCOUNT}:function:none"
+    ) in done.stderr
+
+
+def test_an_operation_that_is_not_there_is_an_error_and_no_fault(
+    aws_process: Callable[..., Any],
+) -> None:
+    done = aws_process("lambda", "list-capacity-providers")
+
+    assert done.returncode in (254, 255)
+    assert "An error occurred (" in done.stderr
+    assert "ListCapacityProviders" in done.stderr

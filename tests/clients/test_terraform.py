@@ -1,0 +1,176 @@
+"""Terraform and its AWS provider, unmodified: apply, plan again, change, destroy."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from running_platform import PYTHON, REGION, Platform, clean_environment, pack
+
+pytest_plugins = ("platform_fixtures",)
+
+PROVIDER = "mirror/hashicorp/aws"
+MIRRORS = (
+    "/opt/terraform-mirror",
+    "~/.terraform.d/plugins",
+    "/usr/share/terraform/plugins",
+    "/usr/local/share/terraform/plugins",
+)
+CONFIGURATION = """
+terraform {
+  required_providers {
+    aws = { source = "hashicorp/aws" }
+  }
+}
+variable "memory" { default = 128 }
+provider "aws" {
+  region                      = "%(region)s"
+  access_key                  = "test"
+  secret_key                  = "test"
+  skip_credentials_validation = true
+  skip_metadata_api_check     = true
+  skip_requesting_account_id  = true
+  skip_region_validation      = true
+  max_retries                 = 2
+  endpoints {
+    lambda = "%(url)s"
+    iam    = "%(url)s"
+    sts    = "%(url)s"
+    logs   = "%(url)s"
+  }
+}
+data "aws_caller_identity" "me" {}
+resource "aws_iam_role" "role" {
+  name               = "tf-role"
+  assume_role_policy = jsonencode({
+    Version   = "2012-10-17"
+    Statement = [{
+      Effect    = "Allow"
+      Action    = "sts:AssumeRole"
+      Principal = { Service = "lambda.amazonaws.com" }
+    }]
+  })
+  tags = { team = "red" }
+}
+resource "aws_iam_role_policy_attachment" "logs" {
+  role       = aws_iam_role.role.name
+  policy_arn = "arn:aws:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole"
+}
+resource "aws_cloudwatch_log_group" "logs" {
+  name              = "/aws/lambda/tf-function"
+  retention_in_days = 14
+}
+resource "aws_lambda_function" "function" {
+  function_name    = "tf-function"
+  role             = aws_iam_role.role.arn
+  handler          = "app.handler"
+  runtime          = "%(runtime)s"
+  filename         = "${path.module}/code.zip"
+  source_code_hash = filebase64sha256("${path.module}/code.zip")
+  memory_size      = var.memory
+  timeout          = 5
+  publish          = true
+  environment {
+    variables = { COLOUR = "red" }
+  }
+  tags       = { team = "red" }
+  depends_on = [aws_cloudwatch_log_group.logs]
+}
+resource "aws_lambda_alias" "live" {
+  name             = "live"
+  function_name    = aws_lambda_function.function.function_name
+  function_version = aws_lambda_function.function.version
+}
+output "arn" { value = aws_lambda_function.function.arn }
+output "account" { value = data.aws_caller_identity.me.account_id }
+"""
+CODE = (
+    "import os\ndef handler(event, context):\n"
+    "    return [os.environ['COLOUR'], context.memory_limit_in_mb]\n"
+)
+
+Terraform = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def find_mirror() -> Path | None:
+    """A directory that holds the provider, so that nothing is downloaded."""
+    named = os.environ.get("FIRELET_TERRAFORM_MIRROR")
+    candidates = [named] if named else list(MIRRORS)
+    roots = [Path(path).expanduser() for path in candidates]
+    return next((root for root in roots if (root / PROVIDER).is_dir()), None)
+
+
+@pytest.fixture
+def terraform(platform: Platform, tmp_path: Path) -> Terraform:
+    """Runs ``terraform`` in a directory with the configuration, initialised."""
+    program, mirror = shutil.which("terraform"), find_mirror()
+    if program is None:
+        pytest.skip("terraform is not on PATH")
+    if mirror is None:
+        pytest.skip(f"{PROVIDER} is in none of FIRELET_TERRAFORM_MIRROR, {', '.join(MIRRORS)}")
+    settings = tmp_path / "cli.tfrc"
+    settings.write_text(
+        f'provider_installation {{\n  filesystem_mirror {{\n    path = "{mirror}"\n  }}\n}}\n'
+    )
+    work = tmp_path / "work"
+    work.mkdir()
+    values = {"url": platform.url, "region": REGION, "runtime": PYTHON}
+    (work / "main.tf").write_text(CONFIGURATION % values)
+    (work / "code.zip").write_bytes(pack({"app.py": CODE}))
+    variables = {
+        **clean_environment(),
+        "TF_CLI_CONFIG_FILE": str(settings),
+        "TF_IN_AUTOMATION": "1",
+        "CHECKPOINT_DISABLE": "1",
+        "HOME": str(tmp_path),
+    }
+
+    def run(*arguments: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [program, *arguments, *(() if arguments[0] == "output" else ("-no-color",))],
+            cwd=work,
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
+        )
+        assert done.returncode == expect, done.stdout + done.stderr
+        return done
+
+    run("init", "-input=false")
+    return run
+
+
+@pytest.mark.timeout(400)
+def test_terraform_applies_sees_no_drift_changes_and_destroys(
+    terraform: Terraform, platform: Platform
+) -> None:
+    terraform("apply", "-auto-approve", "-input=false")
+    outputs = json.loads(terraform("output", "-json").stdout)
+    arn = outputs["arn"]["value"]
+
+    assert platform.invoke(arn).json == ["red", "128"]
+    assert outputs["account"]["value"] == arn.split(":")[4]
+
+    # Exit code 0 with -detailed-exitcode: nothing would be changed.
+    terraform("plan", "-detailed-exitcode", "-input=false")
+
+    terraform("apply", "-auto-approve", "-input=false", "-var", "memory=256")
+    answer = platform.invoke(arn, Qualifier="live")
+    assert answer.json == ["red", "256"]
+    assert answer.version == "2"
+
+    terraform("destroy", "-auto-approve", "-input=false", "-var", "memory=256")
+    client, iam = platform.client("lambda"), platform.client("iam")
+    with pytest.raises(client.exceptions.ResourceNotFoundException):
+        client.get_function(FunctionName=arn)
+    with pytest.raises(iam.exceptions.NoSuchEntityException):
+        iam.get_role(RoleName="tf-role")
