@@ -14,26 +14,23 @@ from boxes import PYTHON, SHELL, Box, BoxMaker, processes_in
 
 
 class TestInit:
-    @pytest.mark.parametrize(
-        "number",
-        [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGSTOP, signal.SIGSEGV, 40],
-        ids=str,
-    )
-    async def test_a_signal_to_pid_1_does_nothing(self, box: Box, number: int) -> None:
-        ran = await box.run_python(
-            """
-            import os, sys, time
-            try:
-                os.kill(1, int(sys.argv[1]))
-            except PermissionError:
-                pass
-            time.sleep(0.1)
-            print("lives")
-            """,
-            str(int(number)),
-        )
-        assert ran.output == "lives\n"
-        assert (await box.run_python("print('serves')")).output == "serves\n"
+    async def test_a_signal_to_pid_1_does_nothing(self, box: Box) -> None:
+        for number in (*range(1, 32), 40):
+            if number in (signal.SIGCHLD, signal.SIGCONT):
+                continue
+            ran = await box.run_python(
+                """
+                import os, sys, time
+                try:
+                    os.kill(1, int(sys.argv[1]))
+                except PermissionError:
+                    pass
+                print("lives")
+                """,
+                str(number),
+            )
+            assert ran.output == "lives\n", f"signal {number}"
+        assert not box.sandbox.is_dead
 
     async def test_its_memory_and_maps_cannot_be_read(self, box: Box) -> None:
         ran = await box.run_python(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from firelet.app.config import PlatformConfig
 from firelet.control.invoke import Invoker
+from firelet.control.latencies import Latencies
+from firelet.control.manager import Manager
 from firelet.control.registry import Registry
 from firelet.frontend.aliases import AliasOperations
 from firelet.frontend.callers import Callers
@@ -22,6 +25,7 @@ from firelet.frontend.operations import Operations
 from firelet.frontend.packages import PackageIntake
 from firelet.frontend.router import Router
 from firelet.frontend.s3source import S3CodeSource
+from firelet.frontend.status import STATUS_PATH, WARM_PATH, StatusPage, WarmPage
 from firelet.frontend.sts import StsOperations
 from firelet.frontend.tags import TagOperations
 from firelet.frontend.versions import VersionOperations
@@ -31,7 +35,7 @@ from firelet.iam.policies import Policies
 from firelet.iam.roles import Roles
 from firelet.observe.logs import LogStore
 from firelet.wire.aws.model import load_services
-from firelet.wire.http1 import HttpServer
+from firelet.wire.http1 import App, HttpServer
 
 SERVICES = ("lambda", "iam", "sts", "logs")
 
@@ -48,7 +52,9 @@ class EndpointParts:
 
     config: PlatformConfig
     registry: Registry
+    manager: Manager
     invoker: Invoker
+    latencies: Latencies
     events: AsyncSink
     logs: LogStore
     roles: Roles
@@ -63,9 +69,8 @@ class Endpoint:
     def __init__(self, parts: EndpointParts) -> None:
         config, sessions = parts.config, parts.sessions
         accounts = Accounts(default=config.account, find_issued=_account_finder(sessions))
-        self._invoke = InvokeEndpoint(
-            parts.registry, parts.invoker, parts.events, Callers(accounts, config.region)
-        )
+        callers = Callers(accounts, config.region)
+        self._invoke = InvokeEndpoint(parts.registry, parts.invoker, parts.events, callers)
         operations = Operations()
         for family in _families(parts):
             family.register(operations)
@@ -75,7 +80,7 @@ class Endpoint:
             accounts=accounts,
             default_region=config.region,
             fast=[self._invoke.match],
-            pages={PATH_PREFIX.encode(): parts.links.page},
+            pages=_pages(parts, callers),
         )
         self._server = HttpServer(router, on_reject=router.reject, body_limit=router.body_limit)
 
@@ -103,6 +108,17 @@ def _families(parts: EndpointParts) -> list[OperationFamily]:
         StsOperations(parts.roles, parts.sessions),
         LogsOperations(parts.logs),
     ]
+
+
+def _pages(parts: EndpointParts, callers: Callers) -> dict[bytes, App]:
+    manager, clock = parts.manager, time.monotonic
+    most = parts.config.account_concurrency
+    warm = WarmPage(parts.registry, manager, callers, clock, most=most)
+    return {
+        PATH_PREFIX.encode(): parts.links.page,
+        STATUS_PATH.encode(): StatusPage(manager, parts.latencies, clock).page,
+        WARM_PATH.encode(): warm.page,
+    }
 
 
 def _account_finder(sessions: SessionCredentials) -> Callable[[str], str | None]:

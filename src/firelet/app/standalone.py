@@ -21,6 +21,7 @@ from firelet.app.config import PlatformConfig
 from firelet.app.endpoint import Endpoint, EndpointParts
 from firelet.control.counting import Counting
 from firelet.control.invoke import Invoker
+from firelet.control.latencies import Latencies
 from firelet.control.manager import Manager
 from firelet.control.registry import Registry
 from firelet.events.dispatcher import Dispatcher
@@ -57,9 +58,9 @@ _ROLE_SESSION_S = 12 * 3_600.0
 async def serve(config: PlatformConfig, on_ready: Callable[[str], None]) -> None:
     """Runs the platform until it is cancelled. ``on_ready`` gets the endpoint's URL once it
     answers. PlatformError when the host or the configuration does not allow it."""
-    _check_address(config)
+    check_address(config)
     facts = await asyncio.to_thread(probe_host, with_kvm=False)
-    _check_walls(facts, config)
+    check_walls(facts, config)
     _raise_open_files()
     async with AsyncExitStack() as stack:
         stack.enter_context(_locked(config.data_dir))
@@ -121,7 +122,8 @@ async def _assembled(config: PlatformConfig, facts: HostFacts) -> AsyncIterator[
         # Before the first sandbox: what no function needs any more was left by a crash.
         await code.sweep(registry.is_code_needed)
         stack.push_async_callback(registry.close)
-        invoker = Invoker(manager, Counting(config.account_concurrency), registry)
+        latencies = Latencies()
+        invoker = Invoker(manager, Counting(config.account_concurrency), registry, latencies)
         queue = AsyncEventQueue(EventQueue(data / "events.db"))
         stack.push_async_callback(queue.close)
         dispatcher = Dispatcher(queue, QueuedRunner(registry, invoker))
@@ -129,7 +131,9 @@ async def _assembled(config: PlatformConfig, facts: HostFacts) -> AsyncIterator[
             EndpointParts(
                 config=config,
                 registry=registry,
+                manager=manager,
                 invoker=invoker,
+                latencies=latencies,
                 events=QueueSink(queue),
                 logs=logs,
                 roles=roles,
@@ -220,7 +224,7 @@ def _role_credentials(sessions: Sessions, version: FunctionVersion) -> SessionCr
     return SessionCredentials(issued.access_key, issued.secret_key, issued.session_token)
 
 
-def _check_address(config: PlatformConfig) -> None:
+def check_address(config: PlatformConfig) -> None:
     if not config.host.startswith(_LOOPBACK):
         raise PlatformError(
             f"firelet does not listen on {config.host}: signatures are not enforced in this"
@@ -228,7 +232,7 @@ def _check_address(config: PlatformConfig) -> None:
         )
 
 
-def _check_walls(facts: HostFacts, config: PlatformConfig) -> None:
+def check_walls(facts: HostFacts, config: PlatformConfig) -> None:
     """Refuses a host that cannot keep the walls; never a silent fall-back to less."""
     missing = facts.missing()
     if missing:

@@ -1,0 +1,83 @@
+"""firelet does not start behind weaker walls than it was told to accept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from firelet.app.config import PlatformConfig, load_config
+from firelet.app.standalone import check_address, check_walls
+from firelet.model.errors import PlatformError
+from firelet.sandbox.host import Finding, HostFacts, Level
+
+OK = Finding("kernel", Level.OK, "Linux 6.18", "fine")
+NO_CGROUPS = Finding("cgroups", Level.WEAKER, "no hierarchy", "memory is limited per process")
+NO_SECCOMP = Finding("seccomp", Level.MISSING, "no library", "functions are not run")
+
+
+def facts(*findings: Finding) -> HostFacts:
+    return HostFacts(
+        findings=(OK, *findings), is_rootless=True, cgroup_version=None, interpreters={}
+    )
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> PlatformConfig:
+    return PlatformConfig(data_dir=tmp_path)
+
+
+def test_a_host_that_keeps_every_wall_is_accepted(config: PlatformConfig) -> None:
+    check_walls(facts(), config)
+
+
+def test_a_weaker_wall_is_refused_with_the_flag_that_accepts_it(config: PlatformConfig) -> None:
+    with pytest.raises(PlatformError, match="--accept cgroups"):
+        check_walls(facts(NO_CGROUPS), config)
+
+
+def test_a_weaker_wall_is_accepted_by_name_only(config: PlatformConfig) -> None:
+    check_walls(facts(NO_CGROUPS), replace(config, accept=frozenset({"cgroups"})))
+    with pytest.raises(PlatformError, match="cgroups"):
+        check_walls(facts(NO_CGROUPS), replace(config, accept=frozenset({"seccomp"})))
+
+
+def test_a_missing_wall_cannot_be_accepted(config: PlatformConfig) -> None:
+    with pytest.raises(PlatformError, match="no library"):
+        check_walls(facts(NO_SECCOMP), replace(config, accept=frozenset({"seccomp"})))
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "10.0.0.1", "::"])
+def test_an_address_beyond_loopback_is_refused(config: PlatformConfig, host: str) -> None:
+    with pytest.raises(PlatformError, match="loopback"):
+        check_address(replace(config, host=host))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
+def test_loopback_addresses_are_served(config: PlatformConfig, host: str) -> None:
+    check_address(replace(config, host=host))
+
+
+class TestConfig:
+    def test_flags_beat_the_environment_which_beats_the_file(self, tmp_path: Path) -> None:
+        file = tmp_path / "firelet.toml"
+        file.write_text('[firelet]\nport = 1\nregion = "eu-west-1"\nembryos = 5\n')
+        environment = {"HOME": str(tmp_path), "FIRELET_PORT": "2", "FIRELET_REGION": "eu-north-1"}
+        config = load_config({"port": 3, "host": None}, environment=environment, file=file)
+        assert (config.port, config.region, config.embryos) == (3, "eu-north-1", 5)
+        assert config.host == "127.0.0.1"
+
+    def test_an_unknown_setting_is_named_with_where_it_stands(self, tmp_path: Path) -> None:
+        file = tmp_path / "firelet.toml"
+        file.write_text("[firelet]\nprot = 1\n")
+        with pytest.raises(PlatformError, match=r"firelet\.toml sets prot"):
+            load_config({}, environment={"HOME": str(tmp_path)}, file=file)
+
+    def test_a_bad_value_is_named_with_where_it_stands(self, tmp_path: Path) -> None:
+        with pytest.raises(PlatformError, match="the environment sets port to 'x'"):
+            load_config({}, environment={"HOME": str(tmp_path), "FIRELET_PORT": "x"})
+
+    def test_names_are_taken_apart_at_commas(self, tmp_path: Path) -> None:
+        config = load_config({"accept": "cgroups, tun"}, environment={"HOME": str(tmp_path)})
+        assert config.accept == {"cgroups", "tun"}
