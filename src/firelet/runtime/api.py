@@ -124,8 +124,8 @@ class RuntimeApi:
         if what == b"error":
             self._exchange.respond(_parse_error(request))
             return _ACCEPTED
-        mode = request.headers.get(b"lambda-runtime-function-response-mode")
-        if mode is not None:
+        mode = request.headers.get(b"lambda-runtime-function-response-mode", b"streaming")
+        if mode != b"streaming":  # one that streams to a buffered invocation is collected
             return _refuse(
                 400,
                 "InvalidFunctionResponseMode",

@@ -19,6 +19,7 @@ _PATH = "/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin"
 _LIBRARY_PATH = (
     "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib"
 )
+_INTERPRETER_LIBRARIES = "/var/lang/lib"
 _EXEC_WRAPPER = "AWS_LAMBDA_EXEC_WRAPPER"
 
 
@@ -80,6 +81,9 @@ def runtime_environment(
             "/var/runtime/node_modules:/var/runtime:/var/task"
         )
     environment.update(version.environment or {})
+    if _INTERPRETER_LIBRARIES not in environment["LD_LIBRARY_PATH"].split(":"):
+        # An interpreter with a shared library of its own does not start without it.
+        environment["LD_LIBRARY_PATH"] += f":{_INTERPRETER_LIBRARIES}"
     environment.update(
         {
             "_HANDLER": version.handler or "",

@@ -92,6 +92,14 @@ class NamespacesDriver:
         """A sandbox with the function's code mounted and its rights dropped; no runtime yet."""
         cell = await self._take_embryo(spec.runtime)
         try:
+            return await self._assign(cell, spec)
+        except PlatformError:
+            # Most likely the embryo had died unseen: a fresh one, and only one, is tried.
+            log.warning("embryo could not be assigned runtime=%s", spec.runtime, exc_info=True)
+        return await self._assign(await self._make_embryo(spec.runtime), spec)
+
+    async def _assign(self, cell: Cell, spec: SandboxSpec) -> Cell:
+        try:
             await cell.assign(spec, self._filter)
         except BaseException:
             await cell.stop()

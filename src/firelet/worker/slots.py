@@ -94,6 +94,7 @@ class Slot:
         self._on_free: Callable[[Slot], None] | None = None
         self._is_closed = False
         self._patience: asyncio.TimerHandle | None = None
+        self._is_resetting = False
         self._resetting: asyncio.Task[None] | None = None
         self._vcpus = parts.version.memory_mib / limits.MEMORY_PER_VCPU_MIB
 
@@ -173,7 +174,8 @@ class Slot:
 
     def when_free(self, callback: Callable[[Slot], None]) -> None:
         """Calls back once, as soon as the slot can take another invocation or is of no use."""
-        if self._exchange.phase in (Phase.READY, Phase.STOPPED) or not self.is_usable:
+        is_free = self._exchange.phase in (Phase.READY, Phase.STOPPED) and not self._is_resetting
+        if is_free or not self.is_usable:
             callback(self)
         else:
             self._on_free = callback
@@ -280,6 +282,7 @@ class Slot:
 
     async def _reset(self) -> None:
         """Ends every process; /tmp and the sandbox stay. The next invocation starts with INIT."""
+        self._is_resetting = True
         try:
             await self._sandbox.kill_processes()
         except PlatformError as error:
@@ -292,6 +295,7 @@ class Slot:
         if self._exchange.phase is not Phase.STOPPED:
             self._exchange.end()
         self._end_of_process()
+        self._is_resetting = False
         self._free()
 
     def _reset_if_stuck(self) -> None:
@@ -317,7 +321,7 @@ class Slot:
 
     def _on_runtime_ready(self) -> None:
         self._lose_patience()
-        if self._on_free is not None:
+        if self._on_free is not None and not self._is_resetting:
             self._free()
 
     def _free(self) -> None:

@@ -193,6 +193,13 @@ class TestResponse:
         client, _ = started
         assert error_of(client.post("response")) == (400, "InvalidRequestID")
 
+    async def test_a_streamed_response_to_a_buffered_invocation_is_collected(
+        self, running: Running
+    ) -> None:
+        client, answer = running
+        client.post("response", b"1", lambda_runtime_function_response_mode="streaming")
+        assert (await answer).payload == b"1"
+
     async def test_an_unknown_response_mode_is_refused(self, running: Running) -> None:
         client, answer = running
         refused = client.post("response", b"1", lambda_runtime_function_response_mode="backwards")

@@ -88,11 +88,14 @@ def test_a_reserved_variable_is_the_platform_s(name: str) -> None:
     assert environment_of(environment={name: "mine"})[name] == RESERVED[name]
 
 
-@pytest.mark.parametrize(
-    "name", ["LANG", "PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "TZ", "AWS_XRAY_CONTEXT_MISSING"]
-)
+@pytest.mark.parametrize("name", ["LANG", "PATH", "PYTHONPATH", "TZ", "AWS_XRAY_CONTEXT_MISSING"])
 def test_a_user_may_set_what_is_not_reserved(name: str) -> None:
     assert environment_of(environment={name: "mine"})[name] == "mine"
+
+
+def test_the_interpreter_finds_its_own_libraries_whatever_the_user_says() -> None:
+    theirs = environment_of(environment={"LD_LIBRARY_PATH": "/opt/mine"})["LD_LIBRARY_PATH"]
+    assert theirs == "/opt/mine:/var/lang/lib"
 
 
 def test_a_user_s_own_variables_are_there() -> None:
