@@ -16,8 +16,12 @@ const START_FD = 4;
 async function main() {
   // The first import() sets up the loader of ES modules, which takes longer than most handlers.
   await import("node:path");
-  const { environment, directory } = JSON.parse(fs.readFileSync(START_FD, "utf8"));
+  const start = fs.readFileSync(START_FD, "utf8");
   fs.closeSync(START_FD);
+  if (start === "") {
+    process.exit(0); // pid 1 let go of us
+  }
+  const { environment, directory } = JSON.parse(start);
   for (const name of Object.keys(process.env)) {
     delete process.env[name];
   }

@@ -12,20 +12,15 @@ Messages to it: ``embryo`` with the Runtime API's listener, ``assigned``, ``exit
 
 from __future__ import annotations
 
-import atexit
 import base64
-import gc
-import json
 import os
 import select
 import signal
 import socket
-import sys
-import time
 import traceback
 from typing import Any, NoReturn
 
-from firelet.guest import python_runtime, steps
+from firelet.guest import runtime_process, steps
 from firelet.linux import messages, process
 
 
@@ -61,34 +56,6 @@ def _step_of(error: OSError) -> str:
     return next((f.name for f in frames if f.filename == steps.__file__), frames[-1].name)
 
 
-class _Preloaded:
-    """A runtime process that waits for its function, and our end of the pipe that it reads."""
-
-    def __init__(self, pid: int, handover: int) -> None:
-        self.pid = pid
-        self._handover = handover
-
-    def hand_over(self, message: dict[str, Any]) -> None:
-        """Tells it what to run. Should it have died meanwhile, its end is reported as any."""
-        start = {"environment": message["environment"], "directory": message["directory"]}
-        data = json.dumps(start).encode()
-        try:
-            while data:
-                data = data[os.write(self._handover, data) :]
-        except BrokenPipeError:
-            pass
-        finally:
-            self.close()
-
-    def dismiss(self) -> None:
-        """The function needs a start of its own."""
-        os.kill(self.pid, signal.SIGKILL)
-        self.close()
-
-    def close(self) -> None:
-        os.close(self._handover)
-
-
 class _Init:
     def __init__(
         self,
@@ -103,7 +70,7 @@ class _Init:
         self._output = output
         self._log = log
         self._runtime = 0
-        self._preloaded: _Preloaded | None = None
+        self._preloaded: runtime_process.Preloaded | None = None
         # A session of its own: kill(0) and kill(-group) do not stop at the pid namespace.
         os.setsid()
         # Pid 1 is safe from signals of its own namespace only as long as it has no handler.
@@ -117,8 +84,15 @@ class _Init:
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        self._tmp_mib: int = request["tmp_mib"]
+        steps.mount_tmp(self._tmp_mib)
+        steps.write_passwd(request["uid"], request["gid"])
+        steps.set_resource_limits(request["open_files"], request["processes"])
+        request["filter"] = self._filter = base64.b64decode(request["filter"])
         if request["preload"] is not None:
-            self._preload(request, request["preload"])
+            self._preloaded = runtime_process.preload(
+                channel, output, log, request, self._is_rootless
+            )
         messages.send(channel, {"event": "embryo"}, [listener.fileno()])
         listener.close()
 
@@ -146,37 +120,17 @@ class _Init:
             self._assign(message)
 
     def _assign(self, message: dict[str, Any]) -> None:
-        uid, gid = message["uid"], message["gid"]
-        steps.mount_tmp(message["tmp_mib"])
-        steps.write_passwd(uid, gid)
+        if message["tmp_mib"] != self._tmp_mib:
+            steps.resize_tmp(message["tmp_mib"])
         steps.mount_code(message["code"])
         steps.hide_store()
-        steps.set_resource_limits(message["open_files"], message["processes"])
         if message["data_bytes"] is not None:
             steps.set_address_space(message["data_bytes"])
-        steps.drop_privileges(uid, gid, self._is_rootless)
-        steps.install_filter(base64.b64decode(message["filter"]))
+            if self._preloaded is not None:
+                self._preloaded.limit_data(message["data_bytes"])
+        steps.drop_privileges(message["uid"], message["gid"], self._is_rootless)
+        steps.install_filter(self._filter)
         messages.send(self._channel, {"event": "assigned"})
-
-    def _preload(self, request: dict[str, Any], preload: dict[str, Any]) -> None:
-        """Starts a runtime that cannot be forked, ahead of the function that it will run. It has
-        its own rights dropped at once; what it is to run is mounted later, in the same
-        namespaces."""
-        waiting, handover = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            try:
-                self._leave_init()
-                self._channel.detach()
-                steps.become_runtime(self._output, self._log, "/", waiting)
-                steps.set_resource_limits(request["open_files"], request["processes"])
-                steps.drop_privileges(request["uid"], request["gid"], self._is_rootless)
-                steps.install_filter(base64.b64decode(preload["filter"]))
-                _execute(preload["arguments"], preload["environment"])
-            finally:
-                os._exit(1)
-        os.close(waiting)
-        self._preloaded = _Preloaded(pid, handover)
 
     def _start(self, message: dict[str, Any]) -> None:
         preloaded, self._preloaded = self._preloaded, None
@@ -186,44 +140,7 @@ class _Init:
                 self._runtime = preloaded.pid
                 return
             preloaded.dismiss()
-        pid = os.fork()
-        if pid == 0:
-            self._become_runtime(message)
-        self._runtime = pid
-
-    def _become_runtime(self, message: dict[str, Any]) -> NoReturn:
-        code = 1
-        try:
-            self._leave_init()
-            self._channel.detach()
-            steps.become_runtime(self._output, self._log, message["directory"])
-            environment: dict[str, str] = message["environment"]
-            arguments: list[str] | None = message["arguments"] or message["plain"]
-            if arguments:
-                _execute(arguments, environment)
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            process.set_name(message["name"])
-            os.environ.clear()
-            os.environ.update(environment)
-            time.tzset()
-            gc.enable()
-            python_runtime.run()
-            code = 0
-        except SystemExit as stop:
-            code = _exit_code(stop)
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            # What an interpreter does at its end, which a fork of another one must do itself.
-            atexit._run_exitfuncs()
-            _flush_standard_streams()
-            os._exit(code)
-
-    def _leave_init(self) -> None:
-        """In a child: out of init's session, without its handlers."""
-        os.setsid()
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        self._runtime = runtime_process.start(self._channel, self._output, self._log, message)
 
     def _reap(self) -> None:
         while True:
@@ -255,39 +172,8 @@ class _Init:
         messages.send(self._channel, {"event": "killed"})
 
 
-def _execute(arguments: list[str], environment: dict[str, str]) -> NoReturn:
-    # Python ignores these, and what is ignored stays so across an exec.
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-    try:
-        os.execve(arguments[0], arguments, environment)
-    except OSError as error:
-        # 127 and 126 are what a shell answers, and what the platform reports.
-        print(f"{arguments[0]}: {error.strerror}", file=sys.stderr, flush=True)
-        os._exit(127 if isinstance(error, FileNotFoundError) else 126)
-
-
 def _signal_all(number: int) -> None:
     try:
         os.kill(-1, number)
     except ProcessLookupError:
         return
-
-
-def _exit_code(stop: SystemExit) -> int:
-    """As ``sys.exit`` means it: a number, None for 0, and anything else is printed."""
-    if stop.code is None:
-        return 0
-    if isinstance(stop.code, int):
-        return stop.code & 0xFF
-    print(stop.code, file=sys.stderr, flush=True)
-    return 1
-
-
-def _flush_standard_streams() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError):
-            # A closed pipe or a stream that the function closed: its output ends here.
-            continue

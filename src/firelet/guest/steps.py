@@ -86,6 +86,17 @@ def mount_tmp(size_mib: int) -> None:
     )
 
 
+def resize_tmp(size_mib: int) -> None:
+    """For a function that asked for another size than embryos have."""
+    mount.mount(
+        None,
+        "/tmp",  # noqa: S108
+        None,
+        mount.MS_REMOUNT | mount.MS_NOSUID | mount.MS_NODEV,
+        f"size={size_mib}m",
+    )
+
+
 def write_passwd(uid: int, gid: int) -> None:
     """/etc/passwd and /etc/group that know the sandbox's own ids.
 

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from firelet.linux import process
@@ -29,16 +29,11 @@ _STEP_TIMEOUT_S = 10.0
 class Preload:
     """A runtime process to start in the embryo; it waits there for its function."""
 
-    arguments: tuple[str, ...]
-    environment: Mapping[str, str]
-    filter_program: str
+    arguments: tuple[str, ...] = ()  # none: the Python client that the zygote has loaded
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def message(self) -> dict[str, Any]:
-        return {
-            "arguments": self.arguments,
-            "environment": dict(self.environment),
-            "filter": self.filter_program,
-        }
+        return {"arguments": self.arguments, "environment": dict(self.environment)}
 
 
 class Cell:
@@ -89,7 +84,7 @@ class Cell:
         """A descriptor for pid 1 of the sandbox; the cell owns it."""
         return self._pidfd
 
-    async def hatch(self, zygote: Zygote, preload: Preload | None) -> None:
+    async def hatch(self, zygote: Zygote, filter_program: str, preload: Preload | None) -> None:
         """Forks pid 1 from the zygote and waits until its namespaces stand."""
         ours, theirs = make_pair()
         self._channel = Channel(ours, self._on_message, self._on_close)
@@ -107,6 +102,8 @@ class Cell:
             "gid": self.uid,
             "open_files": limits.OPEN_FILES_MAX,
             "processes": limits.PIDS_MAX,
+            "tmp_mib": limits.EPHEMERAL_MIN_MIB,
+            "filter": filter_program,
             "preload": None if preload is None else preload.message(),
         }
         try:
@@ -120,7 +117,7 @@ class Cell:
         if self._cgroup is not None:
             self._cgroup.close_procs()
 
-    async def assign(self, spec: SandboxSpec, filter_program: str) -> None:
+    async def assign(self, spec: SandboxSpec) -> None:
         """Makes the embryo a sandbox of one function: code, limits, user, system calls."""
         if self._cgroup is not None:
             self._cgroup.set_limits(Limits(memory_mib=spec.memory_mib, vcpus=None))
@@ -132,10 +129,7 @@ class Cell:
                 "tmp_mib": spec.tmp_mib,
                 "uid": self.uid,
                 "gid": self.uid,
-                "open_files": limits.OPEN_FILES_MAX,
-                "processes": limits.PIDS_MAX,
                 "data_bytes": None if self._cgroup else spec.memory_mib * limits.MIB,
-                "filter": filter_program,
             }
         )
         await self._wait(answer)
@@ -241,9 +235,9 @@ class Cell:
         if event == "exited":
             self._tell(_parse_wait_status(message["status"]))
         elif event == "error":
-            self._fail(
-                PlatformError(f"A sandbox failed at: {message['step']} {message['path'] or ''}")
-            )
+            what = f"{message['step']} {message['path'] or ''}".strip()
+            log.error("sandbox failed id=%s: %s", self.id, what)
+            self._fail(PlatformError(f"A sandbox failed at: {what}"))
         elif event == self._awaited and self._answer is not None and not self._answer.done():
             self._answer.set_result(None)
 

@@ -100,7 +100,7 @@ class NamespacesDriver:
 
     async def _assign(self, cell: Cell, spec: SandboxSpec) -> Cell:
         try:
-            await cell.assign(spec, self._filter)
+            await cell.assign(spec)
         except BaseException:
             await cell.stop()
             raise
@@ -179,7 +179,7 @@ class NamespacesDriver:
         )
         self._cells.add(cell)
         try:
-            await cell.hatch(zygote, self._preload(runtime))
+            await cell.hatch(zygote, self._filter, self._preload(runtime))
         except BaseException:
             await cell.stop()
             raise
@@ -218,15 +218,16 @@ class NamespacesDriver:
         self._zygotes.pop(runtime, None)
 
     def _preload(self, runtime: str) -> Preload | None:
-        """What is started in the embryos of a runtime whose processes cannot be forked."""
+        """The runtime process that is started in embryos; ``provided`` has none to start."""
         interpreter = self._interpreters[runtime]
-        if interpreter.family != "nodejs":
-            return None
-        return Preload(
-            arguments=(f"/var/lang/{interpreter.executable}", rootfs.NODE_EMBRYO),
-            environment={**rootfs.START_ENVIRONMENT, "PATH": "/var/lang/bin:/usr/bin:/bin"},
-            filter_program=self._filter,
-        )
+        if interpreter.family == "python":
+            return Preload()
+        if interpreter.family == "nodejs":
+            return Preload(
+                arguments=(f"/var/lang/{interpreter.executable}", rootfs.NODE_EMBRYO),
+                environment={**rootfs.START_ENVIRONMENT, "PATH": "/var/lang/bin:/usr/bin:/bin"},
+            )
+        return None
 
     def _take_uid(self) -> int:
         if self._settings.is_rootless:

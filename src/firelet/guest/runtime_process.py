@@ -1,0 +1,170 @@
+"""The runtime's process, from the fork off pid 1 to the function: by exec, or by the Python client
+in this very process; at once, or ahead of time, waiting on a pipe for what it is to run.
+
+Called by ``pid1`` only. Nothing here returns to pid 1's code in the child.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+import traceback
+from typing import Any, NoReturn
+
+from firelet.guest import python_runtime, steps
+from firelet.linux import process
+
+_START_FD = 4
+
+
+class Preloaded:
+    """A runtime process that waits for its function, and our end of the pipe that it reads."""
+
+    def __init__(self, pid: int, handover: int) -> None:
+        self.pid = pid
+        self._handover = handover
+
+    def limit_data(self, bytes_limit: int) -> None:
+        """As ``steps.set_address_space``, for a process that was started before."""
+        resource.prlimit(self.pid, resource.RLIMIT_DATA, (bytes_limit, bytes_limit))
+
+    def hand_over(self, message: dict[str, Any]) -> None:
+        """Tells it what to run. Should it have died meanwhile, its end is reported as any."""
+        start = {name: message[name] for name in ("environment", "directory", "name")}
+        data = json.dumps(start).encode()
+        try:
+            while data:
+                data = data[os.write(self._handover, data) :]
+        except BrokenPipeError:
+            pass
+        finally:
+            self.close()
+
+    def dismiss(self) -> None:
+        """The function needs a start of its own. Whoever finds the pipe closed ends by itself; the
+        signal only makes it sooner, and is refused while the process is still privileged."""
+        self.close()
+        try:
+            os.kill(self.pid, signal.SIGKILL)
+        except PermissionError:
+            return
+
+    def close(self) -> None:
+        os.close(self._handover)
+
+
+def preload(
+    channel: socket.socket, output: int, log: int, request: dict[str, Any], is_rootless: bool
+) -> Preloaded:
+    """Starts a runtime ahead of the function that it will run. It has its own rights dropped at
+    once; what it is to run is mounted later, in the namespaces that it shares with pid 1."""
+    waiting, handover = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            _leave_init(channel)
+            steps.become_runtime(output, log, "/", waiting)
+            steps.drop_privileges(request["uid"], request["gid"], is_rootless)
+            process.set_dumpable(True)
+            steps.install_filter(request["filter"])
+            arguments = request["preload"]["arguments"]
+            if arguments:
+                _execute(arguments, request["preload"]["environment"])
+            _run_client(_wait_for_start())
+        finally:
+            os._exit(1)
+    os.close(waiting)
+    return Preloaded(pid, handover)
+
+
+def start(channel: socket.socket, output: int, log: int, message: dict[str, Any]) -> int:
+    """Starts a runtime now; returns its pid."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            _leave_init(channel)
+            steps.become_runtime(output, log, message["directory"])
+            arguments: list[str] = message["arguments"] or message["plain"]
+            if arguments:
+                _execute(arguments, message["environment"])
+            _run_client(message)
+        finally:
+            os._exit(1)
+    return pid
+
+
+def _leave_init(channel: socket.socket) -> None:
+    """Out of init's session, without its handlers and its channel."""
+    os.setsid()
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    channel.detach()
+
+
+def _execute(arguments: list[str], environment: dict[str, str]) -> NoReturn:
+    # Python ignores these, and what is ignored stays so across an exec.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    try:
+        os.execve(arguments[0], arguments, environment)
+    except OSError as error:
+        # 127 and 126 are what a shell answers, and what the platform reports.
+        print(f"{arguments[0]}: {error.strerror}", file=sys.stderr, flush=True)
+        os._exit(127 if isinstance(error, FileNotFoundError) else 126)
+
+
+def _wait_for_start() -> dict[str, Any]:
+    with open(_START_FD, "rb") as source:
+        data = source.read()
+    if not data:
+        os._exit(0)  # pid 1 let go of us
+    message: dict[str, Any] = json.loads(data)
+    os.chdir(message["directory"])
+    return message
+
+
+def _run_client(message: dict[str, Any]) -> NoReturn:
+    """The Python client in this process, and then what an interpreter does at its end."""
+    code = 1
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        process.set_name(message["name"])
+        os.environ.clear()
+        os.environ.update(message["environment"])
+        time.tzset()
+        gc.enable()
+        python_runtime.run()
+    except SystemExit as stop:
+        code = _exit_code(stop)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        atexit._run_exitfuncs()
+        _flush_standard_streams()
+        os._exit(code)
+
+
+def _exit_code(stop: SystemExit) -> int:
+    """As ``sys.exit`` means it: a number, None for 0, and anything else is printed."""
+    if stop.code is None:
+        return 0
+    if isinstance(stop.code, int):
+        return stop.code & 0xFF
+    print(stop.code, file=sys.stderr, flush=True)
+    return 1
+
+
+def _flush_standard_streams() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            # A closed pipe or a stream that the function closed: its output ends here.
+            continue
