@@ -11,20 +11,16 @@ from typing import Any
 
 import pytest
 
-from firelet.sandbox.host import probe_host
+from firelet.sandbox.host import HostFacts
 from running_platform import Deployer, Platform, wait_until
 
 MakePlatform = Callable[..., Platform]
 
 
 @pytest.fixture(scope="session")
-def accepted() -> str | None:
-    """What ``firelet up`` has to be told on this host; skips where functions cannot run."""
-    facts = probe_host(with_kvm=False)
-    missing = facts.missing()
-    if missing:
-        pytest.skip("; ".join(f"{item.name}: {item.detail}" for item in missing))
-    return ",".join(item.name for item in facts.weaker()) or None
+def accepted(host: HostFacts) -> str | None:
+    """What ``firelet up`` has to be told to put up with on this host."""
+    return ",".join(item.name for item in host.weaker()) or None
 
 
 @pytest.fixture(scope="session")

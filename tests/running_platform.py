@@ -33,8 +33,6 @@ REGION = "us-east-1"
 ACCOUNT = "000000000000"
 PYTHON = f"python3.{sys.version_info.minor}"
 FIRELET = (sys.executable, "-m", "firelet.cli")
-if "FIRELET_DEV" in os.environ:
-    FIRELET = tuple(os.environ["FIRELET_DEV"].split())
 TRUST = {
     "Version": "2012-10-17",
     "Statement": [

@@ -30,10 +30,10 @@ _TIMER_WEIGHTS = (12, 25, 14, 16, 12, 14, 3, 2, 2)
 # A day with two peaks: the rate as a factor of its mean, by hour. Mean about 1.
 _PEAKS_H = (10.5, 20.0)
 _PEAK_WIDTH_H = 2.5
-_NIGHT_FACTOR = 0.35
-_PEAK_FACTOR = 1.25
+_NIGHT_FACTOR = 0.4
+_PEAK_FACTOR = 1.65
 
-_THINNING_MAX = 1.7  # no hour's factor is higher
+_THINNING_MAX = 2.1  # no hour's factor is higher
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,14 +74,7 @@ def generate(mix: Mix = DEFAULT, seed: int = 1, length_s: float = DAY_S) -> Trac
 
 
 def _make(name: str, arrivals_s: list[float], source: random.Random) -> Function:
-    median_s = _lognormal(_DURATION_MEDIAN_S, _DURATION_SIGMA, source)
-    durations_s = array(
-        "d",
-        (
-            min(_lognormal(median_s, _DURATION_WITHIN_SIGMA, source), _DURATION_MAX_S)
-            for _ in arrivals_s
-        ),
-    )
+    durations_s = draw_durations(len(arrivals_s), source)
     start_s, memory_mib = draw_costs(source)
     return Function(
         name=name,
@@ -89,6 +82,18 @@ def _make(name: str, arrivals_s: list[float], source: random.Random) -> Function
         memory_mib=memory_mib,
         arrivals_s=array("d", arrivals_s),
         durations_s=durations_s,
+    )
+
+
+def draw_durations(count: int, source: random.Random) -> array[float]:
+    """How long the invocations of one function take: it has its own median."""
+    median_s = _lognormal(_DURATION_MEDIAN_S, _DURATION_SIGMA, source)
+    return array(
+        "d",
+        (
+            min(_lognormal(median_s, _DURATION_WITHIN_SIGMA, source), _DURATION_MAX_S)
+            for _ in range(count)
+        ),
     )
 
 

@@ -310,6 +310,20 @@ def test_a_name_can_be_used_again_after_its_function_was_deleted(
     assert platform.invoke(name).json == "second"
 
 
+def test_a_package_can_go_and_come_back_at_once(
+    deploy: Deployer, platform: Platform, lambda_client: Any
+) -> None:
+    logged = len(platform.log_path.read_bytes())
+
+    for _ in range(40):
+        # The same bytes: their old environment is still on its way out.
+        name = deploy(VALUE.format("there"))
+        assert platform.invoke(name).json == "there"
+        lambda_client.delete_function(FunctionName=name)
+
+    assert b" ERROR " not in platform.log_path.read_bytes()[logged:]
+
+
 def test_lists_are_paged_and_complete(deploy: Deployer, lambda_client: Any) -> None:
     names = {deploy(ECHO) for _ in range(5)}
 

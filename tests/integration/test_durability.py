@@ -148,7 +148,7 @@ def test_log_lines_survive_a_restart(make_platform: Callable[..., Platform], end
 def test_a_killed_platform_leaves_nothing_even_while_functions_run_and_are_frozen(
     make_platform: Callable[..., Platform],
 ) -> None:
-    platform = make_platform()
+    platform = make_platform(FIRELET_DRAIN_S="0.2")
     deploy = Deployer(platform)
     # One is frozen, one has children of its own, one is busy: each ends in another way.
     frozen = deploy("def handler(event, context):\n    return 1\n")

@@ -33,7 +33,7 @@ def connect(platform: Platform) -> Iterator[Connect]:
 def still_well(deploy: Deployer, platform: Platform) -> Iterator[None]:
     """After the test a function, deployed before it, still answers correctly and fast."""
     name = deploy(ECHO)
-    platform.invoke(name)
+    assert platform.invoke(name, "well").json == "well"
     yield
     began = time.monotonic()
     assert platform.invoke(name, "well").json == "well"

@@ -23,6 +23,7 @@ from firelet.frontend.invoke import AsyncSink, InvokeEndpoint
 from firelet.frontend.logs import LogsOperations
 from firelet.frontend.operations import Operations
 from firelet.frontend.packages import PackageIntake
+from firelet.frontend.provisioned import ProvisionedOperations
 from firelet.frontend.router import Router
 from firelet.frontend.s3source import S3CodeSource
 from firelet.frontend.status import STATUS_PATH, WARM_PATH, StatusPage, WarmPage
@@ -103,6 +104,7 @@ def _families(parts: EndpointParts) -> list[OperationFamily]:
         AliasOperations(registry),
         TagOperations(registry),
         ConcurrencyOperations(registry),
+        ProvisionedOperations(registry),
         FunctionOptionOperations(registry),
         IamOperations(parts.roles, parts.policies, parts.sessions),
         StsOperations(parts.roles, parts.sessions),

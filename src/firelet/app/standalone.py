@@ -20,6 +20,7 @@ from firelet.app.asynchronous import QueuedRunner, QueueSink
 from firelet.app.config import PlatformConfig
 from firelet.app.endpoint import Endpoint, EndpointParts
 from firelet.control.counting import Counting
+from firelet.control.floor import FloorView
 from firelet.control.invoke import Invoker
 from firelet.control.latencies import Latencies
 from firelet.control.manager import Manager
@@ -111,19 +112,22 @@ async def _assembled(config: PlatformConfig, facts: HostFacts) -> AsyncIterator[
         stack.push_async_callback(node.close)
         manager = Manager(node, time.monotonic)
         stack.push_async_callback(manager.close)
+        counting = Counting(config.account_concurrency)
         packages = _Packages(data / "blobs", node)
         registry = Registry(
             documents,
             packages,
             activator=_Activator(node, manager),
+            provider=_Provider(manager, counting),
             account_concurrency=config.account_concurrency,
         )
         await registry.load()
         # Before the first sandbox: what no function needs any more was left by a crash.
         await code.sweep(registry.is_code_needed)
         stack.push_async_callback(registry.close)
+        registry.provisioned.restore()
         latencies = Latencies()
-        invoker = Invoker(manager, Counting(config.account_concurrency), registry, latencies)
+        invoker = Invoker(manager, counting, registry, latencies)
         queue = AsyncEventQueue(EventQueue(data / "events.db"))
         stack.push_async_callback(queue.close)
         dispatcher = Dispatcher(queue, QueuedRunner(registry, invoker))
@@ -142,15 +146,14 @@ async def _assembled(config: PlatformConfig, facts: HostFacts) -> AsyncIterator[
                 links=links,
             )
         )
-        async with asyncio.TaskGroup() as group:
-            tending = group.create_task(_tend(manager, config))
-            await dispatcher.start()
-            try:
-                yield endpoint
-            finally:
-                await endpoint.close(config.drain_s)
-                await dispatcher.stop(config.drain_s)
-                tending.cancel()
+        tending = asyncio.create_task(_tend(manager, config))
+        await dispatcher.start()
+        try:
+            yield endpoint
+        finally:
+            await endpoint.close(config.drain_s)
+            await dispatcher.stop(config.drain_s)
+            tending.cancel()
 
 
 class _Activator:
@@ -175,6 +178,23 @@ class _Activator:
             self._activated.pop(function_key, None)
         known = self._activated.get(function_key, {})
         self._manager.retire(function_key, version, known.get(version or ""))
+
+
+class _Provider:
+    """Joins what provisioned concurrency needs: environments, and room to use them."""
+
+    def __init__(self, manager: Manager, counting: Counting) -> None:
+        self._manager = manager
+        self._counting = counting
+
+    def provide(self, version: FunctionVersion, count: int) -> None:
+        """From now on; as many invocations of the version are never refused."""
+        key = (version.account, version.region, version.name)
+        self._counting.provide(key, version.version, count)
+        self._manager.provide(version, count)
+
+    def provided(self, version: FunctionVersion) -> FloorView:
+        return self._manager.provided(version)
 
 
 class _Packages(BlobStore):
@@ -216,7 +236,11 @@ async def _open_driver(
 async def _tend(manager: Manager, config: PlatformConfig) -> None:
     while True:
         await asyncio.sleep(_TEND_EVERY_S)
-        manager.tend(config.freeze_after_s, config.idle_stop_after_s)
+        try:
+            manager.tend(config.freeze_after_s, config.idle_stop_after_s)
+        except Exception:
+            # The supervisor of idle environments: one that cannot be tended must not end us.
+            log.exception("idle environments not tended")
 
 
 def _role_credentials(sessions: Sessions, version: FunctionVersion) -> SessionCredentials:

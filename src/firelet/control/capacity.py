@@ -16,13 +16,18 @@ from dataclasses import dataclass
 
 from firelet.control.demand import BINS, EDGES_S, Demand, Gaps
 
+# Everything here is firelet's choice; AWS does not say how long it keeps an environment.
 # One second of a request's waiting is worth so much idle memory. The scale of everything below:
 # larger buys fewer cold starts with more memory. ``bench.simulate`` shows what it buys.
 WAIT_WORTH_MIB_S = 400_000.0
 # A wait is a nuisance however short it is: it counts as this much longer.
 WAIT_FIXED_S = 0.25
 # A start in vain costs a share of what a wait costs: CPU time, and INIT talks to other services.
-RESTART_SHARE = 0.125
+RESTART_SHARE = 0.25
+# While demand rises, so many more than are in flight: with less, bursts wait for each start; with
+# more, most are made in vain. Never more at once than a host makes in a fraction of a second.
+AHEAD_SHARE = 0.5
+AHEAD_MAX = 50
 # Memory gets dearer as it gets scarce, up to this factor.
 PRESSURE_PRICE_MAX = 100.0
 # What counts at least as the memory of an idle environment: page tables, cgroup, sockets.
@@ -36,7 +41,7 @@ _PRIOR_NEVER = 0.4
 _PRIOR = (_PRIOR_SOON, *[_PRIOR_SPREAD / (BINS - 2)] * (BINS - 2), _PRIOR_NEVER)
 
 # No environment stops sooner than this after it was used or made: nothing flaps.
-SETTLE_S = 10.0
+SETTLE_S = 30.0
 # Whoever asks at the time that was named must not be a rounding error too early.
 ROUNDING_S = 1e-6
 # A start takes longer than usual now and then; being early by as much costs little.
@@ -80,7 +85,10 @@ def decide(view: View, now: float) -> Decision:
     demand = view.demand
     now += ROUNDING_S
     warm, again_at = _count_warm(demand, _patience_s(view), _lead_s(view), now)
-    wanted = max(demand.concurrency + max(warm, _count_ahead(view)), view.floor)
+    if now < demand.rises_until():
+        warm = max(warm, _count_ahead(demand))
+        again_at = min(again_at, demand.rises_until())
+    wanted = max(demand.concurrency + warm, view.floor)
     missing = wanted - (view.starting + view.busy + len(view.idle))
     if missing >= 0:
         return Decision(missing, 0, again_at)
@@ -103,9 +111,7 @@ def look_again_at(demand: Demand, now: float) -> float:
     return now + max(plan.turns_s[0], SETTLE_S)
 
 
-def _count_warm(
-    demand: Demand, patience_s: float, lead_s: float, now: float
-) -> tuple[int, float]:
+def _count_warm(demand: Demand, patience_s: float, lead_s: float, now: float) -> tuple[int, float]:
     """How many of the free levels are worth an environment, and when that may change."""
     warm = 0
     again_at = math.inf
@@ -114,10 +120,8 @@ def _count_warm(
         since = demand.free_since(level)
         age_s = now - since
         passed = bisect_right(turns_s, age_s)
-        is_warm = passed % 2 == 0
-        soon = bisect_right(turns_s, age_s + lead_s)
-        if is_warm or soon % 2 == 0:
-            warm += 1
+        is_cold = passed % 2 and bisect_right(turns_s, age_s + lead_s) == passed
+        warm += not is_cold
         for turn in range(passed, len(turns_s)):
             # Even turns stop, odd ones start, and starts are due ahead of their time.
             at = since + turns_s[turn] - (lead_s if turn % 2 else 0.0)
@@ -127,13 +131,9 @@ def _count_warm(
     return warm, again_at
 
 
-def _count_ahead(view: View) -> int:
+def _count_ahead(demand: Demand) -> int:
     """How many more than the present requests need, because demand rises."""
-    demand = view.demand
-    if not demand.is_rising or not demand.concurrency:
-        return 0
-    growth = math.ceil(demand.growth(view.start_s))
-    return max(1, min(growth, demand.concurrency))
+    return min(math.ceil(demand.concurrency * AHEAD_SHARE), AHEAD_MAX)
 
 
 def _patience_s(view: View) -> float:

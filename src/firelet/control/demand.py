@@ -32,9 +32,9 @@ _GAIN_MAX = 1e9  # then the weights are scaled back, long before floats lose pre
 # Long enough to hold a few requests of a beginning burst, and the usual time between two.
 RATE_SHORT_S = 10.0
 RATE_LONG_S = 60.0
-# Fewer requests in the short time than this are chance, not a trend.
-_RISING_MIN_REQUESTS = 3.0
-_RISING_FACTOR = 1.5
+# So many requests in the short time or fewer are chance, not a trend.
+_RISING_MIN_REQUESTS = 2.5
+_RISING_FACTOR = 2.0
 
 # Up to here each level has a histogram of its own; above, two an octave share what they see.
 _OWN_LEVELS = 4
@@ -87,7 +87,7 @@ class Demand:
     Times are seconds of one clock that never goes back.
     """
 
-    __slots__ = ("_at", "_free_since", "_gaps", "_load", "_long", "_short", "arrivals", "concurrency")
+    __slots__ = ("_at", "_free_since", "_gaps", "_long", "_short", "arrivals", "concurrency")
 
     def __init__(self, now: float) -> None:
         self.concurrency = 0
@@ -98,7 +98,6 @@ class Demand:
         self._at = now
         self._short = 0.0
         self._long = 0.0
-        self._load = 0.0
 
     def arrived(self, now: float) -> None:
         """A request came in."""
@@ -140,18 +139,20 @@ class Demand:
 
     @property
     def is_rising(self) -> bool:
-        """As of the last event."""
+        """At the time of the last event."""
         return (
-            self._short * RATE_SHORT_S >= _RISING_MIN_REQUESTS
+            self._short * RATE_SHORT_S > _RISING_MIN_REQUESTS
             and self._short > _RISING_FACTOR * self._long
         )
 
-    def growth(self, ahead_s: float) -> float:
-        """By how many the requests in flight will have grown after ``ahead_s``, if they go on to
-        come in and to take as long as they did: arrivals less departures (Little's law)."""
-        if not self._load:
-            return self._short * ahead_s
-        return ahead_s * (self._short - self.concurrency * self._long / self._load)
+    def rises_until(self) -> float:
+        """When the rise is over if nothing more comes in: both rates fade, the short one faster."""
+        if not self.is_rising:
+            return self._at
+        few_s = RATE_SHORT_S * math.log(self._short * RATE_SHORT_S / _RISING_MIN_REQUESTS)
+        ratio = self._short / (_RISING_FACTOR * self._long)
+        even_s = math.log(ratio) / (1 / RATE_SHORT_S - 1 / RATE_LONG_S)
+        return self._at + min(few_s, even_s)
 
     def _fade(self, now: float) -> None:
         elapsed = now - self._at
@@ -159,6 +160,4 @@ class Demand:
             return
         self._at = now
         self._short *= math.exp(-elapsed / RATE_SHORT_S)
-        kept = math.exp(-elapsed / RATE_LONG_S)
-        self._long *= kept
-        self._load = self._load * kept + self.concurrency * (1 - kept)
+        self._long *= math.exp(-elapsed / RATE_LONG_S)

@@ -237,7 +237,8 @@ class Cell:
         elif event == "error":
             what = f"{message['step']} {message['path'] or ''}".strip()
             log.error("sandbox failed id=%s: %s", self.id, what)
-            self._fail(PlatformError(f"A sandbox failed at: {what}"))
+            # Of a traceback the caller is told the last line only.
+            self._fail(PlatformError(f"A sandbox failed at: {what.splitlines()[-1]}"))
         elif event == self._awaited and self._answer is not None and not self._answer.done():
             self._answer.set_result(None)
 

@@ -400,7 +400,8 @@ class Connection(asyncio.Protocol):
     # Writing.
 
     def _answer(self, response: Response, request: Request, connection_line: bytes) -> None:
-        if self._is_draining:
+        # A refusal is not joined: what was sent behind the request relied on its success.
+        if self._is_draining or (self._is_feeding and response.status >= 400):
             connection_line = CLOSE
         self._write(response, connection_line, request.method == b"HEAD")
         if connection_line is CLOSE:

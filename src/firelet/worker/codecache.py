@@ -41,15 +41,16 @@ class CodeCache:
         self._root = root
         self._zips = zips
         self._extracting: dict[str, asyncio.Task[Path]] = {}
+        self._removing: dict[str, asyncio.Task[None]] = {}
 
     async def open(self) -> None:
         """Makes the directory and removes what an earlier process left unfinished."""
         await asyncio.to_thread(self._clear_unfinished)
 
     async def close(self) -> None:
-        """Waits for the extractions under way."""
-        while self._extracting:
-            await asyncio.wait(list(self._extracting.values()))
+        """Waits for what is under way."""
+        while self._extracting or self._removing:
+            await asyncio.wait([*self._extracting.values(), *self._removing.values()])
 
     def path(self, digest: str) -> Path:
         """Where the code of that digest is, or will be."""
@@ -64,6 +65,8 @@ class CodeCache:
         room for it. A caller that is cancelled leaves the extraction to the others.
         """
         path = self.path(digest)
+        while digest in self._removing:
+            await asyncio.wait([self._removing[digest]])
         task = self._extracting.get(digest)
         if task is None:
             # One stat call: the answer is in the kernel's memory.
@@ -81,11 +84,19 @@ class CodeCache:
                 await self.discard(name)
 
     async def discard(self, digest: str) -> None:
-        """Removes the code. No sandbox may be using it."""
+        """Removes the code. No sandbox may be using it. Whoever wants it from here on waits for
+        the removal and has it extracted again."""
         path = self.path(digest)
-        task = self._extracting.get(digest)
-        if task is not None:
-            await asyncio.wait([task])
+        earlier = self._removing.get(digest)
+        if earlier is None:
+            earlier = asyncio.create_task(self._discard(path, self._extracting.get(digest)))
+            self._removing[digest] = earlier
+            earlier.add_done_callback(lambda _: self._removing.pop(digest, None))
+        await asyncio.shield(earlier)
+
+    async def _discard(self, path: Path, extracting: asyncio.Task[Path] | None) -> None:
+        if extracting is not None:
+            await asyncio.wait([extracting])
         await asyncio.to_thread(self._remove, path)
 
     def _clear_unfinished(self) -> None:

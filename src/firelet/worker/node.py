@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from firelet.model import limits
 from firelet.model.errors import InvalidRuntime
-from firelet.model.function import FunctionVersion
+from firelet.model.function import FunctionVersion, InitializationType
 from firelet.runtime.environment import (
     SessionCredentials,
     plain_command,
@@ -70,10 +71,8 @@ class Node:
 
     async def activate(self, version: FunctionVersion) -> None:
         """Makes a version ready to start: its interpreter is here, its code is on disk."""
-        if version.runtime not in self._parts.runtimes:
-            raise InvalidRuntime(missing_runtime(version.runtime))
-        assert version.runtime is not None
-        self._parts.driver.expect(version.runtime)
+        self._parts.driver.expect(self._runtime(version))
+        self._unwanted.discard(version.code.digest)
         await self._parts.code.ensure(version.code.digest)
 
     async def discard_code(self, digest: str) -> None:
@@ -85,31 +84,41 @@ class Node:
         """Waits for removals that are under way."""
         await asyncio.gather(*self._removals)
 
-    async def start(self, version: FunctionVersion) -> Slot:
-        """A slot that has been through INIT. PlatformError when the host cannot make one."""
+    async def start(
+        self,
+        version: FunctionVersion,
+        initialization: InitializationType = InitializationType.ON_DEMAND,
+    ) -> Slot:
+        """A slot that has been through INIT. PlatformError when the host cannot make one;
+        FunctionError when it is to be a provisioned one and its INIT failed."""
         digest = version.code.digest
         self._slots_of[digest] += 1
         self._unwanted.discard(digest)
         credentials = None
         try:
             credentials = self._parts.credentials(version)
-            slot = await self._start(version, credentials)
+            slot = await self._start(version, credentials, initialization)
         except BaseException:
             self._let_go(digest, credentials)
             raise
         slot.on_closed = lambda: self._let_go(digest, credentials)
         return slot
 
-    async def _start(self, version: FunctionVersion, credentials: SessionCredentials) -> Slot:
+    async def _start(
+        self,
+        version: FunctionVersion,
+        credentials: SessionCredentials,
+        initialization: InitializationType,
+    ) -> Slot:
+        runtime = self._runtime(version)
         code = await self._parts.code.ensure(version.code.digest)
-        assert version.runtime is not None
         entry_error = None
-        family = runtime_family(version.runtime)
+        family = runtime_family(runtime)
         if family == "provided" and not _has_bootstrap(code):
             entry_error = _NO_BOOTSTRAP
         sandbox = await self._parts.driver.create(
             SandboxSpec(
-                runtime=version.runtime,
+                runtime=runtime,
                 code=code.name,
                 memory_mib=version.memory_mib,
                 tmp_mib=version.ephemeral_mib,
@@ -121,13 +130,15 @@ class Node:
                 version=version,
                 sandbox=sandbox,
                 start=RuntimeStart(
-                    environment=runtime_environment(version, stream, credentials),
+                    environment=runtime_environment(version, stream, credentials, initialization),
                     arguments=runtime_command(version, _BOOTSTRAP),
                     plain=() if family == "python" else plain_command(version, _BOOTSTRAP),
-                    name=version.runtime,
+                    name=runtime,
                 ),
                 write=self._parts.open_log(version, stream).write,
                 entry_error=entry_error,
+                init_timeout_s=init_timeout_s(version, initialization),
+                initialization=initialization,
             )
         )
         try:
@@ -137,6 +148,11 @@ class Node:
             await slot.close()
             raise
         return slot
+
+    def _runtime(self, version: FunctionVersion) -> str:
+        if version.runtime is None or version.runtime not in self._parts.runtimes:
+            raise InvalidRuntime(missing_runtime(version.runtime))
+        return version.runtime
 
     def _let_go(self, digest: str, credentials: SessionCredentials | None) -> None:
         """A slot has ended, or was never made."""
@@ -153,6 +169,13 @@ class Node:
             self._unwanted.discard(digest)
             del self._slots_of[digest]
             await self._parts.code.discard(digest)
+
+
+def init_timeout_s(version: FunctionVersion, initialization: InitializationType) -> float:
+    """How long INIT may take ahead of invocations. Source: Lambda guide, runtime environment."""
+    if initialization is InitializationType.ON_DEMAND:
+        return limits.INIT_TIMEOUT_S
+    return max(limits.INIT_PROVISIONED_MIN_S, float(version.timeout_s))
 
 
 def missing_runtime(runtime: str | None) -> str:

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from firelet.model import limits
-from firelet.model.errors import PlatformError
-from firelet.model.function import FunctionVersion
+from firelet.model.errors import FunctionError, PlatformError
+from firelet.model.function import FunctionVersion, InitializationType
 from firelet.model.invocation import Invocation, Outcome
 from firelet.runtime.api import HTTP_LIMITS, RuntimeApi
 from firelet.runtime.exchange import (
@@ -66,6 +66,7 @@ class SlotParts:
     write: Callable[[int, str], None]
     entry_error: str | None = None
     init_timeout_s: float = field(default=limits.INIT_TIMEOUT_S)
+    initialization: InitializationType = InitializationType.ON_DEMAND
 
 
 class Slot:
@@ -87,7 +88,10 @@ class Slot:
         self._server = HttpServer(self._api, limits=HTTP_LIMITS, on_reject=self._api.reject)
         self._output = LogPipe(parts.sandbox.output_fd, LineSplitter(self._write))
         self._records = LogPipe(parts.sandbox.log_fd, FrameSplitter(self._write))
-        self._reporter = Reporter(parts.version, parts.sandbox.id, self._write)
+        self._initialization = parts.initialization
+        self._reporter = Reporter(
+            parts.version, parts.sandbox.id, self._write, parts.initialization
+        )
         self._exit = RuntimeExit(None, None)
         self._exited = asyncio.Event()
         self._pending_init_ms: float | None = None
@@ -111,6 +115,11 @@ class Slot:
         """Whether it can take an invocation, after another INIT if need be."""
         return not self._is_closed and not self._sandbox.is_dead
 
+    @property
+    def is_initialised(self) -> bool:
+        """Whether its runtime waits for an event: the next invocation needs no INIT."""
+        return self._exchange.phase is Phase.READY
+
     async def open(self) -> None:
         """Serves the Runtime API and reads the pipes."""
         self._sandbox.watch(self._on_exit)
@@ -121,14 +130,21 @@ class Slot:
 
     async def initialise(self) -> None:
         """INIT ahead of the first invocation, with all of the host's CPU. A failure is logged
-        and leaves the slot usable: the first invocation repeats INIT, as AWS does."""
+        and leaves the slot usable: the first invocation repeats INIT, as AWS does. FunctionError
+        for a provisioned one, of which that is never asked."""
         self._reporter.init_start()
         began = time.monotonic()
         ending = await self._run_init(began + self._init_timeout_s, "init", limit_cpu=False)
         if ending is None:
             self._pending_init_ms = (time.monotonic() - began) * 1000
+            if self._initialization is InitializationType.PROVISIONED:
+                self._drain()
+                self._reporter.init_report(self._pending_init_ms, "init", "success")
         if self.is_usable:
             self._sandbox.set_vcpus(self._vcpus)
+        if ending is not None and self._initialization is InitializationType.PROVISIONED:
+            failed = ending("")
+            raise FunctionError(failed.error_type or EXIT_ERROR, failed.payload)
 
     async def invoke(self, invocation: Invocation) -> Outcome:
         """Runs one invocation to its answer. The slot is free again when ``when_free`` says so,
@@ -184,7 +200,12 @@ class Slot:
         """Stops every process of the environment until the next invocation."""
         if self.is_usable and not self.is_frozen and self._exchange.phase is Phase.READY:
             self._drain()
-            self._sandbox.freeze()
+            try:
+                self._sandbox.freeze()
+            except (OSError, PlatformError):
+                # It is about to be found dead, and then not used again.
+                log.warning("environment not frozen id=%s", self.id, exc_info=True)
+                return
             self.is_frozen = True
 
     async def close(self) -> None:

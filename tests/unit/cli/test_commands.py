@@ -23,6 +23,8 @@ COMMANDS = (
     "invoke",
     "list",
     "logs",
+    "top",
+    "warm",
     "delete",
     "env",
     "runtimes",

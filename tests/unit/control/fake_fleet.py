@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from firelet.model.function import FunctionVersion
+from firelet.model.function import FunctionVersion, InitializationType
 from firelet.model.invocation import Invocation, Outcome
 
 
@@ -25,6 +25,7 @@ class FakeEnvironment:
         self.number = number
         self.idle_since = 0.0
         self.is_usable = True
+        self.is_initialised = True
         self.is_frozen = False
         self.closes = 0
         self.invocations: list[Invocation] = []
@@ -74,14 +75,20 @@ class FakeFleet:
         self.is_instant = is_instant
         self.made: list[FakeEnvironment] = []
         self.starts: list[tuple[FunctionVersion, asyncio.Future[None]]] = []
+        self.initializations: list[InitializationType] = []
 
     @property
     def pending(self) -> list[asyncio.Future[None]]:
         return [gate for _, gate in self.starts if not gate.done()]
 
-    async def start(self, version: FunctionVersion) -> FakeEnvironment:
+    async def start(
+        self,
+        version: FunctionVersion,
+        initialization: InitializationType = InitializationType.ON_DEMAND,
+    ) -> FakeEnvironment:
         gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.starts.append((version, gate))
+        self.initializations.append(initialization)
         if self.is_instant:
             gate.set_result(None)
         await gate

@@ -147,6 +147,15 @@ async def test_a_reservation_of_nothing_refuses_before_anything_starts(
     assert platform.fleet.starts == []
 
 
+async def test_how_long_it_took_is_noted_even_when_it_failed(platform: Platform) -> None:
+    await platform.invoke()
+    (environment,) = platform.fleet.made
+    environment.outcome = PlatformError("The sandbox has ended.")
+    with pytest.raises(PlatformError):
+        await platform.invoke()
+    assert len(platform.latencies.of(KEY)) == 2
+
+
 @pytest.mark.parametrize("state", [State.PENDING, State.INACTIVE, State.FAILED])
 async def test_a_version_that_is_not_active_is_a_conflict(platform: Platform, state: State) -> None:
     with pytest.raises(ResourceConflict) as caught:
