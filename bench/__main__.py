@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -12,13 +13,16 @@ from bench.platforms import install_emulator
 from bench.report import machine_facts, print_report, save_json
 from bench.suite import FULL, QUICK, run_suite
 
-_PLAIN_WIDTH = 132  # of a log or a pipe, which has none
+_PLAIN_WIDTH = 180  # of a log or a pipe, which has none
 
 
 def main() -> None:
     """Parses the command line, measures, reports."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="shorter runs, fewer cold calls")
+    parser.add_argument(
+        "--idle", type=int, metavar="N", help="idle environments to hold [1000, quick: 100]"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     parser.add_argument(
         "--install-emulator",
@@ -29,6 +33,9 @@ def main() -> None:
     if options.install_emulator:
         install_emulator()
         return
+    size = QUICK if options.quick else FULL
+    if options.idle is not None:
+        size = replace(size, idle=options.idle)
     facts = machine_facts()
     console = Console()
     if not console.is_terminal:
@@ -38,7 +45,7 @@ def main() -> None:
         Console(stderr=True).status("starting") as status,
     ):
         results = run_suite(
-            QUICK if options.quick else FULL,
+            size,
             Path(scratch),
             on_step=lambda step: status.update(f"measuring {step}"),
         )

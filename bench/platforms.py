@@ -20,6 +20,8 @@ from botocore.config import Config
 from bench.functions import MEMORY_MIB, PYTHON_SOURCE, Source
 from bench.processes import await_port, environment, free_port, ready_server, stop
 from bench.wire import Call, invocation
+from firelet.cli.endpoint import Endpoint as CliEndpoint
+from firelet.cli.warm import make_environments
 
 _ROLE = "arn:aws:iam::000000000000:role/bench"
 _REGION = "us-east-1"
@@ -68,19 +70,26 @@ class Firelet:
         """Deletes a function; its environments end."""
         self._lambda.delete_function(FunctionName=name)
 
+    def warm(self, name: str, count: int) -> None:
+        """Makes environments ahead. RuntimeError when some cannot be made."""
+        address = f"http://{self._host}:{self._port}"
+        if (ready := make_environments(CliEndpoint(address, {}), name, count)) < count:
+            raise RuntimeError(f"{ready} of {count} environments of {name} could be made")
+
     def call(self, name: str, event: bytes) -> Call:
         """One invocation as the load client sends it."""
         return invocation(self._host, self._port, name, event)
 
 
 @contextlib.contextmanager
-def running_firelet(scratch: Path) -> Iterator[Firelet]:
-    """The console script beside this interpreter, on a free port, with an empty data directory."""
+def running_firelet(scratch: Path, **variables: str) -> Iterator[Firelet]:
+    """The console script beside this interpreter, on a free port, with an empty data directory and
+    with ``variables`` in its environment."""
     command = [
         str(Path(sys.executable).with_name("firelet")),
         *("up", "--port", "0", "--data-dir", str(scratch / "data")),
     ]
-    with ready_server(command, scratch / "firelet.log") as server:
+    with ready_server(command, scratch / "firelet.log", variables) as server:
         yield Firelet(server.pid, server.host, server.port)
 
 

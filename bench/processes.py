@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -35,11 +35,19 @@ class Server:
 
 
 @contextlib.contextmanager
-def ready_server(command: Sequence[str], log: Path) -> Iterator[Server]:
-    """Starts a program that prints ``ready URL``; its standard error goes to ``log``."""
+def ready_server(
+    command: Sequence[str], log: Path, variables: Mapping[str, str] | None = None
+) -> Iterator[Server]:
+    """Starts a program that prints ``ready URL``; its standard error goes to ``log``.
+    ``variables`` are added to its environment."""
     with log.open("wb") as errors:
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=errors, cwd=REPOSITORY, text=True
+            command,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            cwd=REPOSITORY,
+            env=environment(**(variables or {})),
+            text=True,
         )
     try:
         url = urlsplit(_await_ready(process))

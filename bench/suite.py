@@ -9,7 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.burst import Burst, measure_burst
 from bench.cold import Cold, measure_cold, measure_emulator_cold
+from bench.first import First, measure_first
 from bench.floors import Floors, measure_floors
 from bench.functions import (
     ECHO_EVENT,
@@ -18,6 +20,7 @@ from bench.functions import (
     PYTHON,
     PYTHON_SOURCE,
 )
+from bench.held import Held, measure_held
 from bench.load import Load, has_wrk, run_load, run_wrk
 from bench.memory import Footprint, measure_footprint
 from bench.platforms import (
@@ -27,6 +30,7 @@ from bench.platforms import (
     running_emulator,
     running_firelet,
 )
+from bench.starts import Starts, measure_starts
 
 CLIENTS = (1, 16)
 _EVENTS = {"no_op": NO_OP_EVENT, "echo": ECHO_EVENT}
@@ -34,14 +38,17 @@ _EVENTS = {"no_op": NO_OP_EVENT, "echo": ECHO_EVENT}
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How long each load runs and how many cold calls are made."""
+    """How long each load runs, how many cold calls and bursts are made, and how many idle
+    environments are held (none: that part is left out)."""
 
     load_s: float
     cold_samples: int
+    burst_rounds: int
+    idle: int
 
 
-FULL = Size(load_s=8, cold_samples=50)
-QUICK = Size(load_s=2, cold_samples=20)
+FULL = Size(load_s=8, cold_samples=50, burst_rounds=5, idle=1_000)
+QUICK = Size(load_s=2, cold_samples=20, burst_rounds=2, idle=100)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +60,11 @@ class FireletResults:
     wrk_per_second: float | None
     cold_python: Cold
     cold_node: Cold | str
+    first: First
+    burst: Burst
+    starts: Starts
     footprint: Footprint
+    held: Held | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,18 +89,22 @@ def run_suite(size: Size, scratch: Path, on_step: Callable[[str], None]) -> Resu
     on_step("the floors of this machine")
     floors = measure_floors(CLIENTS, size.load_s / 2, scratch)
     with running_firelet(scratch) as firelet:
-        results = _measure_firelet(firelet, size, on_step)
+        results = _measure_firelet(firelet, size, scratch, on_step)
     emulator = _measure_emulator(size, scratch, on_step) if has_emulator() else None
     return Results(floors, results, emulator)
 
 
 def _measure_firelet(
-    firelet: Firelet, size: Size, on_step: Callable[[str], None]
+    firelet: Firelet, size: Size, scratch: Path, on_step: Callable[[str], None]
 ) -> FireletResults:
     on_step("firelet: cold Python")
     cold_python = measure_cold(firelet, PYTHON, PYTHON_SOURCE, size.cold_samples)
     on_step("firelet: cold Node.js")
     cold_node = _measure_cold_node(firelet, size.cold_samples)
+    on_step("firelet: first calls of functions")
+    first = measure_first(firelet, size.cold_samples)
+    on_step("firelet: bursts")
+    burst = measure_burst(firelet, size.burst_rounds)
     on_step("firelet: memory of idle sandboxes")
     footprint = measure_footprint(firelet)
     warm = {}
@@ -105,7 +120,24 @@ def _measure_firelet(
             on_step("firelet: warm no_op, wrk")
             wrk_per_second = run_wrk(call, max(CLIENTS), size.load_s)
         firelet.delete(name)
-    return FireletResults(warm, wrk_per_second, cold_python, cold_node, footprint)
+    held = None
+    if size.idle:
+        on_step(f"firelet: {size.idle:,} idle environments held")
+        held = measure_held(firelet, size.idle, size.load_s)
+    # Beside the other platform, which is at rest.
+    on_step("firelet: sustained starts")
+    starts = measure_starts(scratch, size.load_s)
+    return FireletResults(
+        warm=warm,
+        wrk_per_second=wrk_per_second,
+        cold_python=cold_python,
+        cold_node=cold_node,
+        first=first,
+        burst=burst,
+        starts=starts,
+        footprint=footprint,
+        held=held,
+    )
 
 
 def _measure_cold_node(firelet: Firelet, samples: int) -> Cold | str:

@@ -76,20 +76,37 @@ def parse_answer(data: bytes) -> Answer | None:
     return Answer(is_success, data[size - length : size], size)
 
 
-def call_once(call: Call, timeout_s: float) -> tuple[bytes, float]:
-    """One call on a connection made before the clock starts: the body and the milliseconds."""
-    request = call.encode()
-    with socket.create_connection((call.host, call.port), timeout=timeout_s) as connection:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+class Line:
+    """One connection, kept for one call after the other. Connected before any clock starts."""
+
+    def __init__(self, host: str, port: int, timeout_s: float) -> None:
+        self._connection = socket.create_connection((host, port), timeout=timeout_s)
+        self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def ask(self, call: Call) -> tuple[bytes, float]:
+        """The answer's body and the milliseconds it took. RuntimeError for one of failure."""
+        request = call.encode()
         began = time.perf_counter()
-        connection.sendall(request)
+        self._connection.sendall(request)
         data = b""
         while (answer := parse_answer(data)) is None:
-            received = connection.recv(65_536)
+            received = self._connection.recv(65_536)
             if not received:
                 raise ConnectionError(f"{call.path}: the server hung up after {data!r}")
             data += received
         elapsed_ms = (time.perf_counter() - began) * 1000
-    if not answer.is_success:
-        raise RuntimeError(f"{call.path} failed: {data!r}")
-    return answer.body, elapsed_ms
+        if not answer.is_success:
+            raise RuntimeError(f"{call.path} failed: {data!r}")
+        return answer.body, elapsed_ms
+
+    def __enter__(self) -> Line:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._connection.close()
+
+
+def call_once(call: Call, timeout_s: float) -> tuple[bytes, float]:
+    """One call on a connection of its own: the body and the milliseconds."""
+    with Line(call.host, call.port, timeout_s) as line:
+        return line.ask(call)

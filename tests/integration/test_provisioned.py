@@ -166,8 +166,7 @@ def test_a_restart_of_the_platform_brings_them_back(
 
     platform.start()
 
-    again = Platform.client(platform, "lambda")
-    function.client = again
+    function.client = platform.client("lambda")
     assert function.wait_for("READY") == before
     assert function.lines("START") == []
     assert function.invoke().json["type"] == "provisioned-concurrency"

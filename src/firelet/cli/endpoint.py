@@ -1,12 +1,13 @@
 """Where firelet answers, and clients that talk to it.
 
-What it is: the address out of ``--endpoint`` and the environment, botocore clients for it, and
-the translation of their errors into one sentence. Commands never read the user's AWS profiles:
-they are for the real cloud. botocore is imported when the first client is made.
+What it is: the address out of ``--endpoint`` and the environment, botocore clients for it, calls
+of firelet's own pages, and the translation of errors into one sentence. Commands never read the
+user's AWS profiles: they are for the real cloud. botocore is imported when it is first needed.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ DEFAULT_KEY = "test"
 _VARIABLES = ("FIRELET_ENDPOINT", "AWS_ENDPOINT_URL")
 _LONGEST_CALL_S = 910  # a function may run for 900 s
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_OK = 200
 
 EndpointOption = Annotated[
     str | None,
@@ -36,7 +38,8 @@ EndpointOption = Annotated[
 
 
 class Endpoint:
-    """One firelet, by its address. ``client`` makes a botocore client of a service.
+    """One firelet, by its address. ``client`` makes a botocore client of a service; ``page`` calls
+    one of firelet's own pages.
 
     Clients are ``Any``: botocore makes their classes at run time.
     """
@@ -51,6 +54,7 @@ class Endpoint:
         self._secret = environment.get("AWS_SECRET_ACCESS_KEY") or DEFAULT_KEY
         self._token = environment.get("AWS_SESSION_TOKEN")
         self._session: Any = None
+        self._pages: Any = None
 
     @property
     def is_local(self) -> bool:
@@ -85,6 +89,26 @@ class Endpoint:
                 proxies={},
             ),
         )
+
+    def page(self, path: str, body: bytes | None = None) -> bytes:
+        """What a page answers to ``body``, or without one to GET. The request is signed as those
+        of a client are, since the key decides the account. CliError says what was refused."""
+        from botocore.auth import SigV4Auth
+        from botocore.awsrequest import AWSRequest
+        from botocore.credentials import Credentials
+        from botocore.httpsession import URLLib3Session
+
+        if self._pages is None:
+            self._pages = URLLib3Session(proxies={})
+        method = "GET" if body is None else "POST"
+        request = AWSRequest(method, f"{self.url}{path}", data=body)
+        credentials = Credentials(self._key, self._secret, self._token)
+        SigV4Auth(credentials, "lambda", self.region).add_auth(request)
+        response = self._pages.send(request.prepare())
+        content: bytes = response.content
+        if response.status_code != _OK:
+            raise CliError(_page_failure(self.url, content))
+        return content
 
 
 def find_endpoint(option: str | None, environment: Mapping[str, str] | None = None) -> Endpoint:
@@ -133,3 +157,12 @@ def error_message(error: Any) -> str:
     """AWS's sentence of a ClientError, with its code."""
     message = error.response.get("Error", {}).get("Message") or "no message"
     return f"{message} ({error_code(error)})"
+
+
+def _page_failure(url: str, content: bytes) -> str:
+    """The sentence of a refused page; what answers there may be something else than firelet."""
+    try:
+        message = json.loads(content).get("message")
+    except (ValueError, AttributeError):
+        message = None
+    return message or f"{url} has no such page: is it a firelet of this version?"

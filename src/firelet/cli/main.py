@@ -21,7 +21,9 @@ from firelet.cli.invoke import invoke
 from firelet.cli.list_functions import list_functions
 from firelet.cli.logs import logs
 from firelet.cli.runtimes import runtimes
+from firelet.cli.top import top
 from firelet.cli.up import up
+from firelet.cli.warm import warm
 
 app = typer.Typer(
     name="firelet",
@@ -36,6 +38,8 @@ app.command()(deploy)
 app.command()(invoke)
 app.command("list")(list_functions)
 app.command()(logs)
+app.command()(top)
+app.command()(warm)
 app.command()(delete)
 app.command()(env)
 app.command()(runtimes)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from firelet.control.activation import new_revision_id
 from firelet.control.catalog import Catalog
 from firelet.control.mutations import Mutations
+from firelet.control.provisioned import check_alias, without_provisioned
 from firelet.control.targets import not_found
 from firelet.control.versions import check_revision
 from firelet.model import limits
@@ -107,6 +108,8 @@ class Aliases:
                 revision_id=new_revision_id(),
             )
             _check_routing(function, alias)
+            if name in function.provisioned:
+                check_alias(function, alias)
             await self._put(function, alias)
             return alias
 
@@ -115,7 +118,8 @@ class Aliases:
             function = self._catalog.get(key)
             if name in function.aliases:
                 left = {n: alias for n, alias in function.aliases.items() if n != name}
-                await self._catalog.commit(function, replace(function, aliases=left))
+                after = replace(without_provisioned(function, name), aliases=left)
+                await self._catalog.commit(function, after)
 
     async def _put(self, function: Function, alias: Alias) -> None:
         aliases = {**function.aliases, alias.name: alias}

@@ -8,13 +8,16 @@ What it is not: rules about functions; those are with the nouns (``functions``, 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from firelet.control import records
 from firelet.control.targets import Target, all_versions, find_target, not_found
 from firelet.model.function import Function, FunctionKey, FunctionVersion
 from firelet.store.documents import DocumentStore
+
+# Gets a function before and after a change of it.
+Watcher = Callable[["Function | None", "Function | None"], None]
 
 
 class Entry:
@@ -38,12 +41,13 @@ class Entry:
 
 @dataclass(slots=True)
 class World:
-    """One account in one region. ``code_bytes`` counts each version, as AWS does."""
+    """One account in one region. ``code_bytes`` counts each version, as AWS does; ``set_aside`` is
+    reserved and provisioned concurrency."""
 
     names: set[str] = field(default_factory=set)
     function_count: int = 0
     code_bytes: int = 0
-    reserved: int = 0
+    set_aside: int = 0
 
 
 class Catalog:
@@ -55,6 +59,11 @@ class Catalog:
         self._worlds: defaultdict[tuple[str, str], World] = defaultdict(World)
         self._references: Counter[str] = Counter()
         self._numbering: dict[FunctionKey, int] = {}
+        self._watchers: list[Watcher] = []
+
+    def watch(self, watcher: Watcher) -> None:
+        """Calls ``watcher`` after each change, with the function before and after it."""
+        self._watchers.append(watcher)
 
     def load(self) -> None:
         """Reads the store. Blocking: at start-up, in a thread."""
@@ -131,6 +140,8 @@ class Catalog:
             self._worlds[before.key[:2]].names.discard(before.key[2])
             if before.next_version > 1:
                 self._numbering[before.key] = before.next_version
+        for watcher in self._watchers:
+            watcher(before, after)
         return self._forget(before)
 
     def _enter(self, function: Function) -> None:
@@ -144,7 +155,7 @@ class Catalog:
                 world = self._worlds[function.key[:2]]
                 world.function_count += sign
                 world.code_bytes += sign * code_bytes(function)
-                world.reserved += sign * (function.reserved_concurrency or 0)
+                world.set_aside += sign * function.set_aside
 
     def _forget(self, function: Function | None) -> list[str]:
         digests = _digests(function)

@@ -38,8 +38,9 @@ class Concurrency:
         return self._catalog.get(key).reserved_concurrency
 
     def reserved_total(self, account: str, region: str) -> int:
-        """Sum of all reservations of an account in a region."""
-        return self._catalog.world(account, region).reserved
+        """What all reservations of an account in a region set aside, with the provisioned
+        concurrency of functions that have none."""
+        return self._catalog.world(account, region).set_aside
 
     def usage(self, account: str, region: str) -> AccountUsage:
         world = self._catalog.world(account, region)
@@ -47,7 +48,7 @@ class Concurrency:
             function_count=world.function_count,
             code_bytes=world.code_bytes,
             concurrency=self._account_limit,
-            unreserved_concurrency=self._account_limit - world.reserved,
+            unreserved_concurrency=self._account_limit - world.set_aside,
         )
 
     async def reserve(self, key: FunctionKey, amount: int | None) -> None:
@@ -57,7 +58,13 @@ class Concurrency:
     async def _reserve(self, key: FunctionKey, amount: int | None) -> None:
         async with self._mutations.lock(key):
             function = self._catalog.get(key)
-            others = self.reserved_total(key[0], key[1]) - (function.reserved_concurrency or 0)
+            provisioned = function.provisioned_total
+            if amount is not None and amount < provisioned:
+                raise InvalidParameterValue(
+                    f" ReservedConcurrentExecutions  {amount} should not be lower than function's"
+                    f" total provisioned concurrency [{provisioned}]."
+                )
+            others = self.reserved_total(key[0], key[1]) - function.set_aside
             left = self._account_limit - others - (amount or 0)
             if amount is not None and left < limits.UNRESERVED_MIN:
                 raise InvalidParameterValue(

@@ -1,12 +1,15 @@
 """Concurrency: how many invocations run at a time, per account and per function.
 
-A lease is taken before a sandbox is looked for and given back when the invocation is over.
+A lease is taken before a sandbox is looked for and given back when the invocation is over. As many
+invocations of a version as it has provisioned concurrency are never refused; in return they are
+not there for others, be it for the account or for the other versions of the function.
 Source: docs.aws.amazon.com/lambda/latest/dg/lambda-concurrency.html; the Reasons are those of
 TooManyRequestsException. Called by ``control.invoke`` only.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -25,15 +28,30 @@ class _Running:
     functions: dict[FunctionKey, int] = field(default_factory=dict)
 
 
+@dataclass(slots=True, eq=False)
+class _Share:
+    """Provisioned concurrency of one version."""
+
+    amount: int
+    running: int = 0
+
+
 class Lease:
     """One running invocation; a context manager."""
 
-    __slots__ = ("_counting", "_is_reserved", "_key")
+    __slots__ = ("_counting", "_is_reserved", "_key", "_share")
 
-    def __init__(self, counting: Counting, key: FunctionKey, is_reserved: bool) -> None:
+    def __init__(
+        self,
+        counting: Counting,
+        key: FunctionKey,
+        is_reserved: bool,
+        share: _Share | None = None,
+    ) -> None:
         self._counting = counting
         self._key = key
         self._is_reserved = is_reserved
+        self._share = share
 
     def __enter__(self) -> None:
         return None
@@ -44,6 +62,8 @@ class Lease:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self._share is not None:
+            self._share.running -= 1
         self._counting.release(self._key, self._is_reserved)
 
 
@@ -53,17 +73,42 @@ class Counting:
     def __init__(self, account_limit: int = limits.ACCOUNT_CONCURRENCY) -> None:
         self._account_limit = account_limit
         self._worlds: dict[_World, _Running] = {}
+        self._shares: dict[FunctionKey, dict[str, _Share]] = {}
 
-    def acquire(self, key: FunctionKey, reserved: int | None, reserved_total: int) -> Lease:
+    def provide(self, key: FunctionKey, version: str, amount: int) -> None:
+        """Sets the provisioned concurrency of a version from now on."""
+        shares = self._shares.setdefault(key, {})
+        if amount:
+            shares.setdefault(version, _Share(amount)).amount = amount
+        else:
+            shares.pop(version, None)
+        if not shares:
+            del self._shares[key]
+
+    def acquire(
+        self,
+        key: FunctionKey,
+        reserved: int | None,
+        reserved_total: int,
+        version: str | None = None,
+    ) -> Lease:
         """A lease, or TooManyRequests with AWS's Reason.
 
-        ``reserved`` is the function's own reservation, ``reserved_total`` the sum of all of its
-        account and region: what is reserved is not there for the others, used or not.
+        ``reserved`` is the function's own reservation, ``reserved_total`` what is set aside in its
+        account and region: that is not there for the others, used or not. ``version`` is what
+        runs.
         """
         world = self._worlds.setdefault(key[:2], _Running())
         running = world.functions.get(key, 0)
+        shares = self._shares.get(key)
+        if shares is not None:
+            share = shares.get(version or "")
+            if share is not None and share.running < share.amount:
+                share.running += 1
+                world.functions[key] = running + 1
+                return Lease(self, key, True, share)
         if reserved is not None:
-            if running >= reserved:
+            if running + _unused(shares) >= reserved:
                 raise TooManyRequests("ReservedFunctionConcurrentInvocationLimitExceeded")
         elif world.unreserved >= self._account_limit - reserved_total:
             raise TooManyRequests("ConcurrentInvocationLimitExceeded")
@@ -86,3 +131,10 @@ class Counting:
         """Invocations of this function that run now."""
         world = self._worlds.get(key[:2])
         return 0 if world is None else world.functions.get(key, 0)
+
+
+def _unused(shares: Mapping[str, _Share] | None) -> int:
+    """What versions have provisioned and do not use: others cannot have it."""
+    if shares is None:
+        return 0
+    return sum(max(0, share.amount - share.running) for share in shares.values())

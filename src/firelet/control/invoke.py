@@ -17,7 +17,7 @@ class Reservations(Protocol):
     """What the registry knows about reserved concurrency."""
 
     def reserved_total(self, account: str, region: str) -> int:
-        """Sum of all reservations of an account in a region."""
+        """What an account in a region has set aside for some of its functions."""
 
 
 class Invoker:
@@ -43,7 +43,7 @@ class Invoker:
         version = invocation.function
         check_active(version)
         total = self._reservations.reserved_total(version.account, version.region)
-        with self._counting.acquire(function_key, reserved, total):
+        with self._counting.acquire(function_key, reserved, total, version.version):
             environment = await self._manager.acquire(version)
             try:
                 return await environment.invoke(invocation)

@@ -1,7 +1,8 @@
 """The worker manager: which environment serves an invocation, a warm one or a new one.
 
 An invocation that finds no idle environment has a new one made, and is served by whichever is
-free first, that one or one that another invocation gives back meanwhile.
+free first, that one or one that another invocation gives back meanwhile. Versions with provisioned
+concurrency have a floor of environments that are made ahead, serve first and stay.
 Called by ``control.invoke``; environments come from the ``Fleet`` port.
 """
 
@@ -9,85 +10,41 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
+from firelet.control.floor import Floor, FloorView
+from firelet.control.pool import Environment, Pool, PoolView, VersionKey, Waiter
 from firelet.model.errors import FireletError, PlatformError, Unavailable
-from firelet.model.function import FunctionVersion, State, UpdateStatus
-from firelet.model.invocation import Invocation, Outcome
+from firelet.model.function import (
+    FunctionKey,
+    FunctionVersion,
+    InitializationType,
+    State,
+    UpdateStatus,
+)
+
+__all__ = ["Environment", "Fleet", "FunctionKey", "Manager", "PoolView", "VersionKey"]
 
 log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 _START_TIMES_KEPT = 8_192
 
-FunctionKey = tuple[str, str, str]
-VersionKey = tuple[str, str, str, str]
-
-
-class Environment(Protocol):
-    """One execution environment, as ``worker.slots.Slot`` offers it."""
-
-    idle_since: float
-
-    @property
-    def version(self) -> FunctionVersion: ...
-    @property
-    def is_usable(self) -> bool: ...
-    @property
-    def is_frozen(self) -> bool: ...
-    async def invoke(self, invocation: Invocation) -> Outcome: ...
-    def when_free(self, callback: Callable[[Environment], None]) -> None: ...
-    def freeze(self) -> None: ...
-    async def close(self) -> None: ...
-
 
 class Fleet(Protocol):
-    """Makes environments; INIT has been run when ``start`` returns."""
+    """Makes environments; INIT has been run when ``start`` returns. FunctionError when the INIT
+    of a provisioned one has failed."""
 
-    async def start(self, version: FunctionVersion) -> Environment: ...
-
-
-@dataclass(frozen=True, slots=True)
-class PoolView:
-    """One function version as ``firelet top`` shows it. ``started``, ``invocations`` and ``cold``
-    (invocations that found no idle environment) count since the first invocation."""
-
-    key: VersionKey
-    starting: int
-    busy: int
-    idle: int
-    frozen: int
-    waiting: int
-    started: int
-    invocations: int
-    cold: int
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Waiter:
-    """An invocation that waits for an environment of ``version``."""
-
-    version: FunctionVersion
-    environment: asyncio.Future[Environment]
-
-
-@dataclass(slots=True)
-class _Pool:
-    """The environments of one function version. ``idle`` is a stack: the last used serves first,
-    so that the others grow old and stop. ``generation`` grows when the configuration changes."""
-
-    idle: list[Environment] = field(default_factory=list)
-    waiting: deque[_Waiter] = field(default_factory=deque)
-    starting: int = 0
-    busy: int = 0
-    generation: int = 0
-    started: int = 0
-    invocations: int = 0
-    cold: int = 0
+    async def start(
+        self,
+        version: FunctionVersion,
+        initialization: InitializationType = InitializationType.ON_DEMAND,
+    ) -> Environment: ...
 
 
 class Manager:
@@ -96,7 +53,7 @@ class Manager:
     def __init__(self, fleet: Fleet, clock: Callable[[], float]) -> None:
         self._fleet = fleet
         self._clock = clock
-        self._pools: dict[VersionKey, _Pool] = {}
+        self._pools: dict[VersionKey, Pool] = {}
         self._generations: dict[Environment, tuple[VersionKey, int]] = {}
         self._matched: WeakKeyDictionary[Environment, FunctionVersion] = WeakKeyDictionary()
         self._starts: set[asyncio.Task[bool]] = set()
@@ -109,16 +66,20 @@ class Manager:
         key = _key(version)
         pool = self._pools.get(key)
         if pool is None:
-            pool = self._pools[key] = _Pool()
+            pool = self._pools[key] = Pool()
         pool.invocations += 1
-        if not pool.idle:
+        environment = pool.pop_idle()
+        if environment is None:
             pool.cold += 1
         while True:
-            environment = pool.idle.pop() if pool.idle else await self._wait(key, pool, version)
-            if environment.is_usable and self._fits(environment, version):
+            if environment is None:
+                environment = await self._wait(key, pool, version)
+            if pool.wants(environment) and self._fits(environment, version):
                 pool.busy += 1
+                pool.count_served_by(environment)
                 return environment
             self._discard(environment)
+            environment = pool.pop_idle()
 
     def release(self, environment: Environment) -> None:
         """Gives it back; it serves again as soon as its runtime asks for the next event."""
@@ -133,10 +94,28 @@ class Manager:
         after ``wait_s``, while it goes on. How many were made: one that cannot be made is not an
         error here, the invocation that needs it will meet it."""
         key = _key(version)
-        pool = self._pools.setdefault(key, _Pool())
+        pool = self._pools.setdefault(key, Pool())
         starts = [self._start(key, pool, version) for _ in range(count)]
         done, _ = await asyncio.wait(starts, timeout=wait_s)
         return sum(not start.cancelled() and start.result() for start in done)
+
+    def provide(self, version: FunctionVersion, count: int) -> None:
+        """Keeps ``count`` environments of a version initialised from now on, from 0. Asking again
+        for the same tries at once what failed before."""
+        key = _key(version)
+        pool = self._pools.setdefault(key, Pool())
+        floor = pool.floor
+        if floor is None:
+            floor = pool.floor = Floor(version)
+        floor.raise_to(version, count)
+        for _ in range(min(floor.excess, len(floor.idle))):
+            self._discard(floor.idle.pop(0))
+        self._fill(key, pool)
+
+    def provided(self, version: FunctionVersion) -> FloorView:
+        """What there is of the environments that ``provide`` asked for."""
+        pool = self._pools.get(_key(version))
+        return FloorView() if pool is None or pool.floor is None else pool.floor.view
 
     def retire(
         self, function: FunctionKey, version: str | None, keep: FunctionVersion | None = None
@@ -147,30 +126,27 @@ class Manager:
             if key[:3] != function or version not in (None, key[3]):
                 continue
             pool.generation += 1
-            kept = []
-            for environment in pool.idle:
-                if keep is not None and _is_same(environment.version, keep):
-                    self._generations[environment] = (key, pool.generation)
-                    kept.append(environment)
-                else:
-                    self._discard(environment)
-            pool.idle = kept
+            for idle in pool.idle_stacks:
+                kept = []
+                for environment in idle:
+                    if keep is not None and _is_same(environment.version, keep):
+                        self._generations[environment] = (key, pool.generation)
+                        kept.append(environment)
+                    else:
+                        self._discard(environment)
+                idle[:] = kept
 
     def tend(self, freeze_after_s: float, stop_after_s: float) -> None:
         """Freezes and stops what has been idle for long. Called every now and then."""
-        now = self._clock()
         for key, pool in list(self._pools.items()):
-            kept: list[Environment] = []
-            for environment in pool.idle:
-                idle_s = now - environment.idle_since
-                if idle_s >= stop_after_s or not environment.is_usable:
-                    self._discard(environment)
-                    continue
-                if idle_s >= freeze_after_s and not environment.is_frozen:
-                    environment.freeze()
-                kept.append(environment)
-            pool.idle = kept
-            if not (kept or pool.waiting or pool.starting or pool.busy) and not self._owns(key):
+            self._tend_idle(pool, pool.idle, freeze_after_s, stop_after_s)
+            floor = pool.floor
+            if floor is not None:
+                self._tend_idle(pool, floor.idle, freeze_after_s, math.inf)
+                self._fill(key, pool)
+                if floor.is_over:
+                    pool.floor = None
+            if pool.is_empty and not self._owns(key):
                 # A generation that starts again at 0 is right: nothing of the old one is left.
                 del self._pools[key]
 
@@ -178,27 +154,14 @@ class Manager:
         """Environments by what they do."""
         pools = self._pools.values()
         return {
-            "starting": sum(pool.starting for pool in pools),
+            "starting": sum(pool.starts for pool in pools),
             "busy": sum(pool.busy for pool in pools),
-            "idle": sum(len(pool.idle) for pool in pools),
+            "idle": sum(len(idle) for pool in pools for idle in pool.idle_stacks),
         }
 
     def view(self) -> list[PoolView]:
         """Every function version that has, or lately had, environments."""
-        return [
-            PoolView(
-                key=key,
-                starting=pool.starting,
-                busy=pool.busy,
-                idle=len(pool.idle),
-                frozen=sum(environment.is_frozen for environment in pool.idle),
-                waiting=len(pool.waiting),
-                started=pool.started,
-                invocations=pool.invocations,
-                cold=pool.cold,
-            )
-            for key, pool in self._pools.items()
-        ]
+        return [pool.view(key) for key, pool in self._pools.items()]
 
     def started_within(self, seconds: float) -> int:
         """How many environments were made in the last so many seconds."""
@@ -220,12 +183,12 @@ class Manager:
         await asyncio.gather(*self._ends, return_exceptions=True)
         self._pools.clear()
 
-    async def _wait(self, key: VersionKey, pool: _Pool, version: FunctionVersion) -> Environment:
+    async def _wait(self, key: VersionKey, pool: Pool, version: FunctionVersion) -> Environment:
         """The next environment that becomes free, after seeing to it that one is being made."""
         if self._is_closed:
             raise Unavailable("firelet is stopping.")
         future: asyncio.Future[Environment] = asyncio.get_running_loop().create_future()
-        waiter = _Waiter(version, future)
+        waiter = Waiter(version, future)
         pool.waiting.append(waiter)
         if pool.starting < len(pool.waiting):
             self._start(key, pool, version)
@@ -239,26 +202,60 @@ class Manager:
             if waiter in pool.waiting:
                 pool.waiting.remove(waiter)
 
-    def _start(self, key: VersionKey, pool: _Pool, version: FunctionVersion) -> asyncio.Task[bool]:
+    def _start(self, key: VersionKey, pool: Pool, version: FunctionVersion) -> asyncio.Task[bool]:
         pool.starting += 1
         return _supervise(self._starts, self._start_one(key, pool, version))
 
-    async def _start_one(self, key: VersionKey, pool: _Pool, version: FunctionVersion) -> bool:
+    async def _start_one(self, key: VersionKey, pool: Pool, version: FunctionVersion) -> bool:
         """Whether there is one now."""
         generation = pool.generation
         try:
             environment = await self._fleet.start(version)
         except Exception as error:
             # The supervisor of starts: whatever went wrong, an invocation waits to hear of it.
-            _fail_first(pool, _describe(error, version))
+            _log_failed_start(error, version)
+            _fail_first(pool, _describe(error))
             return False
         finally:
             pool.starting -= 1
-        pool.started += 1
+        self._admit(environment, key, generation)
+        return True
+
+    def _fill(self, key: VersionKey, pool: Pool) -> None:
+        """Begins the starts that the floor is due."""
+        floor = pool.floor
+        if floor is None or self._is_closed:
+            return
+        for _ in range(floor.due(self._clock())):
+            floor.starting += 1
+            _supervise(self._starts, self._start_for_floor(key, pool, floor))
+
+    async def _start_for_floor(
+        self, key: VersionKey, pool: Pool, floor: Floor[Environment]
+    ) -> bool:
+        """Whether there is one more now."""
+        generation = pool.generation
+        version = floor.version
+        try:
+            environment = await self._fleet.start(version, InitializationType.PROVISIONED)
+        except Exception as error:
+            # The supervisor of starts: whatever went wrong, the floor's status tells of it.
+            _log_failed_start(error, version)
+            floor.on_failed(error, self._clock())
+            return False
+        finally:
+            floor.starting -= 1
+        floor.on_started()
+        floor.members.add(environment)
+        self._admit(environment, key, generation)
+        self._fill(key, pool)
+        return True
+
+    def _admit(self, environment: Environment, key: VersionKey, generation: int) -> None:
+        self._pools[key].started += 1
         self._start_times.append(self._clock())
         self._generations[environment] = (key, generation)
         self._give_back(environment)
-        return True
 
     def _give_back(self, environment: Environment) -> None:
         """To the invocation that has waited longest, else to the idle ones."""
@@ -267,7 +264,7 @@ class Manager:
             return  # closed meanwhile
         key, generation = found
         pool = self._pools[key]
-        if self._is_closed or not environment.is_usable or generation != pool.generation:
+        if self._is_closed or generation != pool.generation or not pool.wants(environment):
             self._discard(environment)
             if not self._is_closed and pool.starting < len(pool.waiting):
                 # Whoever waits for one that turned out useless gets another one made.
@@ -279,7 +276,22 @@ class Manager:
                 future.set_result(environment)
                 return
         environment.idle_since = self._clock()
-        pool.idle.append(environment)
+        pool.stack_of(environment).append(environment)
+
+    def _tend_idle(
+        self, pool: Pool, idle: list[Environment], freeze_after_s: float, stop_after_s: float
+    ) -> None:
+        now = self._clock()
+        kept: list[Environment] = []
+        for environment in idle:
+            idle_s = now - environment.idle_since
+            if idle_s >= stop_after_s or not pool.wants(environment):
+                self._discard(environment)
+                continue
+            if idle_s >= freeze_after_s and not environment.is_frozen:
+                environment.freeze()
+            kept.append(environment)
+        idle[:] = kept
 
     def _fits(self, environment: Environment, version: FunctionVersion) -> bool:
         """Compared once for each record of a version, and remembered: this is the hot path."""
@@ -291,7 +303,13 @@ class Manager:
         return True
 
     def _discard(self, environment: Environment) -> None:
-        self._generations.pop(environment, None)
+        found = self._generations.pop(environment, None)
+        if found is not None:
+            key, _ = found
+            pool = self._pools[key]
+            if pool.floor is not None and environment in pool.floor.members:
+                pool.floor.members.remove(environment)
+                self._fill(key, pool)
         _supervise(self._ends, environment.close())
 
     def _owns(self, key: VersionKey) -> bool:
@@ -335,16 +353,22 @@ def _configuration(version: FunctionVersion) -> FunctionVersion:
     )
 
 
-def _describe(error: Exception, version: FunctionVersion) -> FireletError:
-    """What the waiting invocation is told; what is no error of ours is logged with its trace."""
+def _log_failed_start(error: Exception, version: FunctionVersion) -> None:
+    """What is no error of ours is logged with its trace."""
     if isinstance(error, FireletError):
         log.warning("environment not started function=%s: %s", version.name, error.message)
+    else:
+        log.error("environment not started function=%s", version.name, exc_info=error)
+
+
+def _describe(error: Exception) -> FireletError:
+    """What the waiting invocation is told."""
+    if isinstance(error, FireletError):
         return error
-    log.error("environment not started function=%s", version.name, exc_info=error)
     return PlatformError("The execution environment could not be started.")
 
 
-def _fail_first(pool: _Pool, error: FireletError) -> None:
+def _fail_first(pool: Pool, error: FireletError) -> None:
     while pool.waiting:
         future = pool.waiting.popleft().environment
         if not future.done():

@@ -1,7 +1,8 @@
 """The registry: every function of this platform, and what a name stands for right now.
 
-The facade over the nouns (``functions``, ``versions``, ``aliases``, ``tags``, ``concurrency``)
-that change things. ``resolve`` is on the path of every invocation: dictionary look-ups in memory.
+The facade over the nouns (``functions``, ``versions``, ``aliases``, ``tags``, ``concurrency``,
+``provisioned``) that change things. ``resolve`` is on the path of every invocation: dictionary
+look-ups in memory.
 Called by the frontend and by the invoke path; made by ``app``.
 """
 
@@ -21,6 +22,7 @@ from firelet.control.configuration import LayerSource, NoLayers
 from firelet.control.functions import Functions
 from firelet.control.mutations import Mutations
 from firelet.control.packages import Packages
+from firelet.control.provisioned import NoProvider, Provider, Provisioned
 from firelet.control.tags import Tags
 from firelet.control.targets import Resolved, function_key, not_found
 from firelet.control.versions import Versions
@@ -29,7 +31,7 @@ from firelet.model.arn import LATEST, FunctionRef
 from firelet.store.blobs import BlobStore
 from firelet.store.documents import DocumentStore
 
-__all__ = ["Activator", "LayerSource", "Registry", "Resolved"]
+__all__ = ["Activator", "LayerSource", "Provider", "Registry", "Resolved"]
 
 
 class Registry:
@@ -43,6 +45,7 @@ class Registry:
         activator: Activator,
         clock: Callable[[], float] = time.time,
         layers: LayerSource | None = None,
+        provider: Provider | None = None,
         account_concurrency: int = limits.ACCOUNT_CONCURRENCY,
         update_wait_s: float = limits.UPDATE_WAIT_S,
         answer_wait_s: float = limits.ANSWER_WAIT_S,
@@ -73,6 +76,9 @@ class Registry:
         self.aliases = Aliases(self._catalog, self._mutations)
         self.tags = Tags(self._catalog, self._mutations)
         self.concurrency = Concurrency(self._catalog, self._mutations, account_concurrency)
+        self.provisioned = Provisioned(
+            self._catalog, self._mutations, provider or NoProvider(), account_concurrency, clock
+        )
 
     async def load(self) -> None:
         """Reads the store, then activates what a crash left unfinished."""
@@ -101,7 +107,7 @@ class Registry:
         return target.first
 
     def reserved_total(self, account: str, region: str) -> int:
-        """Sum of all reservations of an account in a region."""
+        """What an account in a region has set aside for some of its functions."""
         return self.concurrency.reserved_total(account, region)
 
     def is_code_needed(self, digest: str) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from firelet.control.activation import CREATING, CREATING_CODE, Activations, new_revision_id
 from firelet.control.catalog import Catalog
 from firelet.control.mutations import Mutations
+from firelet.control.provisioned import without_provisioned
 from firelet.control.records import fingerprint
 from firelet.control.targets import not_found
 from firelet.model import limits
@@ -160,6 +161,7 @@ class Versions:
                     f" [{', '.join(sorted(users))}]"
                 )
             left = {n: version for n, version in function.versions.items() if n != number}
-            gone = await self._catalog.commit(function, replace(function, versions=left))
+            after = replace(without_provisioned(function, number), versions=left)
+            gone = await self._catalog.commit(function, after)
             self._activations.forget(key, number)
             self._activations.retire(key, number, gone)

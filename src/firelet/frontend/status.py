@@ -12,17 +12,17 @@ import math
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import msgspec
 
 from firelet.control.invoke import check_active
 from firelet.control.latencies import Latencies
 from firelet.control.manager import FunctionKey, Manager, PoolView
-from firelet.control.registry import Registry
+from firelet.control.targets import Resolved
 from firelet.frontend.callers import Callers
 from firelet.frontend.failures import failure_response
-from firelet.model.arn import parse_function_ref
+from firelet.model.arn import FunctionRef, parse_function_ref
 from firelet.model.errors import CallerError, InvalidParameterValue, InvalidRequestContent
 from firelet.wire.http1 import Request, Response
 
@@ -85,6 +85,12 @@ class WarmAnswer(msgspec.Struct, frozen=True):
     ready: int
 
 
+class Functions(Protocol):
+    """What the registry knows about references to functions."""
+
+    def resolve(self, account: str, region: str, ref: FunctionRef) -> Resolved: ...
+
+
 class StatusPage:
     """``GET``: a PlatformStatus as JSON."""
 
@@ -96,8 +102,8 @@ class StatusPage:
 
     async def page(self, request: Request) -> Response:
         """Copies on the event loop, sorts beside it: a thousand functions take a while."""
-        if request.method != b"GET":
-            return _refuse_method(b"GET")
+        if refusal := _refuse(request, b"GET", STATUS_PATH):
+            return refusal
         views = self._manager.view()
         samples = {key: self._latencies.of(key) for key in {view.key[:3] for view in views}}
         status = PlatformStatus(
@@ -114,14 +120,14 @@ class WarmPage:
 
     def __init__(
         self,
-        registry: Registry,
+        functions: Functions,
         manager: Manager,
         callers: Callers,
         clock: Callable[[], float],
         *,
         most: int,
     ) -> None:
-        self._registry = registry
+        self._functions = functions
         self._manager = manager
         self._callers = callers
         self._clock = clock
@@ -129,8 +135,8 @@ class WarmPage:
 
     async def page(self, request: Request) -> Response:
         """Supervises one order: what fails is answered as an operation of Lambda would."""
-        if request.method != b"POST":
-            return _refuse_method(b"POST")
+        if refusal := _refuse(request, b"POST", WARM_PATH):
+            return refusal
         try:
             answer = await self._warm(request)
         except Exception as error:
@@ -148,7 +154,7 @@ class WarmPage:
             )
         caller = self._callers.identify(request)
         ref = parse_function_ref(order.function).with_qualifier(order.qualifier)
-        version = self._registry.resolve(caller.account, caller.region, ref).version
+        version = self._functions.resolve(caller.account, caller.region, ref).version
         check_active(version)
         deadline = self._clock() + _WARM_WITHIN_S
         ready = 0
@@ -204,8 +210,13 @@ def _describe(samples: Sequence[float]) -> Latency | None:
     return Latency(len(ordered), percentile_ms(0.5), percentile_ms(0.99))
 
 
-def _refuse_method(allowed: bytes) -> Response:
-    error = CallerError(
-        f"This page is for {allowed.decode()}.", code="MethodNotAllowedException", status=405
-    )
+def _refuse(request: Request, method: bytes, path: str) -> Response | None:
+    """The answer to a request that is not for the page at ``path``; None for one that is."""
+    if request.path != path.encode():
+        error = CallerError("There is no such page.", code="NotFoundException", status=404)
+    elif request.method != method:
+        allowed = f"This page is for {method.decode()}."
+        error = CallerError(allowed, code="MethodNotAllowedException", status=405)
+    else:
+        return None
     return failure_response(error, str(uuid.uuid4()))

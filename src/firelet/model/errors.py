@@ -89,6 +89,13 @@ class ResourceNotFound(CallerError):
     status = 404
 
 
+class ProvisionedConcurrencyConfigNotFound(CallerError):
+    """404: the version or alias has no provisioned concurrency."""
+
+    code = "ProvisionedConcurrencyConfigNotFoundException"
+    status = 404
+
+
 class UnknownOperation(CallerError):
     """404: no operation of any served API has this method and path."""
 

@@ -36,6 +36,13 @@ class UpdateStatus(StrEnum):
     FAILED = "Failed"
 
 
+class InitializationType(StrEnum):
+    """How an environment came to be. Source: recorded AWS_LAMBDA_INITIALIZATION_TYPE."""
+
+    ON_DEMAND = "on-demand"
+    PROVISIONED = "provisioned-concurrency"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Code:
     """A deployment package. ``digest`` (hex SHA-256 of the zip) addresses it in the blob store."""
@@ -114,12 +121,20 @@ class Alias:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProvisionedConcurrency:
+    """So many environments are kept initialised for what a version or an alias stands for."""
+
+    requested: int
+    last_modified: str  # 2026-11-23T07:00:00+0000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Function:
     """All that one function name stands for. ``next_version`` only grows.
 
     ``serving`` is what invocations of ``$LATEST`` run while an update of it is in progress or
     after one has failed; None when that is ``latest`` itself. ``published`` is the fingerprint of
-    ``$LATEST`` when a version was last published from it.
+    ``$LATEST`` when a version was last published from it. ``provisioned`` is by qualifier.
     """
 
     latest: FunctionVersion
@@ -131,7 +146,21 @@ class Function:
     serving: FunctionVersion | None = None
     published: str | None = None
     recursive_loop: str = "Terminate"
+    provisioned: Mapping[str, ProvisionedConcurrency] = field(default_factory=dict)
 
     @property
     def key(self) -> FunctionKey:
         return (self.latest.account, self.latest.region, self.latest.name)
+
+    @property
+    def provisioned_total(self) -> int:
+        """Provisioned concurrency of all versions and aliases."""
+        return sum(config.requested for config in self.provisioned.values())
+
+    @property
+    def set_aside(self) -> int:
+        """Concurrency of the account that the other functions cannot use. What is provisioned
+        comes out of the function's reservation when it has one."""
+        if self.reserved_concurrency is None:
+            return self.provisioned_total
+        return self.reserved_concurrency

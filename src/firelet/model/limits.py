@@ -49,11 +49,17 @@ RESPONSE_MAX_BYTES = 6_291_556
 CLIENT_CONTEXT_MAX_BYTES = 3_583
 LOG_RESULT_BYTES = 4_096
 INIT_TIMEOUT_S = 10.0
+INIT_PROVISIONED_MIN_S = 130.0  # or the function's timeout, if that is longer
 
 # Concurrency (quotas).
 ACCOUNT_CONCURRENCY = 1_000
 UNRESERVED_MIN = 100
 RPS_PER_CONCURRENCY = 10
+
+# Provisioned concurrency (firelet). A version whose INIT fails is tried again ever more seldom.
+PROVISIONED_STARTS_AT_ONCE = 4  # of one version
+PROVISIONED_RETRY_MIN_S = 10.0
+PROVISIONED_RETRY_MAX_S = 300.0
 
 # Sandbox (quotas, except where said).
 MEMORY_PER_VCPU_MIB = 1_769
@@ -69,3 +75,4 @@ FREEZE_AFTER_S = 0.25  # a busy function never pays for a freeze (firelet)
 FUNCTIONS_PER_PAGE = 50
 VERSIONS_PER_PAGE = 50
 ALIASES_PER_PAGE = 50
+PROVISIONED_CONFIGS_PER_PAGE = 50

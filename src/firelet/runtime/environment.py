@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from firelet.model import limits
-from firelet.model.function import FunctionVersion
+from firelet.model.function import FunctionVersion, InitializationType
 
 API_ADDRESS = f"127.0.0.1:{limits.RUNTIME_API_PORT}"
 LOG_FD = "3"
@@ -57,7 +57,10 @@ def runtime_family(runtime: str | None) -> str:
 
 
 def runtime_environment(
-    version: FunctionVersion, log_stream: str, credentials: SessionCredentials
+    version: FunctionVersion,
+    log_stream: str,
+    credentials: SessionCredentials,
+    initialization: InitializationType = InitializationType.ON_DEMAND,
 ) -> dict[str, str]:
     """All variables that the runtime process of ``version`` sees."""
     family = runtime_family(version.runtime)
@@ -96,7 +99,7 @@ def runtime_environment(
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(version.memory_mib),
             "AWS_LAMBDA_LOG_GROUP_NAME": version.logging.log_group,
             "AWS_LAMBDA_LOG_STREAM_NAME": log_stream,
-            "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+            "AWS_LAMBDA_INITIALIZATION_TYPE": initialization.value,
             "AWS_LAMBDA_RUNTIME_API": API_ADDRESS,
             "AWS_ACCESS_KEY_ID": credentials.access_key,
             "AWS_SECRET_ACCESS_KEY": credentials.secret_key,

@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 
 from firelet.model import limits
-from firelet.model.function import FunctionVersion
+from firelet.model.function import FunctionVersion, InitializationType
 
 Write = Callable[[int, str], None]
 
@@ -63,7 +63,14 @@ def _one_word(error_type: str) -> str:
 class Reporter:
     """Writes the platform's lines of one sandbox through ``write(timestamp_ms, message)``."""
 
-    def __init__(self, version: FunctionVersion, instance_id: str, write: Write) -> None:
+    def __init__(
+        self,
+        version: FunctionVersion,
+        instance_id: str,
+        write: Write,
+        initialization: InitializationType = InitializationType.ON_DEMAND,
+    ) -> None:
+        self._initialization = initialization
         self._version = version
         self._instance_id = instance_id
         self._write = write
@@ -80,7 +87,7 @@ class Reporter:
                 "INFO",
                 "platform.initStart",
                 {
-                    "initializationType": "on-demand",
+                    "initializationType": self._initialization.value,
                     "phase": "init",
                     "runtimeVersion": f"{name}.firelet",
                     "runtimeVersionArn": runtime_version_arn(version),
@@ -96,25 +103,29 @@ class Reporter:
             f"Runtime Version ARN: {runtime_version_arn(version)}\n"
         )
 
-    def init_report(self, duration_ms: float, phase: str, status: str, error_type: str) -> None:
-        """Only for an INIT that failed or timed out: a good one is told by REPORT."""
+    def init_report(
+        self, duration_ms: float, phase: str, status: str, error_type: str | None = None
+    ) -> None:
+        """For an INIT that failed or timed out; a good one is told by REPORT, and here only if
+        the environment is provisioned."""
+        is_good = status == "success"
         if self._is_json:
-            self._record(
-                "WARN",
-                "platform.initReport",
-                {
-                    "initializationType": "on-demand",
-                    "phase": phase,
-                    "status": status,
-                    "errorType": error_type,
-                    "metrics": {"durationMs": round(duration_ms, 3)},
-                },
-            )
+            record: dict[str, Any] = {
+                "initializationType": self._initialization.value,
+                "phase": phase,
+                "status": status,
+            }
+            if error_type is not None:
+                record["errorType"] = error_type
+            record["metrics"] = {"durationMs": round(duration_ms, 3)}
+            self._record("INFO" if is_good else "WARN", "platform.initReport", record)
             return
-        self._line(
-            f"INIT_REPORT Init Duration: {duration_ms:.2f} ms\tPhase: {phase}\t"
-            f"Status: {status}\tError Type: {error_type}\n"
-        )
+        text = f"INIT_REPORT Init Duration: {duration_ms:.2f} ms\tPhase: {phase}"
+        if not is_good:
+            text += f"\tStatus: {status}"
+        if error_type is not None:
+            text += f"\tError Type: {error_type}"
+        self._line(text + "\n")
 
     def start(self, request_id: str, now_s: float) -> None:
         if self._is_json:

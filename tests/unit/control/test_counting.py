@@ -103,6 +103,49 @@ def test_a_lease_goes_back_to_where_it_came_from_when_the_reservation_changes_me
     assert counting.running(ONE) == 1
 
 
+def test_provisioned_concurrency_of_a_version_is_there_when_the_account_s_is_used_up() -> None:
+    counting = Counting(account_limit=3)
+    counting.provide(ONE, "1", 2)
+    counting.acquire(TWO, None, 2)
+    assert refusal_of(counting, TWO, None, 2) == ACCOUNT
+    counting.acquire(ONE, None, 2, "1")
+    counting.acquire(ONE, None, 2, "1")
+    assert refusal_of(counting, ONE, None, 2, "1") == ACCOUNT
+    assert counting.running(ONE) == 2
+
+
+def test_more_than_is_provisioned_comes_out_of_the_account() -> None:
+    counting = Counting(account_limit=2)
+    counting.provide(ONE, "1", 1)
+    first = counting.acquire(ONE, None, 1, "1")
+    counting.acquire(ONE, None, 1, "1")
+    assert refusal_of(counting, TWO, None, 1) == ACCOUNT
+    give_back(first)
+    assert refusal_of(counting, TWO, None, 1) == ACCOUNT
+    counting.acquire(ONE, None, 1, "1")
+
+
+def test_what_a_version_has_provisioned_of_a_reservation_is_not_there_for_the_others() -> None:
+    counting = Counting()
+    counting.provide(ONE, "1", 2)
+    counting.acquire(ONE, 3, 3, "$LATEST")
+    assert refusal_of(counting, ONE, 3, 3, "$LATEST") == RESERVED
+    counting.acquire(ONE, 3, 3, "1")
+    counting.acquire(ONE, 3, 3, "1")
+    assert refusal_of(counting, ONE, 3, 3, "1") == RESERVED
+
+
+def test_provisioned_concurrency_that_is_taken_away_is_there_for_the_others_again() -> None:
+    counting = Counting(account_limit=1)
+    counting.provide(ONE, "1", 1)
+    lease = counting.acquire(ONE, None, 1, "1")
+    counting.provide(ONE, "1", 0)
+    counting.provide(ONE, "2", 0)
+    counting.acquire(TWO, None, 0)
+    give_back(lease)
+    assert counting.running(ONE) == 0
+
+
 class CountingMachine(RuleBasedStateMachine):
     """Random admissions, ends and changes of reservations, against counts kept by hand."""
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firelet.model.function import FunctionVersion, LoggingConfig
+from firelet.model.function import FunctionVersion, InitializationType, LoggingConfig
 from firelet.runtime.report import Measured, Reporter, billed_ms, format_iso_ms
 from unit.versions import make_version
 
@@ -136,8 +136,32 @@ class TestText:
             "Error Type: Sandbox.Timedout\n"
         )
 
+    def test_a_good_init_is_reported_without_a_status(self) -> None:
+        log = Log()
+        log.reporter.init_report(166.03, "init", "success")
+        assert log.text == "INIT_REPORT Init Duration: 166.03 ms\tPhase: init\n"
+
 
 class TestJson:
+    def test_a_provisioned_environment_is_called_so(self) -> None:
+        log = json_log()
+        reporter = Reporter(
+            log.version,
+            INSTANCE,
+            lambda stamp, message: log.events.append((stamp, message)),
+            InitializationType.PROVISIONED,
+        )
+        reporter.init_start()
+        reporter.init_report(166.03, "init", "success")
+        started, reported = (record["record"] for record in log.records)
+        assert started["initializationType"] == "provisioned-concurrency"
+        assert reported == {
+            "initializationType": "provisioned-concurrency",
+            "phase": "init",
+            "status": "success",
+            "metrics": {"durationMs": 166.03},
+        }
+
     def test_every_record_has_a_time_a_type_and_ends_its_line(self) -> None:
         log = json_log("DEBUG")
         log.reporter.init_start()

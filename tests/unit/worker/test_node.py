@@ -10,12 +10,18 @@ from typing import Any
 
 import pytest
 
-from firelet.model.errors import InvalidRuntime, PlatformError
-from firelet.model.function import FunctionVersion, LoggingConfig
+from firelet.model.errors import FunctionError, InvalidRuntime, PlatformError
+from firelet.model.function import FunctionVersion, InitializationType, LoggingConfig
 from firelet.runtime.environment import SessionCredentials
-from firelet.worker.node import Node, NodeParts, format_stream_name, missing_runtime
+from firelet.worker.node import (
+    Node,
+    NodeParts,
+    format_stream_name,
+    init_timeout_s,
+    missing_runtime,
+)
 from unit.versions import DIGEST, make_invocation, make_version
-from unit.worker.fake_sandbox import FakeDriver, Runtime
+from unit.worker.fake_sandbox import Exited, FakeDriver, Runtime
 
 RUNTIMES = ("python3.13", "nodejs22.x", "provided.al2023")
 INSTANCE = "0123456789abcdef" * 2
@@ -182,6 +188,46 @@ class TestStart:
         with pytest.raises(asyncio.CancelledError):
             await starting
         assert [sandbox.is_stopped for sandbox in host.driver.sandboxes] == [True]
+
+
+class TestProvisioned:
+    async def test_the_runtime_and_the_log_know_that_it_is_provisioned(self, host: Host) -> None:
+        slot = await host.node.start(make_version(), InitializationType.PROVISIONED)
+        variables = host.starts[0].environment
+        assert variables["AWS_LAMBDA_INITIALIZATION_TYPE"] == "provisioned-concurrency"
+        ((_, stream),) = host.streams.items()
+        assert [line.split()[0] for line in stream.messages] == ["INIT_START", "INIT_REPORT"]
+        assert re.fullmatch(
+            r"INIT_REPORT Init Duration: \d+\.\d\d ms\tPhase: init\n", stream.messages[1]
+        )
+        assert slot.is_initialised
+        await slot.invoke(make_invocation())
+        assert "\tInit Duration: " in stream.messages[-1]
+        await slot.close()
+
+    async def test_an_init_that_fails_is_an_error_and_leaves_no_sandbox(self, host: Host) -> None:
+        async def fail(runtime: Runtime) -> None:
+            await runtime.fail_init(b'{"errorMessage":"no","errorType":"RuntimeError"}')
+            raise Exited(1)
+
+        host.driver.program = fail
+        with pytest.raises(FunctionError) as caught:
+            await host.node.start(make_version(), InitializationType.PROVISIONED)
+        assert caught.value.error_type == "RuntimeError"
+        assert [sandbox.is_stopped for sandbox in host.driver.sandboxes] == [True]
+        assert host.revoked == ["ASIAEXAMPLE"]
+
+    async def test_a_missing_interpreter_is_told(self, host: Host) -> None:
+        with pytest.raises(InvalidRuntime):
+            await host.node.start(make_version(runtime="java21"), InitializationType.PROVISIONED)
+
+    @pytest.mark.parametrize(("timeout_s", "allowed_s"), [(3, 130.0), (130, 130.0), (900, 900.0)])
+    def test_init_may_take_as_long_as_an_invocation_and_130_seconds_at_least(
+        self, timeout_s: int, allowed_s: float
+    ) -> None:
+        version = make_version(timeout_s=timeout_s)
+        assert init_timeout_s(version, InitializationType.PROVISIONED) == allowed_s
+        assert init_timeout_s(version, InitializationType.ON_DEMAND) == 10.0
 
 
 class TestDiscard:

@@ -1,0 +1,148 @@
+"""The pool of one function version: its environments, and the invocations that wait for one.
+
+State only; what happens to it is decided by ``control.manager``, its only user.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from firelet.control.floor import Floor
+from firelet.model.function import FunctionVersion
+from firelet.model.invocation import Invocation, Outcome
+
+VersionKey = tuple[str, str, str, str]
+
+
+class Environment(Protocol):
+    """One execution environment, as ``worker.slots.Slot`` offers it."""
+
+    idle_since: float
+
+    @property
+    def version(self) -> FunctionVersion: ...
+    @property
+    def is_usable(self) -> bool: ...
+    @property
+    def is_initialised(self) -> bool: ...
+    @property
+    def is_frozen(self) -> bool: ...
+    async def invoke(self, invocation: Invocation) -> Outcome: ...
+    def when_free(self, callback: Callable[[Environment], None]) -> None: ...
+    def freeze(self) -> None: ...
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PoolView:
+    """One function version as ``firelet top`` shows it. ``started``, ``invocations`` and ``cold``
+    (invocations that found no idle environment) count since the first invocation. ``provisioned``
+    environments are there of the ``floor`` that is to be kept; ``provisioned_invocations`` were
+    served by those, and ``spilled`` by others while there was a floor."""
+
+    key: VersionKey
+    starting: int
+    busy: int
+    idle: int
+    frozen: int
+    waiting: int
+    started: int
+    invocations: int
+    cold: int
+    floor: int = 0
+    provisioned: int = 0
+    provisioned_invocations: int = 0
+    spilled: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Waiter:
+    """An invocation that waits for an environment of ``version``."""
+
+    version: FunctionVersion
+    environment: asyncio.Future[Environment]
+
+
+@dataclass(slots=True)
+class Pool:
+    """The environments of one function version. ``idle`` is a stack: the last used serves first,
+    so that the others grow old and stop. ``generation`` grows when the configuration changes."""
+
+    idle: list[Environment] = field(default_factory=list)
+    waiting: deque[Waiter] = field(default_factory=deque)
+    starting: int = 0
+    busy: int = 0
+    generation: int = 0
+    started: int = 0
+    invocations: int = 0
+    cold: int = 0
+    provisioned_invocations: int = 0
+    spilled: int = 0
+    floor: Floor[Environment] | None = None
+
+    @property
+    def idle_stacks(self) -> tuple[list[Environment], ...]:
+        """The one that serves first comes first."""
+        return (self.idle,) if self.floor is None else (self.floor.idle, self.idle)
+
+    @property
+    def starts(self) -> int:
+        """How many environments are being made, for whoever waits or for the floor."""
+        return self.starting + (0 if self.floor is None else self.floor.starting)
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.idle or self.waiting or self.starting or self.busy or self.floor)
+
+    def pop_idle(self) -> Environment | None:
+        for stack in self.idle_stacks:
+            if stack:
+                return stack.pop()
+        return None
+
+    def stack_of(self, environment: Environment) -> list[Environment]:
+        """Where it waits while it is idle."""
+        floor = self.floor
+        return self.idle if floor is None or environment not in floor.members else floor.idle
+
+    def wants(self, environment: Environment) -> bool:
+        """Whether it may go on. A provisioned one that has lost its runtime is to be replaced
+        and not, like others, to run INIT again while an invocation waits."""
+        if not environment.is_usable:
+            return False
+        floor = self.floor
+        if floor is None or environment not in floor.members:
+            return True
+        return environment.is_initialised and not floor.excess
+
+    def count_served_by(self, environment: Environment) -> None:
+        """An invocation that a provisioned one serves, or that had to be served by another."""
+        floor = self.floor
+        if floor is not None:
+            if environment in floor.members:
+                self.provisioned_invocations += 1
+            elif floor.target:
+                self.spilled += 1
+
+    def view(self, key: VersionKey) -> PoolView:
+        idle = [environment for stack in self.idle_stacks for environment in stack]
+        floor = self.floor
+        return PoolView(
+            key=key,
+            starting=self.starts,
+            busy=self.busy,
+            idle=len(idle),
+            frozen=sum(environment.is_frozen for environment in idle),
+            waiting=len(self.waiting),
+            started=self.started,
+            invocations=self.invocations,
+            cold=self.cold,
+            floor=0 if floor is None else floor.target,
+            provisioned=0 if floor is None else len(floor.members),
+            provisioned_invocations=self.provisioned_invocations,
+            spilled=self.spilled,
+        )
