@@ -196,12 +196,16 @@ def _first_row(language: str, measured: Cold) -> Row:
 
 def _ratio_rows(results: Results) -> list[Row]:
     first: First = results.firelet.first
-    label = "first call / warm call, Python, p50"
-    first_ms, warm_ms = percentile(first.first_ms, 0.5), percentile(first.warm_ms, 0.5)
-    if first_ms is None or warm_ms is None:
-        return [Row(label, "x", None, goal=FIRST_GOAL_RATIO)]
-    note = f"{first_ms:.2f} ms / {warm_ms:.2f} ms; {len(first.first_ms)} functions"
-    return [Row(label, "x", first_ms / warm_ms, goal=FIRST_GOAL_RATIO, note=note)]
+    first_ms = percentile(first.first_ms, 0.5) or 0.0
+    rows = []
+    for label, samples, goal in (
+        ("first call / warm call", first.warm_ms, FIRST_GOAL_RATIO),
+        ("first call / warm call after a pause", first.paused_ms, None),
+    ):
+        warm_ms = percentile(samples, 0.5) or math.inf
+        note = f"{first_ms:.2f} ms / {warm_ms:.2f} ms; {len(first.first_ms)} functions"
+        rows.append(Row(f"{label}, p50", "x", first_ms / warm_ms, goal=goal, note=note))
+    return rows
 
 
 def _burst_rows(burst: Burst) -> list[Row]:

@@ -24,6 +24,7 @@ from firelet.linux import messages, namespaces, process
 def main(channel: socket.socket) -> None:
     plan, _ = messages.receive(channel)
     try:
+        process.reset_signals()
         uid, gid = os.geteuid(), os.getegid()
         flags = namespaces.CLONE_NEWNS | namespaces.CLONE_NEWPID
         if plan["rootless"]:

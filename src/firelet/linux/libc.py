@@ -20,6 +20,7 @@ LIBC.syscall.restype = ctypes.c_long
 # Source: arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h.
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 _SECCOMP = {"x86_64": 317, "aarch64": 277}
+_RT_SIGACTION = {"x86_64": 13, "aarch64": 134}
 _CAPSET = {"x86_64": 126, "aarch64": 91}
 PIDFD_SEND_SIGNAL = 424
 PIDFD_OPEN = 434
@@ -41,6 +42,10 @@ def pivot_root_number() -> int:
 
 def seccomp_number() -> int:
     return machine_syscall(_SECCOMP)
+
+
+def rt_sigaction_number() -> int:
+    return machine_syscall(_RT_SIGACTION)
 
 
 def capset_number() -> int:

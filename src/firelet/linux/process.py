@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 
 from firelet.linux.libc import (
     CLOSE_RANGE,
@@ -15,6 +16,7 @@ from firelet.linux.libc import (
     PIDFD_SEND_SIGNAL,
     capset_number,
     check,
+    rt_sigaction_number,
     syscall,
 )
 
@@ -28,6 +30,8 @@ _PR_CAP_AMBIENT_CLEAR_ALL = 4
 
 _CAPABILITY_VERSION_3 = 0x20080522
 _EINVAL = 22
+_SIGNALS = 64
+_SIGSET_BYTES = 8
 
 LIBC.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
 
@@ -85,6 +89,22 @@ def drop_capabilities() -> None:
     header = _CapHeader(version=_CAPABILITY_VERSION_3, pid=0)
     data = (_CapData * 2)()
     syscall("capset", capset_number(), ctypes.byref(header), ctypes.byref(data))
+
+
+def reset_signals() -> None:
+    """Default dispositions for all signals, the C library's own two included, which Python cannot
+    set: what the starter of the platform ignored would be ignored in every sandbox."""
+    default = (ctypes.c_ulong * 4)()  # struct sigaction of the kernel: handler SIG_DFL is 0
+    for number in range(1, _SIGNALS + 1):
+        if number not in (signal.SIGKILL, signal.SIGSTOP):
+            syscall(
+                "rt_sigaction",
+                rt_sigaction_number(),
+                number,
+                ctypes.byref(default),
+                ctypes.c_void_p(None),
+                _SIGSET_BYTES,
+            )
 
 
 def pidfd_open(pid: int) -> int:
