@@ -20,6 +20,9 @@ from firelet.sandbox.rootfs import RootPlan
 log = logging.getLogger(__name__)
 
 START_TIMEOUT_S = 30.0
+# The kernel queues no more than net.unix.max_dgram_qlen messages, 10 by default, and the zygote
+# forks one after the other anyway.
+_SPAWNS_AT_ONCE = 4
 _ENTER = Path(__file__).resolve().parent.parent / "guest" / "enter.py"
 
 
@@ -33,6 +36,7 @@ class Zygote:
         self._pidfd = -1
         self._ready: asyncio.Future[None] | None = None
         self._spawns: dict[str, asyncio.Future[int]] = {}
+        self._turns = asyncio.Semaphore(_SPAWNS_AT_ONCE)
 
     @property
     def is_alive(self) -> bool:
@@ -77,12 +81,13 @@ class Zygote:
         if self._channel is None:
             raise PlatformError("The zygote was not started.")
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._spawns[identity] = future
-        try:
-            self._channel.send({"op": "spawn", "id": identity, **request}, fds)
-            return await future
-        finally:
-            self._spawns.pop(identity, None)
+        async with self._turns:
+            self._spawns[identity] = future
+            try:
+                self._channel.send({"op": "spawn", "id": identity, **request}, fds)
+                return await future
+            finally:
+                self._spawns.pop(identity, None)
 
     async def stop(self) -> None:
         """Ends the zygote, and with it every sandbox that it made."""
