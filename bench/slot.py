@@ -1,0 +1,159 @@
+"""One slot alone, without the frontend: ``python -m bench.slot [RUNTIME]``.
+
+What a start and a warm invocation cost below the HTTP API, in the process that runs this, with the
+real driver. Needs what ``firelet up`` needs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import uvloop
+
+from firelet.model.function import Code, FunctionVersion, LoggingConfig, State
+from firelet.model.invocation import Invocation
+from firelet.runtime.environment import SessionCredentials
+from firelet.sandbox import cgroups
+from firelet.sandbox.host import probe_host
+from firelet.sandbox.namespaces import NamespacesDriver, NamespacesSettings
+from firelet.sandbox.seccomp_profile import compile_profile
+from firelet.worker.node import Node, NodeParts
+from firelet.worker.slots import Slot
+
+_DIGEST = "0" * 64
+_STARTS = 25
+_CALLS = 2_000
+_PAUSE_S = 0.25  # in which the next embryo is made
+_PYTHON = ("app.py", "def handler(event, context):\n    return event\n")
+_NODE = ("app.mjs", "export const handler = async (event) => event;\n")
+
+
+class _Code:
+    """The code store with one package."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    async def ensure(self, digest: str) -> Path:
+        return self._root / digest
+
+    async def discard(self, digest: str) -> None:
+        raise AssertionError(f"nothing is unwanted here: {digest}")
+
+
+class _NoLog:
+    def write(self, timestamp_ms: int, message: str) -> None:
+        """Lines are made, and not kept."""
+
+
+def _version(runtime: str) -> FunctionVersion:
+    return FunctionVersion(
+        account="000000000000",
+        region="us-east-1",
+        name="bench",
+        role="arn:aws:iam::000000000000:role/bench",
+        runtime=runtime,
+        handler="app.handler",
+        code=Code(digest=_DIGEST, sha256="", size=0),
+        logging=LoggingConfig(log_group="/aws/lambda/bench"),
+        memory_mib=1_769,
+        last_modified="",
+        revision_id="",
+        state=State.ACTIVE,
+    )
+
+
+async def _measure(runtime: str, root: Path) -> None:
+    facts = await asyncio.to_thread(probe_host, with_kvm=False)
+    tree = None if facts.cgroup_version is None else cgroups.open_tree(facts.cgroup_version)
+    driver = NamespacesDriver(
+        NamespacesSettings(
+            code_store=root, is_rootless=facts.is_rootless, filter_program=compile_profile()
+        ),
+        facts.interpreters,
+        tree,
+    )
+    version = _version(runtime)
+    node = Node(
+        NodeParts(
+            driver=driver,
+            code=_Code(root),
+            runtimes=facts.interpreters.keys(),
+            open_log=lambda _version, _stream: _NoLog(),
+            credentials=lambda _version: SessionCredentials("", "", ""),
+            revoke=lambda _key: None,
+        )
+    )
+    try:
+        await _starts(node, version)
+        await _calls(node, version)
+    finally:
+        await node.close()
+        await driver.close()
+
+
+async def _starts(node: Node, version: FunctionVersion) -> None:
+    taken: list[float] = []
+    for _ in range(_STARTS + 1):
+        began = time.perf_counter()
+        slot = await node.start(version)
+        taken.append(time.perf_counter() - began)
+        await slot.close()
+        await asyncio.sleep(_PAUSE_S)
+    # The first one starts the zygote.
+    print(f"zygote and first start: {taken[0] * 1e3:.0f} ms")
+    _tell("start with INIT, from an embryo", taken[1:])
+
+
+async def _calls(node: Node, version: FunctionVersion) -> None:
+    slot = await node.start(version)
+    await _call(slot)
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    taken = [await _call(slot) for _ in range(_CALLS)]
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    await slot.close()
+    _tell("warm call", taken)
+    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    print(f"CPU of the platform for a call: {cpu_s / _CALLS * 1e6:.0f} µs")
+
+
+async def _call(slot: Slot) -> float:
+    began = time.perf_counter()
+    await slot.invoke(
+        Invocation(request_id="bench", function=slot.version, invoked_arn="", payload=b"{}")
+    )
+    taken = time.perf_counter() - began
+    free: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    slot.when_free(lambda _slot: free.set_result(None))
+    await free
+    return taken
+
+
+def _tell(what: str, taken: list[float]) -> None:
+    taken.sort()
+    print(
+        f"{what}: p50 {statistics.median(taken) * 1e3:.3f} ms,"
+        f" min {taken[0] * 1e3:.3f}, max {taken[-1] * 1e3:.3f}, {len(taken)} times"
+    )
+
+
+def main() -> None:
+    runtime = sys.argv[1] if len(sys.argv) > 1 else f"python3.{sys.version_info.minor}"
+    name, text = _NODE if runtime.startswith("nodejs") else _PYTHON
+    with tempfile.TemporaryDirectory() as folder:
+        package = Path(folder, _DIGEST)
+        package.mkdir()
+        (package / name).write_text(text)
+        for path in (Path(folder), package, package / name):
+            path.chmod(0o755)
+        uvloop.run(_measure(runtime, Path(folder)))
+
+
+if __name__ == "__main__":
+    main()
