@@ -62,8 +62,10 @@ class TestPython:
         assert names == ["3.12.10", "3.12.2", "3.9.9"]
 
     def test_the_search_covers_path_and_pyenv_s_own_root_and_ends_with_the_system(
-        self, tmp_path: Path
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        # These tests may themselves run on the system's Python, which would come first then.
+        monkeypatch.setattr(sys, "base_prefix", str(tmp_path / "platform"))
         (tmp_path / "pyenv/versions/3.13.0").mkdir(parents=True)
         (tmp_path / "own/bin").mkdir(parents=True)
         prefixes = python_prefixes(
