@@ -15,13 +15,8 @@ from running_platform import PYTHON, REGION, Platform, clean_environment, pack
 
 pytest_plugins = ("platform_fixtures",)
 
-PROVIDER = "mirror/hashicorp/aws"
-MIRRORS = (
-    "/opt/terraform-mirror",
-    "~/.terraform.d/plugins",
-    "/usr/share/terraform/plugins",
-    "/usr/local/share/terraform/plugins",
-)
+# Where people keep a file-system mirror of providers: MIRROR/HOST/hashicorp/aws/VERSION/…
+MIRRORS = ("~/.terraform.d", "/opt", "/usr/share/terraform", "/usr/local/share/terraform")
 CONFIGURATION = """
 terraform {
   required_providers {
@@ -101,9 +96,12 @@ Terraform = Callable[..., "subprocess.CompletedProcess[str]"]
 def find_mirror() -> Path | None:
     """A directory that holds the provider, so that nothing is downloaded."""
     named = os.environ.get("FIRELET_TERRAFORM_MIRROR")
-    candidates = [named] if named else list(MIRRORS)
-    roots = [Path(path).expanduser() for path in candidates]
-    return next((root for root in roots if (root / PROVIDER).is_dir()), None)
+    if named:
+        return Path(named)
+    for place in MIRRORS:
+        for provider in sorted(Path(place).expanduser().glob("*/*/hashicorp/aws")):
+            return provider.parents[2]
+    return None
 
 
 @pytest.fixture
@@ -113,7 +111,7 @@ def terraform(platform: Platform, tmp_path: Path) -> Terraform:
     if program is None:
         pytest.skip("terraform is not on PATH")
     if mirror is None:
-        pytest.skip(f"{PROVIDER} is in none of FIRELET_TERRAFORM_MIRROR, {', '.join(MIRRORS)}")
+        pytest.skip(f"no mirror of hashicorp/aws below {', '.join(MIRRORS)}")
     settings = tmp_path / "cli.tfrc"
     settings.write_text(
         f'provider_installation {{\n  filesystem_mirror {{\n    path = "{mirror}"\n  }}\n}}\n'
