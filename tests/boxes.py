@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from firelet.model.layout import LIBRARY_PATH
 from firelet.sandbox.driver import RuntimeExit, RuntimeStart, Sandbox, SandboxDriver, SandboxSpec
-from firelet.sandbox.rootfs import LIBRARY_PATH
 
 PYTHON = f"python3.{sys.version_info.minor}"
 SHELL = "provided.al2023"

@@ -24,8 +24,7 @@ from firelet.model.function import (
     FunctionKey,
     FunctionVersion,
     InitializationType,
-    State,
-    UpdateStatus,
+    without_state,
 )
 
 __all__ = ["Environment", "Fleet", "FunctionKey", "Manager", "PoolView", "VersionKey"]
@@ -339,18 +338,7 @@ def _is_same(one: FunctionVersion, other: FunctionVersion) -> bool:
 
 
 def _configuration(version: FunctionVersion) -> FunctionVersion:
-    return replace(
-        version,
-        description="",
-        last_modified="",
-        revision_id="",
-        state=State.ACTIVE,
-        state_reason=None,
-        state_reason_code=None,
-        last_update_status=UpdateStatus.SUCCESSFUL,
-        last_update_reason=None,
-        last_update_reason_code=None,
-    )
+    return replace(without_state(version), description="")
 
 
 def _log_failed_start(error: Exception, version: FunctionVersion) -> None:

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import msgspec
 
-from firelet.model.function import Function, FunctionKey, FunctionVersion, State, UpdateStatus
+from firelet.model.function import Function, FunctionKey, FunctionVersion, without_state
 from firelet.store.documents import Delete, Put
 
 FUNCTION = "lambda.function.v1"
@@ -58,18 +58,7 @@ def decode_number(body: bytes) -> int:
 
 def fingerprint(version: FunctionVersion) -> str:
     """Digest of what a version runs and how; equal when publishing again would change nothing."""
-    bare = replace(
-        version,
-        version="",
-        last_modified="",
-        revision_id="",
-        state=State.ACTIVE,
-        state_reason=None,
-        state_reason_code=None,
-        last_update_status=UpdateStatus.SUCCESSFUL,
-        last_update_reason=None,
-        last_update_reason_code=None,
-    )
+    bare = replace(without_state(version), version="")
     return hashlib.sha256(msgspec.json.encode(bare, order="sorted")).hexdigest()
 
 

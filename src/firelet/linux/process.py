@@ -20,7 +20,6 @@ from firelet.linux.libc import (
     syscall,
 )
 
-_PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_NAME = 15
 _PR_CAPBSET_DROP = 24
@@ -38,11 +37,6 @@ LIBC.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
 
 def _prctl(step: str, option: int, first: int = 0, second: int = 0) -> int:
     return check(LIBC.prctl(option, first, second, 0, 0), step)
-
-
-def set_parent_death_signal(number: int) -> None:
-    """The signal this process gets when its parent thread ends; cleared by a change of uid."""
-    _prctl("prctl pdeathsig", _PR_SET_PDEATHSIG, number)
 
 
 def set_dumpable(is_dumpable: bool) -> None:

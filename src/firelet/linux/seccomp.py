@@ -16,7 +16,6 @@ from firelet.linux.libc import seccomp_number, syscall
 
 ACT_ALLOW = 0x7FFF0000
 _ACT_ERRNO = 0x00050000
-_CMP_NE = 1
 _CMP_MASKED_EQ = 7
 _FLTATR_CTL_OPTIMIZE = 8
 _SET_MODE_FILTER = 1
@@ -37,11 +36,6 @@ class Argument(ctypes.Structure):
 def masked_equal(argument: int, mask: int, value: int) -> Argument:
     """Holds when ``argument & mask == value``."""
     return Argument(argument, _CMP_MASKED_EQ, mask, value)
-
-
-def not_equal(argument: int, value: int) -> Argument:
-    """Holds when ``argument != value``."""
-    return Argument(argument, _CMP_NE, value, 0)
 
 
 def errno_action(number: int) -> int:

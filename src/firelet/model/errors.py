@@ -172,13 +172,6 @@ class InvalidRuntime(PlatformError):
     status = 502
 
 
-class ResourceNotReady(PlatformError):
-    """502: the function is not ready to be invoked."""
-
-    code = "ResourceNotReadyException"
-    status = 502
-
-
 class NotYetImplemented(PlatformError):
     """501: AWS has this operation and firelet does not have it yet."""
 

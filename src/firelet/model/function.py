@@ -8,7 +8,7 @@ except for their state. The registry (``control.registry``) owns the changes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -107,6 +107,21 @@ class FunctionVersion:
     def qualified_arn(self) -> str:
         """ARN with the version, ``$LATEST`` included."""
         return format_function_arn(self.region, self.account, self.name, self.version)
+
+
+def without_state(version: FunctionVersion) -> FunctionVersion:
+    """Code and configuration alone: equal for records that differ only in what AWS says of them."""
+    return replace(
+        version,
+        last_modified="",
+        revision_id="",
+        state=State.ACTIVE,
+        state_reason=None,
+        state_reason_code=None,
+        last_update_status=UpdateStatus.SUCCESSFUL,
+        last_update_reason=None,
+        last_update_reason_code=None,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,6 @@ KIB = 1024
 MIB = 1024 * KIB
 
 # Function configuration (quotas; the service model allows more for managed instances).
-MEMORY_MIN_MIB = 128
 MEMORY_MAX_MIB = 10_240
 MEMORY_DEFAULT_MIB = 128
 TIMEOUT_MAX_S = 900
@@ -54,7 +53,6 @@ INIT_PROVISIONED_MIN_S = 130.0  # or the function's timeout, if that is longer
 # Concurrency (quotas).
 ACCOUNT_CONCURRENCY = 1_000
 UNRESERVED_MIN = 100
-RPS_PER_CONCURRENCY = 10
 
 # Provisioned concurrency (firelet). A version whose INIT fails is tried again ever more seldom.
 PROVISIONED_STARTS_AT_ONCE = 4  # of one version

@@ -10,16 +10,17 @@ from dataclasses import dataclass
 
 from firelet.model import limits
 from firelet.model.function import FunctionVersion, InitializationType
+from firelet.model.layout import (
+    INTERPRETER_LIBRARIES,
+    LIBRARY_PATH,
+    NODE_RUNTIME,
+    PYTHON_BOOTSTRAP,
+)
 
 API_ADDRESS = f"127.0.0.1:{limits.RUNTIME_API_PORT}"
 LOG_FD = "3"
-CLIENT = "/var/runtime/client"
 
 _PATH = "/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin"
-_LIBRARY_PATH = (
-    "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib"
-)
-_INTERPRETER_LIBRARIES = "/var/lang/lib"
 _EXEC_WRAPPER = "AWS_LAMBDA_EXEC_WRAPPER"
 
 
@@ -68,7 +69,7 @@ def runtime_environment(
         "LANG": "en_US.UTF-8",
         "TZ": ":UTC",
         "PATH": _PATH,
-        "LD_LIBRARY_PATH": _LIBRARY_PATH,
+        "LD_LIBRARY_PATH": LIBRARY_PATH,
         "SHLVL": "0",
         "PWD": "/var/task",
         "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",
@@ -84,9 +85,9 @@ def runtime_environment(
             "/var/runtime/node_modules:/var/runtime:/var/task"
         )
     environment.update(version.environment or {})
-    if _INTERPRETER_LIBRARIES not in environment["LD_LIBRARY_PATH"].split(":"):
+    if INTERPRETER_LIBRARIES not in environment["LD_LIBRARY_PATH"].split(":"):
         # An interpreter with a shared library of its own does not start without it.
-        environment["LD_LIBRARY_PATH"] += f":{_INTERPRETER_LIBRARIES}"
+        environment["LD_LIBRARY_PATH"] += f":{INTERPRETER_LIBRARIES}"
     environment.update(
         {
             "_HANDLER": version.handler or "",
@@ -139,7 +140,7 @@ def plain_command(version: FunctionVersion, bootstrap: str) -> tuple[str, ...]:
     """The command line that starts the runtime from nothing."""
     family = runtime_family(version.runtime)
     if family == "python":
-        return (f"/var/lang/bin/{version.runtime}", f"{CLIENT}/bootstrap.py")
+        return (f"/var/lang/bin/{version.runtime}", PYTHON_BOOTSTRAP)
     if family == "nodejs":
-        return ("/var/lang/bin/node", f"{CLIENT}/firelet/guest/node_runtime.cjs")
+        return ("/var/lang/bin/node", NODE_RUNTIME)
     return (bootstrap,)

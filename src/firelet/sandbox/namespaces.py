@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from firelet.model.errors import InvalidRuntime, PlatformError
+from firelet.model.layout import NODE_EMBRYO
 from firelet.sandbox import rootfs
 from firelet.sandbox.cell import Cell, Preload
 from firelet.sandbox.cgroups import CgroupTree
@@ -224,7 +225,7 @@ class NamespacesDriver:
             return Preload()
         if interpreter.family == "nodejs":
             return Preload(
-                arguments=(f"/var/lang/{interpreter.executable}", rootfs.NODE_EMBRYO),
+                arguments=(f"/var/lang/{interpreter.executable}", NODE_EMBRYO),
                 environment={**rootfs.START_ENVIRONMENT, "PATH": "/var/lang/bin:/usr/bin:/bin"},
             )
         return None

@@ -16,17 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from firelet.model.layout import CLIENT, LIBRARY_PATH, PYTHON_BOOTSTRAP, ZYGOTE
 from firelet.sandbox.interpreters import Interpreter
 
 HIDDEN = "/.firelet"
-CLIENT = "/var/runtime/client"
 HOSTNAME = "sandbox"
-
-# As on AWS; also what ld.so remembers from the start of the zygote. The directories must exist
-# in the base root: ld.so never again looks into one that it found missing.
-LIBRARY_PATH = (
-    "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib"
-)
 
 # What the dynamic linker and the C library read once, when a process starts.
 START_ENVIRONMENT = {
@@ -34,7 +28,6 @@ START_ENVIRONMENT = {
     "LANG": "en_US.UTF-8",
     "LC_CTYPE": "C.UTF-8",
 }
-NODE_EMBRYO = f"{CLIENT}/firelet/guest/node_embryo.cjs"
 
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 _CERTIFICATES = (
@@ -104,7 +97,7 @@ class RootPlan:
             "hidden": HIDDEN,
             "proc": f"{HIDDEN}/proc",
             "interpreter": self.interpreter,
-            "zygote": f"{CLIENT}/firelet/guest/zygote.py",
+            "zygote": ZYGOTE,
             "environment": START_ENVIRONMENT,
             "rootless": self.is_rootless,
         }
@@ -148,7 +141,7 @@ def _client_binds() -> dict[str, str]:
     """firelet's own runtime clients: the same files that the zygote runs from."""
     package = Path(__file__).resolve().parent.parent
     return {
-        f"{CLIENT}/bootstrap.py": str(package / "guest" / "python_bootstrap.py"),
+        PYTHON_BOOTSTRAP: str(package / "guest" / "python_bootstrap.py"),
         f"{CLIENT}/firelet/__init__.py": str(package / "__init__.py"),
         f"{CLIENT}/firelet/guest": str(package / "guest"),
         f"{CLIENT}/firelet/linux": str(package / "linux"),

@@ -38,10 +38,6 @@ class Zygote:
         self._spawns: dict[str, asyncio.Future[int]] = {}
         self._turns = asyncio.Semaphore(_SPAWNS_AT_ONCE)
 
-    @property
-    def is_alive(self) -> bool:
-        return self._channel is not None and self._channel.is_open
-
     async def start(self) -> None:
         """Starts both stages and waits until the second one answers. PlatformError with the
         failed step when the base root cannot be built."""

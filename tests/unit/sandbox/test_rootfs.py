@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 import firelet
+from firelet.model.layout import CLIENT
 from firelet.sandbox.interpreters import Interpreter
-from firelet.sandbox.rootfs import CLIENT, HIDDEN, HOSTNAME, RootPlan, plan_root
+from firelet.sandbox.rootfs import HIDDEN, HOSTNAME, RootPlan, plan_root
 
 STORE = Path("/srv/firelet/code")
 PACKAGE = Path(firelet.__file__).parent
