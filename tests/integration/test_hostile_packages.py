@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zipfile
 from collections.abc import Callable
@@ -95,7 +96,9 @@ def test_a_hostile_package_is_refused_and_nothing_of_it_remains(
     with pytest.raises(lambda_client.exceptions.ResourceNotFoundException):
         lambda_client.get_function(FunctionName=name)
     assert set(platform.data_dir.parent.iterdir()) == outside
-    assert not list(platform.data_dir.parent.rglob("outside"))
+    # os.walk passes over folders that vanish meanwhile: the platform clears away the packages of
+    # functions that earlier tests deleted.
+    assert not [path for path, _, files in os.walk(platform.data_dir.parent) if "outside" in files]
     assert platform.invoke(deploy(ECHO), "well").json == "well"
 
 
