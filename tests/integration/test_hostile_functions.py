@@ -124,7 +124,9 @@ def test_an_error_type_with_line_breaks_stays_inside_its_line(
     answer = platform.invoke(name, LogType="Tail")
 
     assert answer.error == "Unhandled"
-    assert not [line for line in answer.log.splitlines() if line.startswith("REPORT RequestId: f")]
+    assert not [
+        line for line in answer.log.splitlines() if line.startswith("REPORT RequestId: forged")
+    ]
 
 
 @pytest.mark.usefixtures("neighbour")
