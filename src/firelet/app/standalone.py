@@ -31,11 +31,12 @@ from firelet.frontend.codelink import CodeLinks, load_link_key
 from firelet.iam.credentials import SessionCredentials as Sessions
 from firelet.iam.policies import Policies
 from firelet.iam.roles import Roles
+from firelet.model.arn import LATEST
 from firelet.model.errors import PlatformError
 from firelet.model.function import FunctionVersion
 from firelet.observe.log_tables import LOG_MIGRATIONS
 from firelet.observe.logs import LogStore
-from firelet.runtime.environment import SessionCredentials
+from firelet.runtime.credentials import SessionCredentials
 from firelet.sandbox import cgroups
 from firelet.sandbox.host import HostFacts, probe_host
 from firelet.sandbox.janitor import Janitor
@@ -176,6 +177,8 @@ class _Activator:
         """Ends what runs with another code or configuration than the one activated last."""
         if version is None:
             self._activated.pop(function_key, None)
+        if version != LATEST:
+            self._node.retire(function_key, version)
         known = self._activated.get(function_key, {})
         self._manager.retire(function_key, version, known.get(version or ""))
 
@@ -223,6 +226,7 @@ async def _open_driver(
             code_store=code_store,
             is_rootless=facts.is_rootless,
             filter_program=await asyncio.to_thread(compile_profile),
+            snapshot_filter=await asyncio.to_thread(compile_profile, may_join=facts.is_rootless),
             embryos=config.embryos,
         ),
         facts.interpreters,
@@ -245,7 +249,12 @@ async def _tend(manager: Manager, config: PlatformConfig) -> None:
 
 def _role_credentials(sessions: Sessions, version: FunctionVersion) -> SessionCredentials:
     issued = sessions.issue(version.role, version.name, _ROLE_SESSION_S)
-    return SessionCredentials(issued.access_key, issued.secret_key, issued.session_token)
+    return SessionCredentials(
+        issued.access_key,
+        issued.secret_key,
+        issued.session_token,
+        issued.expiration.timestamp(),
+    )
 
 
 def check_address(config: PlatformConfig) -> None:

@@ -91,7 +91,12 @@ def format_configuration(version: FunctionVersion, arn: str, layers: LayerSource
         "PackageType": version.package_type,
         "Architectures": [version.architecture],
         "EphemeralStorage": {"Size": version.ephemeral_mib},
-        "SnapStart": {"ApplyOn": version.snap_start, "OptimizationStatus": "Off"},
+        "SnapStart": {
+            "ApplyOn": version.snap_start,
+            "OptimizationStatus": (
+                "On" if version.has_snap_start and version.state is State.ACTIVE else "Off"
+            ),
+        },
         "LoggingConfig": _format_logging(version.logging),
         "Runtime": version.runtime,
         "Handler": version.handler,

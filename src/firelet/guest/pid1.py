@@ -21,6 +21,7 @@ import traceback
 from typing import Any, NoReturn
 
 from firelet.guest import runtime_process, steps
+from firelet.guest.snapshot import Snapshot
 from firelet.linux import messages, process
 
 
@@ -71,6 +72,7 @@ class _Init:
         self._log = log
         self._runtime = 0
         self._preloaded: runtime_process.Preloaded | None = None
+        self._snapshot: Snapshot | None = None
         # A session of its own: kill(0) and kill(-group) do not stop at the pid namespace.
         os.setsid()
         # Pid 1 is safe from signals of its own namespace only as long as it has no handler.
@@ -106,9 +108,9 @@ class _Init:
                     os.read(self._wake_read, 4096)
                     self._reap()
                 else:
-                    self._obey(messages.receive(self._channel)[0])
+                    self._obey(*messages.receive(self._channel))
 
-    def _obey(self, message: dict[str, Any]) -> None:
+    def _obey(self, message: dict[str, Any], fds: list[int]) -> None:
         operation = message["op"]
         if operation == "start":
             self._start(message)
@@ -118,11 +120,21 @@ class _Init:
             _signal_all(message["number"])
         elif operation == "assign":
             self._assign(message)
+        elif self._snapshot is not None:
+            if operation == "spawn":
+                self._snapshot.spawn(message, fds)
+            elif operation == "restore":
+                self._snapshot.restore(message)
+            elif operation == "forget":
+                self._snapshot.forget(message["id"])
 
     def _assign(self, message: dict[str, Any]) -> None:
         if message["tmp_mib"] != self._tmp_mib:
             steps.resize_tmp(message["tmp_mib"])
         steps.mount_code(message["code"])
+        if message["snapshot_filter"] is not None:
+            self._become_snapshot(message)
+            return
         steps.hide_store()
         if message["data_bytes"] is not None:
             steps.set_address_space(message["data_bytes"])
@@ -130,6 +142,19 @@ class _Init:
                 self._preloaded.limit_data(message["data_bytes"])
         steps.drop_privileges(message["uid"], message["gid"], self._is_rootless)
         steps.install_filter(self._filter)
+        messages.send(self._channel, {"event": "assigned"})
+
+    def _become_snapshot(self, message: dict[str, Any]) -> None:
+        """Keeps its rights, and its view of the hidden store, for the clones that it will make;
+        the runtime is started without either."""
+        process.set_dumpable(False)
+        self._snapshot = Snapshot(
+            self._channel,
+            base64.b64decode(message["snapshot_filter"]),
+            message["uid"],
+            message["gid"],
+            self._is_rootless,
+        )
         messages.send(self._channel, {"event": "assigned"})
 
     def _start(self, message: dict[str, Any]) -> None:
@@ -140,7 +165,16 @@ class _Init:
                 self._runtime = preloaded.pid
                 return
             preloaded.dismiss()
-        self._runtime = runtime_process.start(self._channel, self._output, self._log, message)
+        snapshot = self._snapshot
+        self._runtime = runtime_process.start(
+            self._channel,
+            self._output,
+            self._log,
+            message,
+            steps.become_runtime if snapshot is None else snapshot.become_runtime,
+        )
+        if snapshot is not None:
+            snapshot.runtime = self._runtime
 
     def _reap(self) -> None:
         while True:
@@ -153,6 +187,8 @@ class _Init:
             if self._preloaded is not None and pid == self._preloaded.pid:
                 self._preloaded.close()
                 self._preloaded = None
+            if self._snapshot is not None:
+                self._snapshot.reaped(pid, status)
             if pid == self._runtime:
                 self._runtime = 0
                 messages.send(self._channel, {"event": "exited", "status": status})

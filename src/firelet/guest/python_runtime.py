@@ -13,6 +13,7 @@ import logging
 import os
 import sys
 
+from firelet.guest import python_restore
 from firelet.guest.python_context import FunctionEnvironment, LambdaContext
 from firelet.guest.python_fault import Fault, describe
 from firelet.guest.python_handler import load_handler
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["preload", "run"]
 
+_INITIALIZATION_TYPE = "AWS_LAMBDA_INITIALIZATION_TYPE"
 _TRACE_ID = "_X_AMZN_TRACE_ID"
 _PACKAGE_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -63,9 +65,12 @@ def run() -> NoReturn:
     current = CurrentInvocation()
     errors = set_up_logging(os.environ, open_sink(os.environ), current)
     api = RuntimeApi(os.environ["AWS_LAMBDA_RUNTIME_API"])
+    is_snapshot = os.environ.get(_INITIALIZATION_TYPE) == "snap-start"
     try:
         _use_search_path(function_search_path(os.environ, sys.path))
         handler = load_handler(os.environ["_HANDLER"])
+        if is_snapshot:
+            python_restore.run_before_snapshot()
     except Exception as error:
         report = describe(error)
         logging.warning(_INIT_FAILED_WARNING)
@@ -73,6 +78,8 @@ def run() -> NoReturn:
         errors.write(document)
         api.post_init_error(json.dumps(document).encode(), report.error_type)
         sys.exit(1)
+    if is_snapshot:
+        python_restore.become_clone(api, errors)
     runtime = _Runtime(api, handler, current, errors)
     while True:
         runtime.serve(api.next_invocation())

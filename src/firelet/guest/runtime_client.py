@@ -126,15 +126,33 @@ class RuntimeApi:
 
     def post_init_error(self, body: bytes, error_type: str) -> None:
         """Reports that the function could not be initialised; returns when that is accepted."""
+        self._report_failure(b"init/error", body, error_type)
+
+    def _report_failure(self, target: bytes, body: bytes, error_type: str) -> None:
         headers = b"Content-Type: application/json" + _error_type_header(error_type)
-        self._send(self._post(b"init/error", body, headers))
+        self._send(self._post(target, body, headers))
         status, _, answer = self._receive()
         self._unanswered = b""
         if status != 202:
             raise RuntimeApiError(
-                "Request to Lambda Runtime '/2018-06-01/runtime/init/error' endpoint failed. "
+                "Request to Lambda Runtime"
+                f" '/2018-06-01/runtime/{target.decode()}' endpoint failed. "
                 f"Reason: '{status}'. Response body: '{answer!r}'"
             )
+
+    def restore_next(self) -> None:
+        """Tells that INIT is done and a snapshot may be taken, then lets go of the connection: it
+        is not one that clones could share."""
+        self._send(b"GET " + _PREFIX + b"restore/next" + self._host + b"\r\n")
+        status, _, body = self._receive()
+        self._unanswered = b""
+        self._disconnect()
+        if status != 200:
+            raise RuntimeApiError(f"Failed to reach the restore point: {status} {body!r}")
+
+    def post_restore_error(self, body: bytes, error_type: str) -> None:
+        """Reports that an after-restore hook failed; returns when that is accepted."""
+        self._report_failure(b"restore/error", body, error_type)
 
     def _post_and_ask(
         self, invocation: Invocation, outcome: bytes, body: bytes, headers: bytes

@@ -16,7 +16,7 @@ import socket
 import sys
 import time
 import traceback
-from typing import Any, NoReturn
+from typing import Any, Callable, NoReturn
 
 from firelet.guest import python_runtime, steps
 from firelet.linux import process
@@ -84,13 +84,20 @@ def preload(
     return Preloaded(pid, handover)
 
 
-def start(channel: socket.socket, output: int, log: int, message: dict[str, Any]) -> int:
-    """Starts a runtime now; returns its pid."""
+def start(
+    channel: socket.socket,
+    output: int,
+    log: int,
+    message: dict[str, Any],
+    become_runtime: Callable[[int, int, str], None],
+) -> int:
+    """Starts a runtime now; returns its pid. ``become_runtime`` takes the pipes and the directory
+    in the new process, and leaves nothing of pid 1's there."""
     pid = os.fork()
     if pid == 0:
         try:
             _leave_init(channel)
-            steps.become_runtime(output, log, message["directory"])
+            become_runtime(output, log, message["directory"])
             arguments: list[str] = message["arguments"] or message["plain"]
             if arguments:
                 _execute(arguments, message["environment"])

@@ -125,13 +125,12 @@ def hide_store() -> None:
     mount.detach(HIDDEN)
 
 
-def set_resource_limits(open_files: int, processes: int) -> None:
-    for kind, limit in (
-        *_LIMITS,
-        (resource.RLIMIT_NOFILE, open_files),
-        (resource.RLIMIT_NPROC, processes),
-    ):
+def set_resource_limits(open_files: int, processes: int | None) -> None:
+    """``processes`` is for the user as a whole; None where that user has many sandboxes."""
+    for kind, limit in (*_LIMITS, (resource.RLIMIT_NOFILE, open_files)):
         resource.setrlimit(kind, (limit, limit))
+    if processes is not None:
+        resource.setrlimit(resource.RLIMIT_NPROC, (processes, processes))
 
 
 def set_address_space(bytes_limit: int) -> None:

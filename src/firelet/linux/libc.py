@@ -22,6 +22,8 @@ _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 _SECCOMP = {"x86_64": 317, "aarch64": 277}
 _RT_SIGACTION = {"x86_64": 13, "aarch64": 134}
 _CAPSET = {"x86_64": 126, "aarch64": 91}
+_SETNS = {"x86_64": 308, "aarch64": 268}
+_CLOSE = {"x86_64": 3, "aarch64": 57}
 PIDFD_SEND_SIGNAL = 424
 PIDFD_OPEN = 434
 CLOSE_RANGE = 436
@@ -50,6 +52,14 @@ def rt_sigaction_number() -> int:
 
 def capset_number() -> int:
     return machine_syscall(_CAPSET)
+
+
+def setns_number() -> int:
+    return machine_syscall(_SETNS)
+
+
+def close_number() -> int:
+    return machine_syscall(_CLOSE)
 
 
 def check(result: int, step: str, path: str | None = None) -> int:

@@ -77,6 +77,13 @@ class _CapData(ctypes.Structure):
     ]
 
 
+CAPABILITY_HEADER_BYTES = ctypes.sizeof(_CapHeader)
+# The header and the data of a capset(2) that empties all sets, for a process that is borrowed.
+EMPTY_CAPABILITIES = bytes(_CapHeader(version=_CAPABILITY_VERSION_3, pid=0)) + bytes(
+    (_CapData * 2)()
+)
+
+
 def drop_capabilities() -> None:
     """Empties the effective, permitted, inheritable and ambient sets."""
     _prctl("prctl ambient", _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)

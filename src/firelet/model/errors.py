@@ -137,6 +137,26 @@ class CodeStorageExceeded(CallerError):
     code = "CodeStorageExceededException"
 
 
+class SnapStartNotReady(CallerError):
+    """409: the snapshot of a version is still being made."""
+
+    code = "SnapStartNotReadyException"
+    status = 409
+
+
+class SnapStartFailed(CallerError):
+    """400: an environment could not be restored: an after-restore hook failed."""
+
+    code = "SnapStartException"
+
+
+class SnapStartTimeout(CallerError):
+    """408: the restore, with its hooks, took longer than 10 seconds."""
+
+    code = "SnapStartTimeoutException"
+    status = 408
+
+
 class TooManyRequests(CallerError):
     """429, with AWS's ``Reason``. Source: reference of TooManyRequestsException in the model."""
 

@@ -41,6 +41,7 @@ class InitializationType(StrEnum):
 
     ON_DEMAND = "on-demand"
     PROVISIONED = "provisioned-concurrency"
+    SNAP_START = "snap-start"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +99,11 @@ class FunctionVersion:
     last_update_status: UpdateStatus = UpdateStatus.SUCCESSFUL
     last_update_reason: str | None = None
     last_update_reason_code: str | None = None
+
+    @property
+    def has_snap_start(self) -> bool:
+        """Whether its environments are clones of a snapshot: published versions only."""
+        return self.snap_start == "PublishedVersions" and self.version != LATEST
 
     @property
     def unqualified_arn(self) -> str:

@@ -48,6 +48,7 @@ RESPONSE_MAX_BYTES = 6_291_556
 CLIENT_CONTEXT_MAX_BYTES = 3_583
 LOG_RESULT_BYTES = 4_096
 INIT_TIMEOUT_S = 10.0
+RESTORE_TIMEOUT_S = 10.0  # of a clone, its hooks included; SnapStart page of the guide
 INIT_PROVISIONED_MIN_S = 130.0  # or the function's timeout, if that is longer
 
 # Concurrency (quotas).

@@ -13,6 +13,7 @@ import re
 import orjson
 
 from firelet.model import limits
+from firelet.runtime.credentials import CredentialsEndpoint
 from firelet.runtime.exchange import Exchange, RuntimeAnswer, RuntimeEvent
 from firelet.runtime.phases import InvalidTransition
 from firelet.wire.http1 import HttpLimits, Rejection, RejectionReason, Request, Response
@@ -21,6 +22,9 @@ _VERSION = b"/2018-06-01/runtime/"
 _NEXT = _VERSION + b"invocation/next"
 _INVOCATION = _VERSION + b"invocation/"
 _INIT_ERROR = _VERSION + b"init/error"
+_RESTORE_NEXT = _VERSION + b"restore/next"
+_RESTORE_ERROR = _VERSION + b"restore/error"
+CREDENTIALS_PATH = "/2021-04-23/credentials"
 _JSON = (b"content-type", b"application/json")
 _ACCEPTED = Response(202, b'{"status":"OK"}\n', (_JSON,))
 _ERROR_TYPE = b"lambda-runtime-function-error-type"
@@ -56,8 +60,11 @@ def _refuse(status: int, error_type: str, message: str) -> Response:
 class RuntimeApi:
     """Serves one exchange. ``reject`` belongs to the same sandbox's HTTP server."""
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchange, restores: CredentialsEndpoint | None = None) -> None:
+        """``restores`` in environments with SnapStart: only those have restore calls, and ask for
+        their credentials here."""
         self._exchange = exchange
+        self._restores = restores
 
     def __call__(self, request: Request) -> Response | asyncio.Future[Response]:
         path = request.path
@@ -67,10 +74,15 @@ class RuntimeApi:
                     return self._next()
                 if path == b"/2018-06-01/ping":
                     return Response(200, b"pong")
+                if path == _RESTORE_NEXT and self._restores is not None:
+                    self._exchange.restore_next()
+                    return Response(200, b"")
+                if path == CREDENTIALS_PATH.encode() and self._restores is not None:
+                    return self._restores.answer(request)
             elif request.method == b"POST":
                 if path.startswith(_INVOCATION):
                     return self._answer(request, path[len(_INVOCATION) :])
-                if path == _INIT_ERROR:
+                if path == _INIT_ERROR or (path == _RESTORE_ERROR and self._restores is not None):
                     self._exchange.fail_init(_parse_error(request))
                     return _ACCEPTED
         except InvalidTransition as error:

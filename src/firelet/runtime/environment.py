@@ -16,6 +16,8 @@ from firelet.model.layout import (
     NODE_RUNTIME,
     PYTHON_BOOTSTRAP,
 )
+from firelet.runtime.api import CREDENTIALS_PATH
+from firelet.runtime.credentials import SessionCredentials
 
 API_ADDRESS = f"127.0.0.1:{limits.RUNTIME_API_PORT}"
 LOG_FD = "3"
@@ -42,15 +44,6 @@ _START_UP_VARIABLES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class SessionCredentials:
-    """Temporary credentials of the execution role."""
-
-    access_key: str
-    secret_key: str
-    session_token: str
-
-
 def runtime_family(runtime: str | None) -> str:
     """``python``, ``nodejs``, ``provided`` …: the identifier without its version."""
     text = (runtime or "").partition(".")[0]
@@ -62,8 +55,10 @@ def runtime_environment(
     log_stream: str,
     credentials: SessionCredentials,
     initialization: InitializationType = InitializationType.ON_DEMAND,
+    authorization: str = "",
 ) -> dict[str, str]:
-    """All variables that the runtime process of ``version`` sees."""
+    """All variables that the runtime process of ``version`` sees. With SnapStart, where they are
+    as old as the snapshot, credentials are fetched with ``authorization`` instead."""
     family = runtime_family(version.runtime)
     environment = {
         "LANG": "en_US.UTF-8",
@@ -98,17 +93,24 @@ def runtime_environment(
             "AWS_LAMBDA_FUNCTION_NAME": version.name,
             "AWS_LAMBDA_FUNCTION_VERSION": version.version,
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(version.memory_mib),
-            "AWS_LAMBDA_LOG_GROUP_NAME": version.logging.log_group,
-            "AWS_LAMBDA_LOG_STREAM_NAME": log_stream,
             "AWS_LAMBDA_INITIALIZATION_TYPE": initialization.value,
             "AWS_LAMBDA_RUNTIME_API": API_ADDRESS,
-            "AWS_ACCESS_KEY_ID": credentials.access_key,
-            "AWS_SECRET_ACCESS_KEY": credentials.secret_key,
-            "AWS_SESSION_TOKEN": credentials.session_token,
             "_AWS_XRAY_DAEMON_ADDRESS": "127.0.0.1",
             "_AWS_XRAY_DAEMON_PORT": "2000",
         }
     )
+    if initialization is InitializationType.SNAP_START:
+        environment.update(restored_environment(authorization))
+    else:
+        environment.update(
+            {
+                "AWS_LAMBDA_LOG_GROUP_NAME": version.logging.log_group,
+                "AWS_LAMBDA_LOG_STREAM_NAME": log_stream,
+                "AWS_ACCESS_KEY_ID": credentials.access_key,
+                "AWS_SECRET_ACCESS_KEY": credentials.secret_key,
+                "AWS_SESSION_TOKEN": credentials.session_token,
+            }
+        )
     if family in ("python", "nodejs"):
         environment["AWS_EXECUTION_ENV"] = f"AWS_Lambda_{version.runtime}"
         environment["_LAMBDA_TELEMETRY_LOG_FD"] = LOG_FD
@@ -117,6 +119,14 @@ def runtime_environment(
         if version.logging.application_log_level:
             environment["AWS_LAMBDA_LOG_LEVEL"] = version.logging.application_log_level
     return environment
+
+
+def restored_environment(authorization: str) -> dict[str, str]:
+    """What is new in each clone of a snapshot."""
+    return {
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"http://{API_ADDRESS}{CREDENTIALS_PATH}",
+        "AWS_CONTAINER_AUTHORIZATION_TOKEN": authorization,
+    }
 
 
 def runtime_command(version: FunctionVersion, bootstrap: str) -> tuple[str, ...] | None:

@@ -54,7 +54,8 @@ class Exchange:
     # The worker's side.
 
     def start(self) -> asyncio.Future[RuntimeAnswer | None]:
-        """INIT begins. The Future gives None when the runtime is ready, the posted error when it
+        """INIT begins. The Future gives None when the runtime is ready (at its restore point, for
+        a snapshot), the posted error when it
         reports one, and RuntimeEnded when the process ends first."""
         self.phase = advance(self.phase, Event.START)
         self._initialised = asyncio.get_running_loop().create_future()
@@ -124,8 +125,14 @@ class Exchange:
         if not self._answer.done():
             self._answer.set_result(answer)
 
+    def restore_next(self) -> None:
+        """GET restore/next: INIT of a snapshot is done."""
+        self.phase = advance(self.phase, Event.RESTORE_NEXT)
+        if self._initialised is not None and not self._initialised.done():
+            self._initialised.set_result(None)
+
     def fail_init(self, answer: RuntimeAnswer) -> None:
-        """POST init/error."""
+        """POST init/error, or restore/error in a clone."""
         self.phase = advance(self.phase, Event.INIT_ERROR)
         if self._initialised is not None and not self._initialised.done():
             self._initialised.set_result(answer)

@@ -16,6 +16,7 @@ class Phase(Enum):
     STOPPED = auto()  # no process; the next start runs INIT
     STARTED = auto()  # INIT runs
     INIT_FAILED = auto()  # init/error was posted; the process is about to exit
+    SNAPSHOT = auto()  # at the restore point: only clones of the process go on
     READY = auto()  # blocked in GET next
     RUNNING = auto()  # has an event and owes a response
     RESPONDED = auto()  # has answered and owes GET next
@@ -27,6 +28,7 @@ class Event(Enum):
     START = auto()
     NEXT = auto()
     INIT_ERROR = auto()
+    RESTORE_NEXT = auto()
     DISPATCH = auto()
     RESPONSE = auto()
     ERROR = auto()
@@ -44,6 +46,7 @@ _TABLE: dict[tuple[Phase, Event], Phase] = {
     (Phase.STOPPED, Event.START): Phase.STARTED,
     (Phase.STARTED, Event.NEXT): Phase.READY,
     (Phase.STARTED, Event.INIT_ERROR): Phase.INIT_FAILED,
+    (Phase.STARTED, Event.RESTORE_NEXT): Phase.SNAPSHOT,
     (Phase.READY, Event.NEXT): Phase.READY,  # the runtime lost its connection and asks again
     (Phase.READY, Event.DISPATCH): Phase.RUNNING,
     (Phase.RUNNING, Event.RESPONSE): Phase.RESPONDED,

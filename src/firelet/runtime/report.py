@@ -29,11 +29,13 @@ _LEVELS = {"DEBUG": 0, "INFO": 1, "WARN": 2}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """What one invocation used. Durations in ms; ``init_ms`` only for the first one."""
+    """What one invocation used. Durations in ms; ``init_ms`` (in a clone
+    ``restore_ms``) only for the first one."""
 
     duration_ms: float
     memory_bytes: int
     init_ms: float | None = None
+    restore_ms: float | None = None
     status: str = "success"  # success, timeout, error
     error_type: str | None = None
 
@@ -78,30 +80,7 @@ class Reporter:
         self._level = _LEVELS.get(version.logging.system_log_level or "INFO", 1)
 
     def init_start(self) -> None:
-        version = self._version
-        name = (
-            (version.runtime or "image").replace("python", "python:").replace("nodejs", "nodejs:")
-        )
-        if self._is_json:
-            self._record(
-                "INFO",
-                "platform.initStart",
-                {
-                    "initializationType": self._initialization.value,
-                    "phase": "init",
-                    "runtimeVersion": f"{name}.firelet",
-                    "runtimeVersionArn": runtime_version_arn(version),
-                    "functionName": version.name,
-                    "functionVersion": version.version,
-                    "instanceId": self._instance_id,
-                    "instanceMaxMemory": version.memory_mib * limits.MIB,
-                },
-            )
-            return
-        self._line(
-            f"INIT_START Runtime Version: {name}.firelet\t"
-            f"Runtime Version ARN: {runtime_version_arn(version)}\n"
-        )
+        self._begin("init", "INIT_START", "platform.initStart")
 
     def init_report(
         self, duration_ms: float, phase: str, status: str, error_type: str | None = None
@@ -122,6 +101,32 @@ class Reporter:
             return
         text = f"INIT_REPORT Init Duration: {duration_ms:.2f} ms\tPhase: {phase}"
         if not is_good:
+            text += f"\tStatus: {status}"
+        if error_type is not None:
+            text += f"\tError Type: {error_type}"
+        self._line(text + "\n")
+
+    def restore_start(self) -> None:
+        """A clone of a snapshot begins."""
+        self._begin("restore", "RESTORE_START", "platform.restoreStart")
+
+    def restore_report(self, duration_ms: float, status: str, error_type: str | None) -> None:
+        """How the restore went."""
+        if self._is_json:
+            record: dict[str, Any] = {
+                "initializationType": self._initialization.value,
+                "phase": "restore",
+                "status": status,
+            }
+            if error_type is not None:
+                record["errorType"] = error_type
+            is_good = status == "success"
+            self._record("DEBUG" if is_good else "WARN", "platform.restoreRuntimeDone", record)
+            record = {**record, "metrics": {"durationMs": round(duration_ms, 3)}}
+            self._record("INFO" if is_good else "WARN", "platform.restoreReport", record)
+            return
+        text = f"RESTORE_REPORT Restore Duration: {duration_ms:.2f} ms"
+        if status != "success":
             text += f"\tStatus: {status}"
         if error_type is not None:
             text += f"\tError Type: {error_type}"
@@ -160,6 +165,11 @@ class Reporter:
         )
         if measured.init_ms is not None:
             text += f"Init Duration: {measured.init_ms:.2f} ms\t"
+        if measured.restore_ms is not None:
+            text += (
+                f"Restore Duration: {measured.restore_ms:.2f} ms\t"
+                f"Billed Restore Duration: {math.ceil(measured.restore_ms)} ms\t"
+            )
         if measured.status != "success":
             text += f"Status: {measured.status}"
             if measured.status == "error" and measured.error_type:
@@ -167,6 +177,30 @@ class Reporter:
         timestamp = int(now_s * 1000)
         self._write(timestamp, f"END RequestId: {request_id}\n")
         self._write(timestamp, text + "\n")
+
+    def _begin(self, phase: str, word: str, kind: str) -> None:
+        version = self._version
+        name = (
+            (version.runtime or "image").replace("python", "python:").replace("nodejs", "nodejs:")
+        )
+        arn = runtime_version_arn(version)
+        if not self._is_json:
+            self._line(f"{word} Runtime Version: {name}.firelet\tRuntime Version ARN: {arn}\n")
+            return
+        self._record(
+            "INFO",
+            kind,
+            {
+                "initializationType": self._initialization.value,
+                "phase": phase,
+                "runtimeVersion": f"{name}.firelet",
+                "runtimeVersionArn": arn,
+                "functionName": version.name,
+                "functionVersion": version.version,
+                "instanceId": self._instance_id,
+                "instanceMaxMemory": version.memory_mib * limits.MIB,
+            },
+        )
 
     def _json_report(self, request_id: str, measured: Measured, used_mib: int) -> None:
         metrics: dict[str, Any] = {
@@ -177,6 +211,9 @@ class Reporter:
         }
         if measured.init_ms is not None:
             metrics["initDurationMs"] = round(measured.init_ms, 3)
+        if measured.restore_ms is not None:
+            metrics["restoreDurationMs"] = round(measured.restore_ms, 3)
+            metrics["billedRestoreDurationMs"] = math.ceil(measured.restore_ms)
         outcome: dict[str, Any] = {"requestId": request_id, "status": measured.status}
         if measured.error_type and measured.status != "success":
             outcome["errorType"] = measured.error_type

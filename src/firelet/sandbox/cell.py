@@ -7,9 +7,9 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from firelet.linux import process
 from firelet.model import limits
@@ -18,11 +18,10 @@ from firelet.sandbox.cgroups import Cgroup, Limits
 from firelet.sandbox.channel import Channel, close_all, make_pair
 from firelet.sandbox.driver import RuntimeExit, RuntimeStart, SandboxSpec
 from firelet.sandbox.rootfs import HOSTNAME
-from firelet.sandbox.zygote import Zygote
 
 log = logging.getLogger(__name__)
 
-_STEP_TIMEOUT_S = 10.0
+STEP_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +33,13 @@ class Preload:
 
     def message(self) -> dict[str, Any]:
         return {"arguments": self.arguments, "environment": dict(self.environment)}
+
+
+class Spawner(Protocol):
+    """Who can fork a pid 1: a zygote, or a snapshot."""
+
+    async def spawn(self, identity: str, request: dict[str, Any], fds: Sequence[int]) -> int:
+        """The new process, as a pidfd that the caller owns."""
 
 
 class Cell:
@@ -67,6 +73,11 @@ class Cell:
         self._is_stopped = False
 
     @property
+    def _processes(self) -> int | None:
+        """What the user of the sandbox may have: no other sandbox has the same one."""
+        return limits.PIDS_MAX
+
+    @property
     def listener(self) -> socket.socket:
         assert self._listener is not None
         return self._listener
@@ -84,8 +95,8 @@ class Cell:
         """A descriptor for pid 1 of the sandbox; the cell owns it."""
         return self._pidfd
 
-    async def hatch(self, zygote: Zygote, filter_program: str, preload: Preload | None) -> None:
-        """Forks pid 1 from the zygote and waits until its namespaces stand."""
+    async def hatch(self, parent: Spawner, filter_program: str, preload: Preload | None) -> None:
+        """Forks pid 1 from its parent and waits until its namespaces stand."""
         ours, theirs = make_pair()
         self._channel = Channel(ours, self._on_message, self._on_close)
         self._output, output = os.pipe2(os.O_CLOEXEC)
@@ -101,13 +112,13 @@ class Cell:
             "uid": self.uid,
             "gid": self.uid,
             "open_files": limits.OPEN_FILES_MAX,
-            "processes": limits.PIDS_MAX,
+            "processes": self._processes,
             "tmp_mib": limits.EPHEMERAL_MIN_MIB,
             "filter": filter_program,
             "preload": None if preload is None else preload.message(),
         }
         try:
-            self._pidfd = await zygote.spawn(
+            self._pidfd = await parent.spawn(
                 self.id, request, [theirs.fileno(), output, framed, *procs]
             )
         finally:
@@ -117,8 +128,11 @@ class Cell:
         if self._cgroup is not None:
             self._cgroup.close_procs()
 
-    async def assign(self, spec: SandboxSpec) -> None:
-        """Makes the embryo a sandbox of one function: code, limits, user, system calls."""
+    async def assign(self, spec: SandboxSpec, snapshot_filter: str | None = None) -> None:
+        """Makes the embryo a sandbox of one function: code, limits, user, system calls.
+
+        With ``snapshot_filter``, the filter of its runtime, one that can be cloned: its pid 1 keeps
+        the rights that this takes."""
         if self._cgroup is not None:
             self._cgroup.set_limits(Limits(memory_mib=spec.memory_mib, vcpus=None))
         answer = self._expect("assigned")
@@ -130,6 +144,7 @@ class Cell:
                 "uid": self.uid,
                 "gid": self.uid,
                 "data_bytes": None if self._cgroup else spec.memory_mib * limits.MIB,
+                "snapshot_filter": snapshot_filter,
             }
         )
         await self._wait(answer)
@@ -205,10 +220,10 @@ class Cell:
             await asyncio.to_thread(self._cgroup.remove)
         self._on_stopped(self)
 
-    def _send(self, message: dict[str, Any]) -> None:
+    def _send(self, message: dict[str, Any], fds: Sequence[int] = ()) -> None:
         if self._channel is None or self.is_dead:
             raise PlatformError("The sandbox has ended.")
-        self._channel.send(message)
+        self._channel.send(message, fds)
 
     def _expect(self, event: str) -> asyncio.Future[None]:
         self._answer = asyncio.get_running_loop().create_future()
@@ -217,7 +232,7 @@ class Cell:
 
     async def _wait(self, answer: asyncio.Future[None]) -> None:
         try:
-            async with asyncio.timeout(_STEP_TIMEOUT_S):
+            async with asyncio.timeout(STEP_TIMEOUT_S):
                 await answer
         except TimeoutError:
             raise PlatformError(f"A sandbox did not reach '{self._awaited}' in time.") from None
@@ -233,7 +248,7 @@ class Cell:
             self._listener = socket.socket(fileno=fds[0])
             self._listener.setblocking(False)
         if event == "exited":
-            self._tell(_parse_wait_status(message["status"]))
+            self._tell(parse_wait_status(message["status"]))
         elif event == "error":
             what = f"{message['step']} {message['path'] or ''}".strip()
             log.error("sandbox failed id=%s: %s", self.id, what)
@@ -259,7 +274,7 @@ class Cell:
             self._on_exit(ending)
 
 
-def _parse_wait_status(status: int) -> RuntimeExit:
+def parse_wait_status(status: int) -> RuntimeExit:
     if os.WIFSIGNALED(status):
         return RuntimeExit(None, os.WTERMSIG(status))
     return RuntimeExit(os.WEXITSTATUS(status), None)

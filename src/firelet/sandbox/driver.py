@@ -93,4 +93,13 @@ class SandboxDriver(Protocol):
         their sandboxes are made from."""
 
     async def create(self, spec: SandboxSpec) -> Sandbox: ...
+    async def create_snapshot(self, spec: SandboxSpec) -> Sandbox:
+        """A sandbox whose runtime is to reach its restore point. PlatformError for a runtime that
+        cannot be cloned."""
+
+    async def clone(self, snapshot: Sandbox, spec: SandboxSpec) -> Sandbox:
+        """One more sandbox of the same, whose ``start_runtime`` continues from the restore point,
+        with the variables that it is given added. It cannot be reset: with its runtime it ends as
+        a whole."""
+
     async def close(self) -> None: ...

@@ -13,7 +13,7 @@ import logging
 import os
 import uuid
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,10 +21,11 @@ from firelet.model.errors import InvalidRuntime, PlatformError
 from firelet.model.layout import NODE_EMBRYO
 from firelet.sandbox import rootfs
 from firelet.sandbox.cell import Cell, Preload
-from firelet.sandbox.cgroups import CgroupTree
+from firelet.sandbox.cgroups import Cgroup, CgroupTree
 from firelet.sandbox.driver import Sandbox, SandboxSpec
 from firelet.sandbox.interpreters import Interpreter
 from firelet.sandbox.janitor import Janitor
+from firelet.sandbox.snapshot import CloneCell, SnapshotCell
 from firelet.sandbox.zygote import Zygote
 
 log = logging.getLogger(__name__)
@@ -36,17 +37,21 @@ _UID_ROOTLESS = 993
 _UIDS_PER_PLATFORM = 8_192
 _PLATFORMS = 20_000
 
+_CellParts = tuple[str, int, Cgroup | None, bool, Callable[[Cell], None], Callable[[Cell], None]]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamespacesSettings:
     """What the driver is told by the configuration and by the probe of the host.
 
+    ``snapshot_filter`` is the filter of runtimes that are to be cloned (``compile_profile``);
     ``embryos`` is how many are kept ready for each runtime that is in use.
     """
 
     code_store: Path
     is_rootless: bool
     filter_program: bytes
+    snapshot_filter: bytes
     embryos: int = 2
 
 
@@ -69,6 +74,7 @@ class NamespacesDriver:
         self._cgroups = cgroups
         self._janitor = janitor
         self._filter = base64.b64encode(settings.filter_program).decode()
+        self._snapshot_filter = base64.b64encode(settings.snapshot_filter).decode()
         self._zygotes: dict[str, asyncio.Task[Zygote]] = {}
         self._embryos: dict[str, deque[Cell]] = {}
         self._cells: set[Cell] = set()
@@ -98,6 +104,50 @@ class NamespacesDriver:
             # Most likely the embryo had died unseen: a fresh one, and only one, is tried.
             log.warning("embryo could not be assigned runtime=%s", spec.runtime, exc_info=True)
         return await self._assign(await self._make_embryo(spec.runtime), spec)
+
+    async def create_snapshot(self, spec: SandboxSpec) -> SnapshotCell:
+        """A sandbox whose runtime is to reach its restore point, from where it is cloned."""
+        if self._interpreters[spec.runtime].family != "python":
+            raise PlatformError(f"SnapStart is not available for {spec.runtime} on this host.")
+        zygote = await self._zygote(spec.runtime)
+
+        async def make_clone(snapshot: SnapshotCell) -> CloneCell:
+            return await self._make_clone(snapshot)
+
+        cell = SnapshotCell(*self._parts_of_cell(self._take_uid()), make_clone=make_clone)
+        self._cells.add(cell)
+        try:
+            await cell.hatch(zygote, self._filter, None)
+            await cell.assign(spec, self._snapshot_filter)
+        except BaseException:
+            await cell.stop()
+            raise
+        return cell
+
+    async def clone(self, snapshot: Sandbox, spec: SandboxSpec) -> CloneCell:
+        """One more environment of a snapshot that this driver has made."""
+        assert isinstance(snapshot, SnapshotCell)
+        return await snapshot.clone(spec)
+
+    async def _make_clone(self, snapshot: SnapshotCell) -> CloneCell:
+        """An init in namespaces of its own, below the snapshot's; its runtime is not there yet."""
+        identity, _, cgroup, is_rootless, on_ended, _ = self._parts_of_cell(snapshot.uid)
+        cell = CloneCell(
+            identity,
+            snapshot.uid,
+            cgroup,
+            is_rootless,
+            on_ended,
+            self._cells.discard,  # the uid is the snapshot's
+            parent=snapshot,
+        )
+        self._cells.add(cell)
+        try:
+            await cell.hatch(snapshot, self._filter, None)
+        except BaseException:
+            await cell.stop()
+            raise
+        return cell
 
     async def _assign(self, cell: Cell, spec: SandboxSpec) -> Cell:
         try:
@@ -168,16 +218,7 @@ class NamespacesDriver:
 
     async def _make_embryo(self, runtime: str) -> Cell:
         zygote = await self._zygote(runtime)
-        identity = uuid.uuid4().hex
-        cgroup = None if self._cgroups is None else self._cgroups.create(identity)
-        cell = Cell(
-            identity,
-            self._take_uid(),
-            cgroup,
-            self._settings.is_rootless,
-            on_ended=self._on_ended,
-            on_stopped=self._forget,
-        )
+        cell = Cell(*self._parts_of_cell(self._take_uid()))
         self._cells.add(cell)
         try:
             await cell.hatch(zygote, self._filter, self._preload(runtime))
@@ -185,6 +226,12 @@ class NamespacesDriver:
             await cell.stop()
             raise
         return cell
+
+    def _parts_of_cell(self, uid: int) -> _CellParts:
+        identity = uuid.uuid4().hex
+        cgroup = None if self._cgroups is None else self._cgroups.create(identity)
+        rootless = self._settings.is_rootless
+        return (identity, uid, cgroup, rootless, self._on_ended, self._forget)
 
     def _forget(self, cell: Cell) -> None:
         self._cells.discard(cell)

@@ -36,6 +36,8 @@ _CERTIFICATES = (
     "/etc/ssl/cert.pem",
 )
 _SDK = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "urllib3", "six")
+# AWS's registry of SnapStart hooks, which is part of its Python runtimes.
+_HOOKS = "snapshot_restore_py"
 _USR_LINKS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 
 _FILES = {
@@ -164,7 +166,7 @@ def _python_binds(interpreter: Interpreter) -> dict[str, str]:
     """The AWS SDK at /var/runtime, as in AWS's Python runtimes."""
     binds: dict[str, str] = {}
     if _sdk_supports(interpreter.runtime):
-        for name in _SDK:
+        for name in (*_SDK, _HOOKS):
             source = _module_path(name)
             if source is not None:
                 binds[f"/var/runtime/{source.name}"] = str(source)

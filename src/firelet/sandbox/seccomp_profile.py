@@ -78,11 +78,12 @@ _NAMESPACE_FLAGS = (
 )
 
 
-def rules() -> list[seccomp.Rule]:
-    """The profile as data: (action, system call, conditions)."""
+def rules(*, may_join: bool = False) -> list[seccomp.Rule]:
+    """The profile as data: (action, system call, conditions). ``may_join`` also allows setns."""
     refuse = seccomp.errno_action(errno.EPERM)
-    table: list[seccomp.Rule] = [(seccomp.ACT_ALLOW, name, []) for name in _ALLOWED.split()]
-    table += [(refuse, name, []) for name in _REFUSED.split()]
+    allowed = [*_ALLOWED.split(), *(["setns"] if may_join else [])]
+    table: list[seccomp.Rule] = [(seccomp.ACT_ALLOW, name, []) for name in allowed]
+    table += [(refuse, name, []) for name in _REFUSED.split() if name not in allowed]
     table += [
         (seccomp.ACT_ALLOW, "socket", [seccomp.masked_equal(0, 0xFFFFFFFF, family)])
         for family in _SOCKET_FAMILIES
@@ -97,6 +98,11 @@ def rules() -> list[seccomp.Rule]:
     return table
 
 
-def compile_profile() -> bytes:
-    """The BPF program for the running architecture. Needs libseccomp on the host."""
-    return seccomp.compile_filter(seccomp.errno_action(errno.ENOSYS), rules())
+def compile_profile(*, may_join: bool = False) -> bytes:
+    """The BPF program for the running architecture. Needs libseccomp on the host.
+
+    ``may_join`` is for snapshots where firelet is not root: the filter of a process that is moved
+    into the namespaces of a clone can be suspended for that call by root only. A function that
+    calls setns by itself gets no further than the namespaces of its own clones.
+    """
+    return seccomp.compile_filter(seccomp.errno_action(errno.ENOSYS), rules(may_join=may_join))

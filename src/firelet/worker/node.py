@@ -7,26 +7,33 @@ and initialises the slot. Implements ``control.manager.Fleet`` and ``control.reg
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from firelet.model import limits
-from firelet.model.errors import InvalidRuntime
-from firelet.model.function import FunctionVersion, InitializationType
+from firelet.model.errors import InvalidRuntime, PlatformError
+from firelet.model.function import FunctionKey, FunctionVersion, InitializationType
+from firelet.runtime.credentials import CredentialsEndpoint, SessionCredentials
 from firelet.runtime.environment import (
-    SessionCredentials,
     plain_command,
+    restored_environment,
     runtime_command,
     runtime_environment,
     runtime_family,
 )
-from firelet.sandbox.driver import RuntimeStart, SandboxDriver, SandboxSpec
+from firelet.sandbox.driver import RuntimeStart, Sandbox, SandboxDriver, SandboxSpec
+from firelet.worker.role_session import RoleSession
 from firelet.worker.slots import Slot, SlotParts
+from firelet.worker.snapshots import Snapshots
 
+log = logging.getLogger(__name__)
+
+_RESTORE_ATTEMPTS = 2
 _BOOTSTRAP = "/var/task/bootstrap"
 _NO_BOOTSTRAP = "Couldn't find valid bootstrap(s): [/var/task/bootstrap /opt/bootstrap]"
 
@@ -68,12 +75,20 @@ class Node:
         self._slots_of: Counter[str] = Counter()
         self._unwanted: set[str] = set()
         self._removals: set[asyncio.Task[None]] = set()
+        self._snapshots = Snapshots(self._start_snapshot)
 
     async def activate(self, version: FunctionVersion) -> None:
-        """Makes a version ready to start: its interpreter is here, its code is on disk."""
+        """Makes a version ready to start: its interpreter is here, its code is on disk, and with
+        SnapStart its snapshot has been through INIT (else FunctionError)."""
         self._parts.driver.expect(self._runtime(version))
         self._unwanted.discard(version.code.digest)
         await self._parts.code.ensure(version.code.digest)
+        if version.has_snap_start:
+            await self._snapshots.of(version)
+
+    def retire(self, function: FunctionKey, version: str | None) -> None:
+        """A version, or all of a function, is gone: so is its snapshot."""
+        self._snapshots.retire(function, version)
 
     async def discard_code(self, digest: str) -> None:
         """No function wants this package any more; it goes when no environment uses it."""
@@ -81,7 +96,8 @@ class Node:
         await self._remove_unwanted(digest)
 
     async def close(self) -> None:
-        """Waits for removals that are under way."""
+        """Ends the snapshots and waits for removals that are under way."""
+        await self._snapshots.close()
         await asyncio.gather(*self._removals)
 
     async def start(
@@ -91,13 +107,24 @@ class Node:
     ) -> Slot:
         """A slot that has been through INIT. PlatformError when the host cannot make one;
         FunctionError when it is to be a provisioned one and its INIT failed."""
+        if version.has_snap_start:
+            return await self._with_lease(
+                version, lambda credentials: self._restore(version, credentials)
+            )
+        return await self._with_lease(
+            version, lambda credentials: self._start(version, credentials, initialization)
+        )
+
+    async def _with_lease(
+        self, version: FunctionVersion, make: Callable[[RoleSession], Awaitable[Slot]]
+    ) -> Slot:
+        """A slot whose code stays on disk, and whose credentials are good, until it is closed."""
         digest = version.code.digest
         self._slots_of[digest] += 1
         self._unwanted.discard(digest)
-        credentials = None
+        credentials = RoleSession(version, self._parts.credentials, self._parts.revoke)
         try:
-            credentials = self._parts.credentials(version)
-            slot = await self._start(version, credentials, initialization)
+            slot = await make(credentials)
         except BaseException:
             self._let_go(digest, credentials)
             raise
@@ -107,57 +134,124 @@ class Node:
     async def _start(
         self,
         version: FunctionVersion,
-        credentials: SessionCredentials,
+        credentials: RoleSession,
         initialization: InitializationType,
     ) -> Slot:
+        sandbox = await self._parts.driver.create(await self._spec(version))
+        return await self._initialise(version, sandbox, credentials, initialization)
+
+    async def _start_snapshot(self, version: FunctionVersion) -> Slot:
+        """A slot at the restore point of its runtime."""
+
+        async def make(credentials: RoleSession) -> Slot:
+            sandbox = await self._parts.driver.create_snapshot(await self._spec(version))
+            return await self._initialise(
+                version, sandbox, credentials, InitializationType.SNAP_START
+            )
+
+        return await self._with_lease(version, make)
+
+    async def _restore(self, version: FunctionVersion, credentials: RoleSession) -> Slot:
+        """A slot from the version's snapshot; one that dies meanwhile is made anew, once."""
+        for attempt in range(_RESTORE_ATTEMPTS):
+            snapshot = await self._snapshots.of(version)
+            try:
+                return await self._clone(snapshot, version, credentials)
+            except PlatformError:
+                if attempt + 1 == _RESTORE_ATTEMPTS:
+                    raise
+                log.warning("restore failed function=%s", version.name, exc_info=True)
+                self._snapshots.give_up(version, snapshot)
+        raise AssertionError("unreachable")
+
+    async def _clone(
+        self, snapshot: Slot, version: FunctionVersion, credentials: RoleSession
+    ) -> Slot:
+        sandbox = await self._parts.driver.clone(snapshot.sandbox, await self._spec(version))
+        endpoint = CredentialsEndpoint(credentials.current)
+        slot = self._slot(
+            version,
+            sandbox,
+            RuntimeStart(
+                environment=restored_environment(endpoint.token),
+                arguments=None,
+                name=self._runtime(version),
+            ),
+            InitializationType.SNAP_START,
+            endpoint,
+        )
+        return await _ready(slot, slot.restore)
+
+    async def _spec(self, version: FunctionVersion) -> SandboxSpec:
         runtime = self._runtime(version)
         code = await self._parts.code.ensure(version.code.digest)
-        entry_error = None
-        family = runtime_family(runtime)
-        if family == "provided" and not _has_bootstrap(code):
-            entry_error = _NO_BOOTSTRAP
-        sandbox = await self._parts.driver.create(
-            SandboxSpec(
-                runtime=runtime,
-                code=code.name,
-                memory_mib=version.memory_mib,
-                tmp_mib=version.ephemeral_mib,
-            )
+        return SandboxSpec(
+            runtime=runtime,
+            code=code.name,
+            memory_mib=version.memory_mib,
+            tmp_mib=version.ephemeral_mib,
         )
+
+    async def _initialise(
+        self,
+        version: FunctionVersion,
+        sandbox: Sandbox,
+        credentials: RoleSession,
+        initialization: InitializationType,
+    ) -> Slot:
+        endpoint = None
+        if initialization is InitializationType.SNAP_START:
+            endpoint = CredentialsEndpoint(credentials.current)
         stream = format_stream_name(version, sandbox.id)
-        slot = Slot(
+        family = runtime_family(version.runtime)
+        start = RuntimeStart(
+            environment=runtime_environment(
+                version,
+                stream,
+                credentials.current(),
+                initialization,
+                "" if endpoint is None else endpoint.token,
+            ),
+            arguments=runtime_command(version, _BOOTSTRAP),
+            plain=() if family == "python" else plain_command(version, _BOOTSTRAP),
+            name=self._runtime(version),
+        )
+        code = await self._parts.code.ensure(version.code.digest)
+        is_there = family != "provided" or _has_bootstrap(code)
+        entry_error = None if is_there else _NO_BOOTSTRAP
+        slot = self._slot(version, sandbox, start, initialization, endpoint, entry_error)
+        return await _ready(slot, slot.initialise)
+
+    def _slot(
+        self,
+        version: FunctionVersion,
+        sandbox: Sandbox,
+        start: RuntimeStart,
+        initialization: InitializationType,
+        endpoint: CredentialsEndpoint | None,
+        entry_error: str | None = None,
+    ) -> Slot:
+        return Slot(
             SlotParts(
                 version=version,
                 sandbox=sandbox,
-                start=RuntimeStart(
-                    environment=runtime_environment(version, stream, credentials, initialization),
-                    arguments=runtime_command(version, _BOOTSTRAP),
-                    plain=() if family == "python" else plain_command(version, _BOOTSTRAP),
-                    name=runtime,
-                ),
-                write=self._parts.open_log(version, stream).write,
+                start=start,
+                write=self._parts.open_log(version, format_stream_name(version, sandbox.id)).write,
                 entry_error=entry_error,
                 init_timeout_s=init_timeout_s(version, initialization),
                 initialization=initialization,
+                restores=endpoint,
             )
         )
-        try:
-            await slot.open()
-            await slot.initialise()
-        except BaseException:
-            await slot.close()
-            raise
-        return slot
 
     def _runtime(self, version: FunctionVersion) -> str:
         if version.runtime is None or version.runtime not in self._parts.runtimes:
             raise InvalidRuntime(missing_runtime(version.runtime))
         return version.runtime
 
-    def _let_go(self, digest: str, credentials: SessionCredentials | None) -> None:
+    def _let_go(self, digest: str, credentials: RoleSession) -> None:
         """A slot has ended, or was never made."""
-        if credentials is not None:
-            self._parts.revoke(credentials.access_key)
+        credentials.close()
         self._slots_of[digest] -= 1
         if digest in self._unwanted and not self._slots_of[digest]:
             task = asyncio.create_task(self._remove_unwanted(digest))
@@ -194,6 +288,17 @@ def format_stream_name(version: FunctionVersion, instance_id: str) -> str:
     day = time.strftime("%Y/%m/%d", time.gmtime())
     is_own = version.logging.log_group == f"/aws/lambda/{version.name}"
     return f"{day}/{'' if is_own else version.name}[{version.version}]{instance_id}"
+
+
+async def _ready(slot: Slot, begin: Callable[[], Awaitable[None]]) -> Slot:
+    """The slot once it is open and has begun; closed if that fails."""
+    try:
+        await slot.open()
+        await begin()
+    except BaseException:
+        await slot.close()
+        raise
+    return slot
 
 
 def _has_bootstrap(code: Path) -> bool:

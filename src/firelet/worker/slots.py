@@ -15,10 +15,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from firelet.model import limits
-from firelet.model.errors import FunctionError, PlatformError
+from firelet.model.errors import (
+    FireletError,
+    FunctionError,
+    PlatformError,
+    SnapStartFailed,
+    SnapStartTimeout,
+)
 from firelet.model.function import FunctionVersion, InitializationType
 from firelet.model.invocation import Invocation, Outcome
 from firelet.runtime.api import HTTP_LIMITS, RuntimeApi
+from firelet.runtime.credentials import CredentialsEndpoint
 from firelet.runtime.exchange import (
     DeadlinePassed,
     Exchange,
@@ -42,6 +49,7 @@ from firelet.wire.http1 import HttpServer
 
 log = logging.getLogger(__name__)
 
+RESTORE = "restore"
 _EXIT_GRACE_S = 0.5  # for a runtime that has reported an init error to end by itself
 
 
@@ -58,7 +66,8 @@ class _Ending:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotParts:
     """What a slot is made of. ``write`` takes one log event (timestamp in ms, message);
-    ``entry_error`` says why there is nothing to start, and every INIT fails with it."""
+    ``restores`` is for environments with SnapStart; ``entry_error`` says why there is nothing to
+    start, and every INIT fails with it."""
 
     version: FunctionVersion
     sandbox: Sandbox
@@ -67,6 +76,7 @@ class SlotParts:
     entry_error: str | None = None
     init_timeout_s: float = field(default=limits.INIT_TIMEOUT_S)
     initialization: InitializationType = InitializationType.ON_DEMAND
+    restores: CredentialsEndpoint | None = None
 
 
 class Slot:
@@ -84,7 +94,7 @@ class Slot:
         self._write_event = parts.write
         self._tail: list[str] | None = None
         self._exchange = Exchange(self._on_runtime_ready)
-        self._api = RuntimeApi(self._exchange)
+        self._api = RuntimeApi(self._exchange, parts.restores)
         self._server = HttpServer(self._api, limits=HTTP_LIMITS, on_reject=self._api.reject)
         self._output = LogPipe(parts.sandbox.output_fd, LineSplitter(self._write))
         self._records = LogPipe(parts.sandbox.log_fd, FrameSplitter(self._write))
@@ -95,11 +105,13 @@ class Slot:
         self._exit = RuntimeExit(None, None)
         self._exited = asyncio.Event()
         self._pending_init_ms: float | None = None
+        self._pending_restore_ms: float | None = None
         self._on_free: Callable[[Slot], None] | None = None
         self._is_closed = False
         self._patience: asyncio.TimerHandle | None = None
         self._is_resetting = False
         self._resetting: asyncio.Task[None] | None = None
+        self._is_ahead = parts.initialization is not InitializationType.ON_DEMAND
         self._vcpus = parts.version.memory_mib / limits.MEMORY_PER_VCPU_MIB
 
     @property
@@ -114,6 +126,11 @@ class Slot:
     def is_usable(self) -> bool:
         """Whether it can take an invocation, after another INIT if need be."""
         return not self._is_closed and not self._sandbox.is_dead
+
+    @property
+    def is_snapshot(self) -> bool:
+        """Whether its runtime waits at its restore point to be cloned."""
+        return self.is_usable and self._exchange.phase is Phase.SNAPSHOT
 
     @property
     def is_initialised(self) -> bool:
@@ -131,20 +148,35 @@ class Slot:
     async def initialise(self) -> None:
         """INIT ahead of the first invocation, with all of the host's CPU. A failure is logged
         and leaves the slot usable: the first invocation repeats INIT, as AWS does. FunctionError
-        for a provisioned one, of which that is never asked."""
+        for one that is not made on demand, of which that is never asked."""
         self._reporter.init_start()
         began = time.monotonic()
         ending = await self._run_init(began + self._init_timeout_s, "init", limit_cpu=False)
         if ending is None:
             self._pending_init_ms = (time.monotonic() - began) * 1000
-            if self._initialization is InitializationType.PROVISIONED:
+            if self._is_ahead:
                 self._drain()
                 self._reporter.init_report(self._pending_init_ms, "init", "success")
         if self.is_usable:
             self._sandbox.set_vcpus(self._vcpus)
-        if ending is not None and self._initialization is InitializationType.PROVISIONED:
+        if ending is not None and self._is_ahead:
             failed = ending("")
             raise FunctionError(failed.error_type or EXIT_ERROR, failed.payload)
+
+    async def restore(self) -> None:
+        """Continues a clone from the restore point of its snapshot, after-restore hooks included.
+        SnapStartFailed or SnapStartTimeout when that is the function's fault, else
+        PlatformError."""
+        self._reporter.restore_start()
+        began = time.monotonic()
+        deadline = began + limits.RESTORE_TIMEOUT_S
+        ending = await self._run_init(deadline, RESTORE, limit_cpu=False)
+        if ending is not None:
+            raise self._restore_error(ending)
+        self._pending_restore_ms = (time.monotonic() - began) * 1000
+        self._drain()
+        self._reporter.restore_report(self._pending_restore_ms, "success", None)
+        self._sandbox.set_vcpus(self._vcpus)
 
     async def invoke(self, invocation: Invocation) -> Outcome:
         """Runs one invocation to its answer. The slot is free again when ``when_free`` says so,
@@ -158,6 +190,7 @@ class Slot:
         self._tail = [] if invocation.wants_tail else None
         self._reporter.start(invocation.request_id, now)
         init_ms, self._pending_init_ms = self._pending_init_ms, None
+        restore_ms, self._pending_restore_ms = self._pending_restore_ms, None
         loop = asyncio.get_running_loop()
         deadline = loop.call_at(loop.time() + timeout_s, self._exchange.expire)
         try:
@@ -171,6 +204,7 @@ class Slot:
             duration_ms=(time.monotonic() - began) * 1000,
             memory_bytes=self._sandbox.memory_peak_bytes(),
             init_ms=init_ms,
+            restore_ms=restore_ms,
             status=ending.status,
             error_type=ending.error_type,
         )
@@ -277,7 +311,23 @@ class Slot:
 
     def _init_failed(self, began: float, phase: str, status: str, error_type: str) -> None:
         self._drain()
-        self._reporter.init_report((time.monotonic() - began) * 1000, phase, status, error_type)
+        duration_ms = (time.monotonic() - began) * 1000
+        if phase == RESTORE:
+            self._reporter.restore_report(duration_ms, status, error_type)
+        else:
+            self._reporter.init_report(duration_ms, phase, status, error_type)
+
+    def _restore_error(self, ending: Callable[[str], _Ending]) -> FireletError:
+        if ending == self._timed_out:
+            return SnapStartTimeout(
+                "Lambda couldn't restore the snapshot within the timeout limit."
+            )
+        if ending == self._exited_ending:
+            return PlatformError("The execution environment ended while it was restored.")
+        return SnapStartFailed(
+            "The afterRestore() runtime hook encountered an error. For more information, check the"
+            " Amazon CloudWatch logs."
+        )
 
     def _timed_out(self, request_id: str) -> _Ending:
         message = describe_timeout(self.version.timeout_s)
