@@ -169,6 +169,12 @@ def check_version(version: FunctionVersion) -> None:
     runtime = version.runtime or ""
     if version.snap_start != "None" and not supports_snap_start(runtime):
         raise InvalidParameterValue(f"{runtime} is not supported for SnapStart enabled functions.")
+    if version.snap_start != "None" and version.ephemeral_mib > limits.EPHEMERAL_MIN_MIB:
+        # Source: the SnapStart page of the guide; the sentence is firelet's own.
+        raise InvalidParameterValue(
+            f"Ephemeral storage of more than {limits.EPHEMERAL_MIN_MIB} MB is not supported for"
+            " SnapStart enabled functions."
+        )
 
 
 def check_layers(layers: tuple[str, ...], region: str, source: LayerSource) -> None:

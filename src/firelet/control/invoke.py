@@ -8,7 +8,7 @@ from typing import Protocol
 from firelet.control.counting import Counting, FunctionKey
 from firelet.control.latencies import Latencies
 from firelet.control.manager import Manager
-from firelet.model.errors import InvalidRuntime, ResourceConflict
+from firelet.model.errors import InvalidRuntime, ResourceConflict, SnapStartNotReady
 from firelet.model.function import FunctionVersion, State
 from firelet.model.invocation import Invocation, Outcome
 
@@ -53,11 +53,16 @@ class Invoker:
 
 
 def check_active(version: FunctionVersion) -> None:
-    """ResourceConflict or InvalidRuntime unless the version can run."""
+    """ResourceConflict, SnapStartNotReady or InvalidRuntime unless the version can run."""
     if version.state is State.ACTIVE:
         return
     if version.state is State.FAILED and version.state_reason_code == "InvalidRuntime":
         raise InvalidRuntime(version.state_reason or "The runtime is not available.")
+    if version.state is State.PENDING and version.has_snap_start:
+        raise SnapStartNotReady(
+            "Lambda is initializing your function. It will be ready to invoke once your function"
+            " state becomes ACTIVE."
+        )
     raise ResourceConflict(
         "The operation cannot be performed at this time. The function is currently in the"
         f" following state: {version.state}"

@@ -104,7 +104,7 @@ def _build(request: dict[str, Any]) -> socket.socket:
     listener = steps.open_runtime_listener(request["port"])
     steps.mount_proc()
     # What a less privileged namespace has inherited can be covered, not removed.
-    mount.mount("firelet", steps.HIDDEN, "tmpfs", mount.MS_RDONLY, "size=4k,mode=700")
+    mount.mount("firelet", steps.HIDDEN, "tmpfs", mount.MS_RDONLY, "size=4k,mode=000")
     _mount_tmp(request["tmp_mib"])
     os.chdir("/")
     return listener

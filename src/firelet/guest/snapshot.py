@@ -173,7 +173,9 @@ class Snapshot:
             pidfd = borrowed.syscall("pidfd_open", PIDFD_OPEN, init, 0)
             borrowed.syscall("setns", setns_number(), pidfd, clone_init.NAMESPACES)
             borrowed.syscall("close", close_number(), pidfd)
-            # Entering a user namespace gives all capabilities in it; they go at once.
+            # Entering a user namespace gives all capabilities in it; they go at once. The bounding
+            # set stays full, and bounds nothing: no_new_privs keeps an execve from adding to what
+            # is there, and the namespace has no root to become.
             header = borrowed.scratch(process.EMPTY_CAPABILITIES)
             data = header + process.CAPABILITY_HEADER_BYTES
             borrowed.syscall("capset", capset_number(), header, data)
