@@ -47,18 +47,34 @@ class Firelet:
 
     def create(self, name: str, runtime: str, source: Source, handler: str) -> None:
         """Makes a function and waits until it is active. RuntimeError with the reason if not."""
+        self.create_from(name, runtime, source.zip(), f"app.{handler}")
+
+    def create_from(
+        self, name: str, runtime: str, package: bytes, handler: str, *, snap_start: bool = False
+    ) -> None:
+        """The same from any package."""
         self._lambda.create_function(
             FunctionName=name,
             Runtime=runtime,
             Role=_ROLE,
-            Handler=f"app.{handler}",
-            Code={"ZipFile": source.zip()},
+            Handler=handler,
+            Code={"ZipFile": package},
             MemorySize=MEMORY_MIB,
             Timeout=_TIMEOUT_S,
+            SnapStart={"ApplyOn": "PublishedVersions" if snap_start else "None"},
         )
+        self._await_active(name, "$LATEST")
+
+    def publish(self, name: str) -> str:
+        """Publishes a version and waits until it is active; its number."""
+        version: str = self._lambda.publish_version(FunctionName=name)["Version"]
+        self._await_active(name, version)
+        return version
+
+    def _await_active(self, name: str, version: str) -> None:
         deadline = time.monotonic() + _ACTIVE_WITHIN_S
         while time.monotonic() < deadline:
-            found = self._lambda.get_function_configuration(FunctionName=name)
+            found = self._lambda.get_function_configuration(FunctionName=name, Qualifier=version)
             if found["State"] == "Active":
                 return
             if found["State"] == "Failed":

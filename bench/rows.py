@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.burst import CALLS, Burst
+from bench.clones import PACKAGES, Clones
 from bench.cold import Cold
 from bench.first import First
 from bench.held import Held
@@ -40,6 +41,8 @@ MANY_P99_GOAL_MS = Limit(15, is_at_most=True)
 PER_SECOND_GOAL = Limit(4_500, is_at_most=False)
 COLD_GOALS_MS = {0.5: Limit(8, is_at_most=True), 0.99: Limit(40, is_at_most=True)}
 COLD_NODE_P50_GOAL_MS = Limit(20, is_at_most=True)
+CLONE_P50_GOAL_MS = Limit(25, is_at_most=True)
+CLONE_GOAL_RATIO = Limit(30, is_at_most=False)
 FIRST_GOAL_RATIO = Limit(1.5, is_at_most=True)
 BURST_GOAL_S = Limit(3, is_at_most=True)
 BURST_FAILURES_GOAL = Limit(0, is_at_most=True)
@@ -93,11 +96,25 @@ def make_rows(results: Results) -> list[Row]:
         *_warm_rows(results),
         *_throughput_rows(results),
         *_cold_rows(results),
+        *_clone_rows(results.firelet.clones),
         *_ratio_rows(results),
         *_burst_rows(results.firelet.burst),
         *_start_rows(results.firelet.starts),
         *_memory_rows(results),
         *_held_rows(results.firelet.held),
+    ]
+
+
+def _clone_rows(clones: Clones | str) -> list[Row]:
+    label = f"cold with {', '.join(PACKAGES)}"
+    if isinstance(clones, str):
+        return [Row(f"{label}, SnapStart, p50", "ms", None, goal=CLONE_P50_GOAL_MS, note=clones)]
+    clone, plain = (percentile(found, 0.5) for found in (clones.clone_ms, clones.plain_ms))
+    ratio = plain / clone if plain and clone else None
+    return [
+        Row(f"{label}, SnapStart, p50", "ms", clone, goal=CLONE_P50_GOAL_MS),
+        Row(f"{label}, plain INIT, p50", "ms", plain),
+        Row("SnapStart against plain INIT", "×", ratio, goal=CLONE_GOAL_RATIO, is_less_better=False),
     ]
 
 

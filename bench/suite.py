@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.burst import Burst, measure_burst
+from bench.clones import Clones, measure_clones
 from bench.cold import Cold, measure_cold, measure_emulator_cold
 from bench.first import First, measure_first
 from bench.floors import Floors, measure_floors
@@ -54,12 +55,14 @@ QUICK = Size(load_s=2, cold_samples=20, burst_rounds=2, idle=100)
 @dataclass(frozen=True, slots=True)
 class FireletResults:
     """Loads by handler and number of clients. ``wrk_per_second`` is None without wrk;
-    ``cold_node`` is a sentence when there is no Node.js to measure."""
+    ``cold_node`` is a sentence when there is no Node.js to measure, ``clones`` without a Python
+    that has SnapStart."""
 
     warm: dict[tuple[str, int], Load]
     wrk_per_second: float | None
     cold_python: Cold
     cold_node: Cold | str
+    clones: Clones | str
     first: First
     burst: Burst
     starts: Starts
@@ -101,6 +104,8 @@ def _measure_firelet(
     cold_python = measure_cold(firelet, PYTHON, PYTHON_SOURCE, size.cold_samples)
     on_step("firelet: cold Node.js")
     cold_node = _measure_cold_node(firelet, size.cold_samples)
+    on_step("firelet: cold with much to import")
+    clones = measure_clones(firelet, size.cold_samples)
     on_step("firelet: first calls of functions")
     first = measure_first(firelet, size.cold_samples)
     on_step("firelet: bursts")
@@ -132,6 +137,7 @@ def _measure_firelet(
         wrk_per_second=wrk_per_second,
         cold_python=cold_python,
         cold_node=cold_node,
+        clones=clones,
         first=first,
         burst=burst,
         starts=starts,

@@ -71,7 +71,7 @@ async def deployed(
             code=packages,
             runtimes=host.interpreters,
             open_log=open_log,
-            credentials=lambda _version: SessionCredentials("key", "secret", "token"),
+            credentials=lambda _version: SessionCredentials("key", "secret", "token", 4e9),
             revoke=lambda _key: None,
         )
     )

@@ -226,7 +226,11 @@ async def _open_driver(
             code_store=code_store,
             is_rootless=facts.is_rootless,
             filter_program=await asyncio.to_thread(compile_profile),
-            snapshot_filter=await asyncio.to_thread(compile_profile, may_join=facts.is_rootless),
+            snapshot_filter=(
+                await asyncio.to_thread(compile_profile, may_join=True)
+                if facts.is_rootless
+                else None
+            ),
             embryos=config.embryos,
         ),
         facts.interpreters,

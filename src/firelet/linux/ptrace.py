@@ -29,7 +29,7 @@ _O_SUSPEND_SECCOMP = 0x00200000
 _O_EXITKILL = 0x00100000
 
 _WALL = 0x40000000
-_ATTEMPTS = 200
+_ATTEMPTS = 4_000  # two seconds, for a process that has to wait for its turn
 _ATTEMPT_PAUSE_S = 0.0005
 _EINTR = 4
 _MAX_ERRNO = 4095

@@ -44,14 +44,14 @@ _CellParts = tuple[str, int, Cgroup | None, bool, Callable[[Cell], None], Callab
 class NamespacesSettings:
     """What the driver is told by the configuration and by the probe of the host.
 
-    ``snapshot_filter`` is the filter of runtimes that are to be cloned (``compile_profile``);
+    ``snapshot_filter`` is the filter of runtimes that are to be cloned, if it is another one;
     ``embryos`` is how many are kept ready for each runtime that is in use.
     """
 
     code_store: Path
     is_rootless: bool
     filter_program: bytes
-    snapshot_filter: bytes
+    snapshot_filter: bytes | None = None
     embryos: int = 2
 
 
@@ -74,7 +74,9 @@ class NamespacesDriver:
         self._cgroups = cgroups
         self._janitor = janitor
         self._filter = base64.b64encode(settings.filter_program).decode()
-        self._snapshot_filter = base64.b64encode(settings.snapshot_filter).decode()
+        self._snapshot_filter = base64.b64encode(
+            settings.snapshot_filter or settings.filter_program
+        ).decode()
         self._zygotes: dict[str, asyncio.Task[Zygote]] = {}
         self._embryos: dict[str, deque[Cell]] = {}
         self._cells: set[Cell] = set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ from firelet.sandbox.cell import STEP_TIMEOUT_S, Cell, parse_wait_status
 from firelet.sandbox.cgroups import Limits
 from firelet.sandbox.channel import close_all
 from firelet.sandbox.driver import RuntimeExit, RuntimeStart, SandboxSpec
+
+log = logging.getLogger(__name__)
 
 MakeClone = Callable[["SnapshotCell"], Awaitable["CloneCell"]]
 
@@ -109,6 +112,7 @@ class SnapshotCell(Cell):
                 spawned.set_result(fds[0])
         elif event == "failed":
             error = PlatformError(f"A snapshot failed at: {message['step']}")
+            log.warning("clone not made id=%s: %s", identity, error.message)
             if spawned is not None and not spawned.done():
                 spawned.set_exception(error)
             elif identity in self._clones:

@@ -124,6 +124,7 @@ class Node:
         self._unwanted.discard(digest)
         credentials = RoleSession(version, self._parts.credentials, self._parts.revoke)
         try:
+            credentials.current()  # before a sandbox is made in vain
             slot = await make(credentials)
         except BaseException:
             self._let_go(digest, credentials)

@@ -14,7 +14,7 @@ from firelet.runtime.environment import (
 )
 from unit.versions import make_version
 
-CREDENTIALS = SessionCredentials("ASIAEXAMPLE", "secret", "token")
+CREDENTIALS = SessionCredentials("ASIAEXAMPLE", "secret", "token", 4_102_444_800.0)
 STREAM = "2026/11/23/[$LATEST]" + "0" * 32
 BOOTSTRAP = "/var/task/bootstrap"
 CLIENT = "/var/runtime/client"

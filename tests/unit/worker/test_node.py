@@ -88,7 +88,7 @@ class Host:
     def credentials(self, version: FunctionVersion) -> SessionCredentials:
         if self.credentials_error is not None:
             raise self.credentials_error
-        return SessionCredentials("ASIAEXAMPLE", "secret", version.role)
+        return SessionCredentials("ASIAEXAMPLE", "secret", version.role, 4e9)
 
 
 @pytest.fixture
