@@ -114,7 +114,9 @@ def _clone_rows(clones: Clones | str) -> list[Row]:
     return [
         Row(f"{label}, SnapStart, p50", "ms", clone, goal=CLONE_P50_GOAL_MS),
         Row(f"{label}, plain INIT, p50", "ms", plain),
-        Row("SnapStart against plain INIT", "×", ratio, goal=CLONE_GOAL_RATIO, is_less_better=False),
+        Row(
+            "SnapStart against plain INIT", "x", ratio, goal=CLONE_GOAL_RATIO, is_less_better=False
+        ),
     ]
 
 

@@ -66,6 +66,7 @@ def make_driver(host: HostFacts, packages: Packages) -> MakeDriver:
                 code_store=packages.root,
                 is_rootless=host.is_rootless,
                 filter_program=seccomp_profile.compile_profile(),
+                snapshot_filter=seccomp_profile.compile_profile(may_join=host.is_rootless),
                 embryos=embryos,
             ),
             host.interpreters,

@@ -33,6 +33,9 @@ _ATTEMPTS = 4_000  # two seconds, for a process that has to wait for its turn
 _ATTEMPT_PAUSE_S = 0.0005
 _EINTR = 4
 _MAX_ERRNO = 4095
+# ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND, ERESTART_RESTARTBLOCK: only a tracer sees them, in
+# the place of the result of a call that was interrupted. Source: include/linux/errno.h.
+_RESTARTS = (512, 513, 514, 516)
 _WORD = 1 << 64
 # Below what a function of the ABI may use without moving the stack pointer (128 bytes on x86-64).
 _SCRATCH_OFFSET = 1024
@@ -139,14 +142,17 @@ class Borrowed:
 
     def _stop_in_a_call(self) -> None:
         """Interrupts it until it is found where it waits in the kernel, and not on its way there:
-        elsewhere there is no instruction to enter the kernel by."""
+        elsewhere there is no instruction to enter the kernel by, and no call to end with EINTR."""
         for _ in range(_ATTEMPTS):
             _ptrace("interrupt", _INTERRUPT, self._pid)
             self._wait()
             self._saved = self._registers()
             behind = self._saved[self._layout.pointer]
             at = behind - len(self._instruction)
-            if os.pread(self._memory, len(self._instruction), at) == self._instruction:
+            is_waiting = _WORD - self._saved[self._layout.result] in _RESTARTS
+            if is_waiting and os.pread(self._memory, len(self._instruction), at) == (
+                self._instruction
+            ):
                 return
             _ptrace("cont", _CONT, self._pid)
             time.sleep(_ATTEMPT_PAUSE_S)
