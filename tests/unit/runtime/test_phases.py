@@ -12,6 +12,7 @@ LEGAL = {
     (Phase.STOPPED, Event.START): Phase.STARTED,
     (Phase.STARTED, Event.NEXT): Phase.READY,
     (Phase.STARTED, Event.INIT_ERROR): Phase.INIT_FAILED,
+    (Phase.STARTED, Event.RESTORE_NEXT): Phase.SNAPSHOT,
     (Phase.READY, Event.NEXT): Phase.READY,
     (Phase.READY, Event.DISPATCH): Phase.RUNNING,
     (Phase.RUNNING, Event.RESPONSE): Phase.RESPONDED,

@@ -261,3 +261,40 @@ class TestBilling:
 
 def test_times_are_written_with_milliseconds_in_utc() -> None:
     assert format_iso_ms(NOW_S) == "2026-11-23T07:00:00.123Z"
+
+
+class TestRestore:
+    def test_text(self) -> None:
+        log = Log(runtime="python3.13")
+        log.reporter.restore_start()
+        log.reporter.restore_report(12.345, "success", None)
+        log.reporter.restore_report(12.345, "error", "ValueError")
+        start, good, bad = log.text.splitlines()
+        assert start.startswith("RESTORE_START Runtime Version: python:3.13.firelet\t")
+        assert good == "RESTORE_REPORT Restore Duration: 12.35 ms"
+        assert (
+            bad
+            == "RESTORE_REPORT Restore Duration: 12.35 ms\tStatus: error\tError Type: ValueError"
+        )
+
+    def test_json(self) -> None:
+        log = json_log("DEBUG")
+        log.reporter.restore_start()
+        log.reporter.restore_report(12.345, "success", None)
+        kinds = [record["type"] for record in log.records]
+        assert kinds == [
+            "platform.restoreStart",
+            "platform.restoreRuntimeDone",
+            "platform.restoreReport",
+        ]
+        assert log.records[0]["record"]["phase"] == "restore"
+        assert log.records[2]["record"]["metrics"] == {"durationMs": 12.345}
+
+    def test_the_first_report_of_a_clone_has_the_restore(self) -> None:
+        log = Log()
+        log.reporter.report("id", measured(restore_ms=12.345), NOW_S)
+        assert "Restore Duration: 12.35 ms\tBilled Restore Duration: 13 ms\t" in log.text
+        document = json_log()
+        document.reporter.report("id", measured(restore_ms=12.345), NOW_S)
+        metrics = document.records[-1]["record"]["metrics"]
+        assert (metrics["restoreDurationMs"], metrics["billedRestoreDurationMs"]) == (12.345, 13)

@@ -57,6 +57,7 @@ def is_allowed(source: str, interpreter: Interpreter) -> bool:
             "dateutil",
             "urllib3",
             "six",
+            "snapshot_restore_py",
         )
     if path in (
         PACKAGE / "guest",

@@ -70,6 +70,12 @@ class Runtime:
     async def fail(self, event: Reply, body: bytes) -> Reply:
         return await self.request("POST", f"{_BASE}/invocation/{_id(event)}/error", body)
 
+    async def restore_next(self) -> Reply:
+        return await self.request("GET", f"{_BASE}/restore/next")
+
+    async def fail_restore(self, body: bytes) -> Reply:
+        return await self.request("POST", f"{_BASE}/restore/error", body)
+
     async def fail_init(self, body: bytes) -> Reply:
         return await self.request("POST", f"{_BASE}/init/error", body)
 
@@ -217,6 +223,8 @@ class FakeDriver:
         self.expected: list[str] = []
         self.specs: list[SandboxSpec] = []
         self.sandboxes: list[FakeSandbox] = []
+        self.snapshots: list[FakeSandbox] = []
+        self.cloned_from: list[FakeSandbox] = []
 
     async def open(self) -> None:
         return
@@ -229,6 +237,15 @@ class FakeDriver:
         sandbox = FakeSandbox(self.program, id=f"{len(self.sandboxes):032x}")
         self.sandboxes.append(sandbox)
         return sandbox
+
+    async def create_snapshot(self, spec: SandboxSpec) -> FakeSandbox:
+        self.snapshots.append(await self.create(spec))
+        return self.snapshots[-1]
+
+    async def clone(self, snapshot: FakeSandbox, spec: SandboxSpec) -> FakeSandbox:
+        snapshot._check()
+        self.cloned_from.append(snapshot)
+        return await self.create(spec)
 
     async def close(self) -> None:
         for sandbox in self.sandboxes:
