@@ -16,7 +16,10 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.functions import PYTHON_SOURCE
+from bench.memory import SANDBOXES, SETTLE_S, Footprint, weigh
 from bench.platforms import Firelet
+from bench.sandboxes import find_sandboxes
 from bench.wire import call_once
 from firelet.model.runtimes import supports_snap_start
 from firelet.sandbox.interpreters import Interpreter, discover
@@ -49,19 +52,19 @@ def born(event, context):
 
 @dataclass(frozen=True, slots=True)
 class Clones:
-    """Milliseconds of calls that had an environment made, sorted."""
+    """Milliseconds of calls that had an environment made, sorted; ``footprint`` is that of an idle
+    clone of a function that imports nothing."""
 
     clone_ms: list[float]
     plain_ms: list[float]
+    footprint: Footprint
 
 
 def measure_clones(firelet: Firelet, samples: int) -> Clones | str:
     """A sentence where there is nothing to measure with."""
-    interpreters = discover().values()
-    offered = [found for found in interpreters if supports_snap_start(found.runtime)]
-    if not offered:
+    interpreter = _newest()
+    if interpreter is None:
         return "no Python from 3.12 on"
-    interpreter = max(offered, key=lambda found: int(found.runtime.rpartition(".")[2]))
     package = _package(interpreter)
     if package is None:
         return f"{' and '.join(_INSTALLED)} could not be installed"
@@ -71,7 +74,30 @@ def measure_clones(firelet: Firelet, samples: int) -> Clones | str:
     clone_ms = _measure(firelet, f"{name}:{version}", samples)
     plain_ms = _measure(firelet, name, min(samples, _PLAIN_SAMPLES))
     firelet.delete(name)
-    return Clones(sorted(clone_ms), sorted(plain_ms))
+    footprint = _weigh_clones(firelet, interpreter)
+    return Clones(sorted(clone_ms), sorted(plain_ms), footprint)
+
+
+def _newest() -> Interpreter | None:
+    """The newest Python of this host that has SnapStart."""
+    offered = [found for found in discover().values() if supports_snap_start(found.runtime)]
+    return max(offered, key=lambda found: int(found.runtime.rpartition(".")[2]), default=None)
+
+
+def _weigh_clones(firelet: Firelet, interpreter: Interpreter) -> Footprint:
+    """Of idle clones that were made ahead; their snapshot is not among them."""
+    name = "no-op-clones"
+    package = PYTHON_SOURCE.zip()
+    firelet.create_from(name, interpreter.runtime, package, "app.no_op", snap_start=True)
+    version = firelet.publish(name)
+    time.sleep(SETTLE_S)
+    others = find_sandboxes(firelet.pid)
+    firelet.warm(f"{name}:{version}", SANDBOXES)
+    time.sleep(SETTLE_S)
+    found = find_sandboxes(firelet.pid)
+    footprint = weigh([found[identity] for identity in found.keys() - others.keys()])
+    firelet.delete(name)
+    return footprint
 
 
 def _measure(firelet: Firelet, target: str, samples: int) -> list[float]:
@@ -104,6 +130,7 @@ def _package(interpreter: Interpreter) -> bytes | None:
 
 def _install(interpreter: Interpreter, home: Path) -> bool:
     assert interpreter.prefix is not None
+    assert interpreter.executable is not None
     python = interpreter.prefix / interpreter.executable
     partial = home.with_suffix(".partial")
     pip = [str(python), "-m", "pip", "install", "--quiet", "--target", str(partial)]

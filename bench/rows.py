@@ -117,6 +117,8 @@ def _clone_rows(clones: Clones | str) -> list[Row]:
         Row(
             "SnapStart against plain INIT", "x", ratio, goal=CLONE_GOAL_RATIO, is_less_better=False
         ),
+        Row("idle Python clone, private (USS)", "MiB", clones.footprint.uss_mib),
+        Row("idle Python clone, PSS", "MiB", clones.footprint.pss_mib, goal=IDLE_PSS_GOAL_MIB),
     ]
 
 

@@ -7,6 +7,7 @@ real driver. Needs what ``firelet up`` needs.
 from __future__ import annotations
 
 import asyncio
+import math
 import resource
 import statistics
 import sys
@@ -18,7 +19,7 @@ import uvloop
 
 from firelet.model.function import Code, FunctionVersion, LoggingConfig, State
 from firelet.model.invocation import Invocation
-from firelet.runtime.environment import SessionCredentials
+from firelet.runtime.credentials import SessionCredentials
 from firelet.sandbox import cgroups
 from firelet.sandbox.host import probe_host
 from firelet.sandbox.namespaces import NamespacesDriver, NamespacesSettings
@@ -86,7 +87,7 @@ async def _measure(runtime: str, root: Path) -> None:
             code=_Code(root),
             runtimes=facts.interpreters.keys(),
             open_log=lambda _version, _stream: _NoLog(),
-            credentials=lambda _version: SessionCredentials("", "", ""),
+            credentials=lambda _version: SessionCredentials("", "", "", math.inf),
             revoke=lambda _key: None,
         )
     )

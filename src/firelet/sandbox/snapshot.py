@@ -46,11 +46,10 @@ class SnapshotCell(Cell):
         if cell.is_dead:
             await cell.stop()
             cell = await self._make()
-        self.make_ahead()
         cell.limit(spec)
         return cell
 
-    def make_ahead(self) -> None:
+    def _make_ahead(self) -> None:
         """Begins the next clone, for whoever asks next."""
         if self._ahead is None and not self.is_dead:
             self._ahead = asyncio.create_task(self._make())
@@ -82,6 +81,8 @@ class SnapshotCell(Cell):
                 "name": start.name,
             }
         )
+        # Behind the order to restore, which somebody waits for.
+        self._make_ahead()
 
     def forget(self, clone: CloneCell) -> None:
         """The clone was stopped."""
