@@ -202,7 +202,6 @@ async def test_every_setting_is_stored_and_returned(api: Api, layers: FakeLayers
         Architectures=["arm64"],
         Layers=[LAYER],
         TracingConfig={"Mode": "Active"},
-        SnapStart={"ApplyOn": "PublishedVersions"},
         LoggingConfig={"LogFormat": "JSON", "LogGroup": "/mine"},
         VpcConfig={"SubnetIds": ["subnet-1"], "SecurityGroupIds": ["sg-1"]},
         DeadLetterConfig={"TargetArn": "arn:aws:sqs:eu-central-1:123456789012:q"},
@@ -210,7 +209,6 @@ async def test_every_setting_is_stored_and_returned(api: Api, layers: FakeLayers
     )
     assert answer["Environment"] == {"Variables": {"A": "b"}}
     assert answer["Layers"] == [{"Arn": LAYER, "CodeSize": 123}]
-    assert answer["SnapStart"]["ApplyOn"] == "PublishedVersions"
     assert answer["LoggingConfig"] == {
         "LogFormat": "JSON",
         "LogGroup": "/mine",
@@ -221,6 +219,14 @@ async def test_every_setting_is_stored_and_returned(api: Api, layers: FakeLayers
     assert answer["VpcConfig"]["VpcId"].startswith("vpc-")
     assert answer["DeadLetterConfig"]["TargetArn"].endswith(":q")
     assert answer["KMSKeyArn"].endswith("key/1")
+
+
+async def test_snap_start_is_stored_and_not_given_with_a_larger_tmp(api: Api) -> None:
+    wanted = {**MINIMAL, "SnapStart": {"ApplyOn": "PublishedVersions"}}
+    with pytest.raises(InvalidParameterValue, match="not supported for SnapStart"):
+        await api.call("CreateFunction", **wanted, EphemeralStorage={"Size": 513})
+    answer = await api.call("CreateFunction", **wanted)
+    assert answer["SnapStart"] == {"ApplyOn": "PublishedVersions", "OptimizationStatus": "Off"}
 
 
 async def test_code_can_come_from_s3(api: Api) -> None:
