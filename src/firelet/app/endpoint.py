@@ -21,6 +21,7 @@ from firelet.frontend.functions import FunctionOperations
 from firelet.frontend.iam import IamOperations
 from firelet.frontend.invoke import AsyncSink, InvokeEndpoint
 from firelet.frontend.logs import LogsOperations
+from firelet.frontend.mappings import MappingOperations
 from firelet.frontend.operations import Operations
 from firelet.frontend.packages import PackageIntake
 from firelet.frontend.provisioned import ProvisionedOperations
@@ -105,6 +106,7 @@ def _families(parts: EndpointParts) -> list[OperationFamily]:
         TagOperations(registry),
         ConcurrencyOperations(registry),
         ProvisionedOperations(registry),
+        MappingOperations(registry),
         FunctionOptionOperations(registry),
         IamOperations(parts.roles, parts.policies, parts.sessions),
         StsOperations(parts.roles, parts.sessions),

@@ -1,8 +1,8 @@
 """The registry: every function of this platform, and what a name stands for right now.
 
 The facade over the nouns (``functions``, ``versions``, ``aliases``, ``tags``, ``concurrency``,
-``provisioned``) that change things. ``resolve`` is on the path of every invocation: dictionary
-look-ups in memory.
+``provisioned``, ``mappings``) that change things. ``resolve`` is on the path of every invocation:
+dictionary look-ups in memory.
 Called by the frontend and by the invoke path; made by ``app``.
 """
 
@@ -20,6 +20,8 @@ from firelet.control.catalog import Catalog
 from firelet.control.concurrency import Concurrency
 from firelet.control.configuration import LayerSource, NoLayers
 from firelet.control.functions import Functions
+from firelet.control.mapping_catalog import MappingCatalog
+from firelet.control.mappings import Mappings, NoPollers, Pollers
 from firelet.control.mutations import Mutations
 from firelet.control.packages import Packages
 from firelet.control.provisioned import NoProvider, Provider, Provisioned
@@ -31,7 +33,7 @@ from firelet.model.arn import LATEST, FunctionRef
 from firelet.store.blobs import BlobStore
 from firelet.store.documents import DocumentStore
 
-__all__ = ["Activator", "LayerSource", "Provider", "Registry", "Resolved"]
+__all__ = ["Activator", "LayerSource", "Pollers", "Provider", "Registry", "Resolved"]
 
 
 class Registry:
@@ -46,6 +48,7 @@ class Registry:
         clock: Callable[[], float] = time.time,
         layers: LayerSource | None = None,
         provider: Provider | None = None,
+        pollers: Pollers | None = None,
         account_concurrency: int = limits.ACCOUNT_CONCURRENCY,
         update_wait_s: float = limits.UPDATE_WAIT_S,
         answer_wait_s: float = limits.ANSWER_WAIT_S,
@@ -79,17 +82,27 @@ class Registry:
         self.provisioned = Provisioned(
             self._catalog, self._mutations, provider or NoProvider(), account_concurrency, clock
         )
+        self.mappings = Mappings(
+            MappingCatalog(documents),
+            self._catalog,
+            pollers or NoPollers(),
+            clock,
+            update_wait_s,
+        )
 
     async def load(self) -> None:
         """Reads the store, then activates what a crash left unfinished."""
         await asyncio.to_thread(self._catalog.load)
+        await asyncio.to_thread(self.mappings.load)
         for function in list(self._catalog.everything()):
             for version in (function.latest, *function.versions.values()):
                 if is_unfinished(version):
                     self._activations.start(version)
+        self.mappings.restore()
 
     async def close(self) -> None:
         """Waits for the changes and activations that are under way."""
+        await self.mappings.close()
         await self._mutations.close()
 
     def resolve(self, account: str, region: str, ref: FunctionRef) -> Resolved:

@@ -1,4 +1,4 @@
-"""The tags of functions. Called by ``frontend.tags``."""
+"""Tags: the rules about them, and the tags of functions. Called by ``frontend.tags``."""
 
 from __future__ import annotations
 
@@ -25,6 +25,22 @@ def check_tags(tags: Mapping[str, str]) -> None:
         raise InvalidParameterValue("Number of tags exceeds resource tag limit.")
 
 
+def check_added(tags: Mapping[str, str]) -> None:
+    """AWS takes a request without tags for broken."""
+    if not tags:
+        raise InvalidParameterValue("An error occurred and the request cannot be processed.")
+
+
+def change_tags(
+    tags: Mapping[str, str], added: Mapping[str, str], removed: Iterable[str]
+) -> dict[str, str]:
+    """The tags of a resource after a change; InvalidParameterValue when that may not be."""
+    gone = set(removed)
+    after = {name: value for name, value in tags.items() if name not in gone} | dict(added)
+    check_tags(after)
+    return after
+
+
 class Tags:
     """The operations on tags. A change gives ``$LATEST`` a new RevisionId, as on AWS."""
 
@@ -37,8 +53,7 @@ class Tags:
 
     async def add(self, key: FunctionKey, tags: Mapping[str, str]) -> None:
         """Sets tags; those of other names stay."""
-        if not tags:
-            raise InvalidParameterValue("An error occurred and the request cannot be processed.")
+        check_added(tags)
         await self._mutations.carry_out(self._change(key, tags, ()))
 
     async def remove(self, key: FunctionKey, names: Iterable[str]) -> None:
@@ -50,8 +65,6 @@ class Tags:
     ) -> None:
         async with self._mutations.lock(key):
             function = self._catalog.get(key)
-            tags = {name: value for name, value in function.tags.items() if name not in removed}
-            tags.update(added)
-            check_tags(tags)
+            tags = change_tags(function.tags, added, removed)
             latest = replace(function.latest, revision_id=new_revision_id())
             await self._catalog.commit(function, replace(function, tags=tags, latest=latest))

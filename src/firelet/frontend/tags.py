@@ -1,16 +1,15 @@
-"""Operations on tags, of functions. Other resources have no tags here yet."""
+"""Operations on tags, of every kind of resource that has them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
 
 from firelet.control.registry import Registry
 from firelet.control.targets import function_key
 from firelet.frontend.operations import Call, Operations, Reply
 from firelet.model.arn import parse_function_ref
 from firelet.model.errors import InvalidParameterValue, ResourceNotFound
-from firelet.model.function import FunctionKey
 
 # What AWS says of resources that are not there. Source: recorded messages.
 _MISSING = {
@@ -19,12 +18,29 @@ _MISSING = {
     "capacity-provider": "Capacity provider not found: {arn}",
 }
 
+# Account, region and name of a resource, as its ARN has them.
+ResourceKey = tuple[str, str, str]
+
+
+class Tagged(Protocol):
+    """The resources of one kind. A key that is not there is ResourceNotFound."""
+
+    def all(self, key: ResourceKey) -> Mapping[str, str]: ...
+
+    async def add(self, key: ResourceKey, tags: Mapping[str, str]) -> None: ...
+
+    async def remove(self, key: ResourceKey, names: Iterable[str]) -> None: ...
+
 
 class TagOperations:
     """The family of tags."""
 
     def __init__(self, registry: Registry) -> None:
-        self._tags = registry.tags
+        # By the kind that an ARN names.
+        self._resources: Mapping[str, Tagged] = {
+            "function": registry.tags,
+            "event-source-mapping": registry.mappings.tags,
+        }
 
     def register(self, operations: Operations) -> None:
         operations.add("lambda", "TagResource", self.tag_resource)
@@ -32,24 +48,33 @@ class TagOperations:
         operations.add("lambda", "ListTags", self.list_tags)
 
     async def tag_resource(self, call: Call) -> Reply:
-        await self._tags.add(_parse_resource(call), call.params["Tags"])
+        resources, key = self._find(call)
+        await resources.add(key, call.params["Tags"])
         return Reply(status=204)
 
     async def untag_resource(self, call: Call) -> Reply:
-        await self._tags.remove(_parse_resource(call), call.params["TagKeys"])
+        resources, key = self._find(call)
+        await resources.remove(key, call.params["TagKeys"])
         return Reply(status=204)
 
     async def list_tags(self, call: Call) -> Mapping[str, Any]:
-        return {"Tags": dict(self._tags.all(_parse_resource(call)))}
+        resources, key = self._find(call)
+        return {"Tags": dict(resources.all(key))}
+
+    def _find(self, call: Call) -> tuple[Tagged, ResourceKey]:
+        """The resource that ``Resource``, an ARN, names."""
+        arn: str = call.params["Resource"]
+        _, _, _, region, account, kind, name = arn.split(":", 6)
+        resources = self._resources.get(kind)
+        if resources is not None and kind == "function":
+            return resources, _parse_function(call, arn)
+        if resources is None or (account, region) != (call.account, call.region):
+            sentence = _MISSING.get(kind, "The resource you requested does not exist.")
+            raise ResourceNotFound(sentence.format(arn=arn))
+        return resources, (account, region, name)
 
 
-def _parse_resource(call: Call) -> FunctionKey:
-    """The function that ``Resource``, an ARN, names."""
-    arn: str = call.params["Resource"]
-    kind = arn.split(":")[5]
-    if kind != "function":
-        sentence = _MISSING.get(kind, "The resource you requested does not exist.")
-        raise ResourceNotFound(sentence.format(arn=arn))
+def _parse_function(call: Call, arn: str) -> ResourceKey:
     ref = parse_function_ref(arn)
     if ref.qualifier is not None:
         raise InvalidParameterValue(

@@ -131,6 +131,12 @@ class RequestEntityTooLarge(CallerError):
     status = 413
 
 
+class ResourceInUse(CallerError):
+    """400: an event source mapping is being changed already."""
+
+    code = "ResourceInUseException"
+
+
 class CodeStorageExceeded(CallerError):
     """400: the account's code storage is full."""
 

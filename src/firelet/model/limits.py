@@ -60,6 +60,17 @@ PROVISIONED_STARTS_AT_ONCE = 4  # of one version
 PROVISIONED_RETRY_MIN_S = 10.0
 PROVISIONED_RETRY_MAX_S = 300.0
 
+# Event source mappings (quotas, and the service model's documentation of each option).
+FILTERS_MAX = 5
+FIFO_BATCH_MAX = 10
+UNWINDOWED_BATCH_MAX = 10  # of SQS: more needs a batching window
+MAX_RECORD_AGE_MIN_S = 60
+POLLERS_DEFAULT_MAX = 200
+SQS_POLLERS_MIN = 2
+SQS_POLLERS_MAX = 10_000
+KAFKA_POLLERS_MIN = 1
+KAFKA_POLLERS_MAX = 2_000
+
 # Sandbox (quotas, except where said).
 MEMORY_PER_VCPU_MIB = 1_769
 CPU_PERIOD_US = 20_000  # short, so that a small function waits 20 ms and not 100 (firelet)
@@ -75,3 +86,4 @@ FUNCTIONS_PER_PAGE = 50
 VERSIONS_PER_PAGE = 50
 ALIASES_PER_PAGE = 50
 PROVISIONED_CONFIGS_PER_PAGE = 50
+MAPPINGS_PER_PAGE = 100
