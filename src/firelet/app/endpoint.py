@@ -73,11 +73,8 @@ class Endpoint:
         accounts = Accounts(default=config.account, find_issued=_account_finder(sessions))
         callers = Callers(accounts, config.region)
         self._invoke = InvokeEndpoint(parts.registry, parts.invoker, parts.events, callers)
-        operations = Operations()
-        for family in _families(parts):
-            family.register(operations)
         router = Router(
-            operations,
+            make_operations(parts),
             load_services(SERVICES),
             accounts=accounts,
             default_region=config.region,
@@ -94,6 +91,14 @@ class Endpoint:
         """Stops to listen; what is being answered has ``drain_s`` seconds."""
         await self._server.close(drain_s)
         await self._invoke.drain(drain_s)
+
+
+def make_operations(parts: EndpointParts) -> Operations:
+    """The table of every operation that has a handler."""
+    operations = Operations()
+    for family in _families(parts):
+        family.register(operations)
+    return operations
 
 
 def _families(parts: EndpointParts) -> list[OperationFamily]:

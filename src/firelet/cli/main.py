@@ -20,6 +20,7 @@ from firelet.cli.failure import CliError
 from firelet.cli.invoke import invoke
 from firelet.cli.list_functions import list_functions
 from firelet.cli.logs import logs
+from firelet.cli.parity import parity
 from firelet.cli.runtimes import runtimes
 from firelet.cli.top import top
 from firelet.cli.up import up
@@ -43,6 +44,7 @@ app.command()(warm)
 app.command()(delete)
 app.command()(env)
 app.command()(runtimes)
+app.command()(parity)
 app.command()(doctor)
 
 

@@ -23,8 +23,13 @@ class FunctionOptionOperations:
         self._functions = registry.functions
 
     def register(self, operations: Operations) -> None:
+        operations.add(
+            "lambda",
+            "GetFunctionCodeSigningConfig",
+            self.get_function_code_signing_config,
+            lacks="there are no code signing configurations",
+        )
         for name, handler in (
-            ("GetFunctionCodeSigningConfig", self.get_function_code_signing_config),
             ("GetFunctionRecursionConfig", self.get_function_recursion_config),
             ("PutFunctionRecursionConfig", self.put_function_recursion_config),
             ("GetRuntimeManagementConfig", self.get_runtime_management_config),

@@ -27,6 +27,7 @@ _NOT_SERVED = (
     "AcceleratorConfig",
     "PublishTo",
 )
+LACKS = f"container images, custom runtimes; {', '.join(_NOT_SERVED)}"
 # AWS leaves these out of lists. Source: ListFunctions in the API reference.
 _NOT_LISTED = (
     "State",

@@ -13,6 +13,7 @@ from firelet.control.registry import Registry
 from firelet.frontend.codelink import CodeLinks
 from firelet.frontend.function_names import parse_function_name, parse_version_name
 from firelet.frontend.function_shapes import (
+    LACKS,
     SOURCE_KMS_KEY,
     format_arn,
     format_configuration,
@@ -21,7 +22,7 @@ from firelet.frontend.function_shapes import (
 )
 from firelet.frontend.markers import cut_page
 from firelet.frontend.operations import Call, Operations, Reply
-from firelet.frontend.packages import PackageIntake
+from firelet.frontend.packages import CODE_LACKS, PackageIntake
 from firelet.model import limits
 from firelet.model.arn import LATEST
 from firelet.model.errors import CallerError, InvalidParameterValue, NotYetImplemented
@@ -39,13 +40,14 @@ class FunctionOperations:
         self._links = links
 
     def register(self, operations: Operations) -> None:
+        create, update = self.create_function, self.update_function_configuration
+        operations.add("lambda", "CreateFunction", create, lacks=LACKS)
+        operations.add("lambda", "UpdateFunctionConfiguration", update, lacks=LACKS)
+        operations.add("lambda", "UpdateFunctionCode", self.update_function_code, lacks=CODE_LACKS)
         for name, handler in (
-            ("CreateFunction", self.create_function),
             ("GetFunction", self.get_function),
             ("GetFunctionConfiguration", self.get_function_configuration),
             ("ListFunctions", self.list_functions),
-            ("UpdateFunctionCode", self.update_function_code),
-            ("UpdateFunctionConfiguration", self.update_function_configuration),
             ("DeleteFunction", self.delete_function),
         ):
             operations.add("lambda", name, handler)

@@ -36,6 +36,9 @@ from firelet.model.errors import (
 from firelet.model.invocation import Invocation, Outcome
 from firelet.wire.http1 import Request, Response
 
+# What is served here and has no handler in the table of operations.
+OPERATIONS = ("Invoke",)
+
 _PREFIX = b"/2015-03-31/functions/"
 _SUFFIX = b"/invocations"
 _NAME_PATTERN = (

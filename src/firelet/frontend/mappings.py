@@ -25,8 +25,13 @@ class MappingOperations:
         self._mappings = registry.mappings
 
     def register(self, operations: Operations) -> None:
+        operations.add(
+            "lambda",
+            "CreateEventSourceMapping",
+            self.create_event_source_mapping,
+            lacks="nothing is read from the source yet",
+        )
         for name, handler in (
-            ("CreateEventSourceMapping", self.create_event_source_mapping),
             ("GetEventSourceMapping", self.get_event_source_mapping),
             ("ListEventSourceMappings", self.list_event_source_mappings),
             ("UpdateEventSourceMapping", self.update_event_source_mapping),

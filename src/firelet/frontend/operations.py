@@ -44,15 +44,25 @@ class Operations:
 
     def __init__(self) -> None:
         self._handlers: dict[tuple[str, str], Handler] = {}
+        self._lacks: dict[tuple[str, str], str] = {}
 
-    def add(self, service: str, operation: str, handler: Handler) -> None:
+    def add(
+        self, service: str, operation: str, handler: Handler, *, lacks: str | None = None
+    ) -> None:
+        """``lacks`` says what of the operation is not served yet, for ``firelet parity``."""
         key = (service, operation)
         if key in self._handlers:
             raise ValueError(f"{service}:{operation} has two handlers")
         self._handlers[key] = handler
+        if lacks is not None:
+            self._lacks[key] = lacks
 
     def find(self, service: str, operation: str) -> Handler | None:
         return self._handlers.get((service, operation))
+
+    def lacks(self, service: str, operation: str) -> str | None:
+        """What is missing of an operation that has a handler; None when it is whole."""
+        return self._lacks.get((service, operation))
 
     def names(self, service: str) -> list[str]:
         """Operations of one service, sorted."""

@@ -18,6 +18,8 @@ from firelet.model.errors import (
 )
 from firelet.worker.archive import check_archive
 
+CODE_LACKS = "container images; S3ObjectStorageMode REFERENCE, PublishTo"
+
 
 class CodeSource(Protocol):
     """Where packages are that a request names by bucket and key."""

@@ -24,7 +24,7 @@ class VersionOperations:
         self._layers = registry.layers
 
     def register(self, operations: Operations) -> None:
-        operations.add("lambda", "PublishVersion", self.publish_version)
+        operations.add("lambda", "PublishVersion", self.publish_version, lacks="PublishTo")
         operations.add("lambda", "ListVersionsByFunction", self.list_versions_by_function)
 
     async def publish_version(self, call: Call) -> Mapping[str, Any]:

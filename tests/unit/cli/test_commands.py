@@ -28,6 +28,7 @@ COMMANDS = (
     "delete",
     "env",
     "runtimes",
+    "parity",
     "doctor",
 )
 NOBODY = "http://127.0.0.1:1"

@@ -38,6 +38,11 @@ def one(value: str, path: str, constraint: str) -> str:
     ("operation", "params", "sentence"),
     [
         (
+            "PublishVersion",
+            {"FunctionName": "f", "Description": "d", "RevisionId": "r", "PublishTo": ""},
+            one("''", "publishTo", "Member must satisfy enum value set: [LATEST_PUBLISHED]"),
+        ),
+        (
             "PutProvisionedConcurrencyConfig",
             {"FunctionName": "f", "Qualifier": "1", "ProvisionedConcurrentExecutions": 0},
             one(

@@ -56,14 +56,18 @@ class _Constraint:
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """A constraint that a value breaks. ``value`` is as printed; None for null, empty if secret."""
+    """A constraint that a value breaks. ``value`` is as printed, or None for null. A secret is
+    never repeated: AWS leaves its value out of the sentence."""
 
     path: str
     value: str | None
     constraint: str
+    is_secret: bool = False
 
     def __str__(self) -> str:
-        shown = " null" if self.value is None else f" '{self.value}'" if self.value else ""
+        shown = " null" if self.value is None else f" '{self.value}'"
+        if self.is_secret:
+            shown = ""
         return f"Value{shown} at '{self.path}' failed to satisfy constraint: {self.constraint}"
 
 
@@ -160,8 +164,7 @@ class Validator:
 
 
 def _refuse(shape: Shape, value: object, path: str, constraint: str) -> _Failure:
-    # A secret is never repeated: AWS leaves its value out of the sentence.
-    return _Failure(path, "" if shape.is_sensitive else print_value(shape, value), constraint)
+    return _Failure(path, print_value(shape, value), constraint, is_secret=shape.is_sensitive)
 
 
 def _make_constraints(shape: Shape) -> Iterator[_Constraint]:
