@@ -82,6 +82,41 @@ resource "aws_lambda_alias" "live" {
   function_name    = aws_lambda_function.function.function_name
   function_version = aws_lambda_function.function.version
 }
+resource "aws_lambda_event_source_mapping" "queue" {
+  event_source_arn                   = "arn:aws:sqs:%(region)s:000000000000:jobs"
+  function_name                      = aws_lambda_alias.live.arn
+  batch_size                         = var.memory / 4
+  maximum_batching_window_in_seconds = 2
+  function_response_types            = ["ReportBatchItemFailures"]
+  scaling_config { maximum_concurrency = 5 }
+  filter_criteria {
+    filter { pattern = jsonencode({ body = { kind = ["a"] } }) }
+  }
+  tags = { team = "red" }
+}
+resource "aws_lambda_event_source_mapping" "stream" {
+  event_source_arn               = "arn:aws:kinesis:%(region)s:000000000000:stream/clicks"
+  function_name                  = aws_lambda_function.function.arn
+  starting_position              = "LATEST"
+  bisect_batch_on_function_error = true
+  maximum_retry_attempts         = 3
+  enabled                        = var.memory == 128
+  destination_config {
+    on_failure { destination_arn = "arn:aws:sqs:%(region)s:000000000000:dead" }
+  }
+}
+resource "aws_lambda_event_source_mapping" "kafka" {
+  function_name     = aws_lambda_function.function.arn
+  topics            = ["orders"]
+  starting_position = "TRIM_HORIZON"
+  self_managed_event_source {
+    endpoints = { KAFKA_BOOTSTRAP_SERVERS = "kafka.example.com:9092" }
+  }
+  source_access_configuration {
+    type = "SASL_SCRAM_512_AUTH"
+    uri  = "arn:aws:secretsmanager:%(region)s:000000000000:secret:kafka"
+  }
+}
 output "arn" { value = aws_lambda_function.function.arn }
 output "account" { value = data.aws_caller_identity.me.account_id }
 """
@@ -165,10 +200,17 @@ def test_terraform_applies_sees_no_drift_changes_and_destroys(
     answer = platform.invoke(arn, Qualifier="live")
     assert answer.json == ["red", "256"]
     assert answer.version == "2"
+    mappings = platform.client("lambda").list_event_source_mappings()["EventSourceMappings"]
+    assert sorted((item["BatchSize"], item["State"]) for item in mappings) == [
+        (64, "Enabled"),
+        (100, "Disabled"),
+        (100, "Enabled"),
+    ]
 
     terraform("destroy", "-auto-approve", "-input=false", "-var", "memory=256")
     client, iam = platform.client("lambda"), platform.client("iam")
     with pytest.raises(client.exceptions.ResourceNotFoundException):
         client.get_function(FunctionName=arn)
+    assert client.list_event_source_mappings()["EventSourceMappings"] == []
     with pytest.raises(iam.exceptions.NoSuchEntityException):
         iam.get_role(RoleName="tf-role")
