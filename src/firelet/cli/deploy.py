@@ -1,4 +1,4 @@
-"""``firelet deploy``: a folder or file becomes a function that can be invoked."""
+"""``firelet deploy``: a folder or file becomes a function, a template becomes a stack."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import typer
 
 from firelet.cli.endpoint import Endpoint, EndpointOption, error_code, find_endpoint, reach
 from firelet.cli.failure import CliError
+from firelet.cli.stack import deploy_template, is_template
 from firelet.cli.terminal import format_duration, progress, say
 
 if TYPE_CHECKING:
@@ -47,14 +48,25 @@ def deploy(
     role: Annotated[
         str | None, typer.Option(metavar="ARN", help="Execution role [made when missing].")
     ] = None,
+    stack: Annotated[
+        str | None, typer.Option(help="Name of a template's stack [that of its folder].")
+    ] = None,
+    parameter: Annotated[
+        list[str] | None, typer.Option(metavar="K=V", help="Parameter of a template; repeat.")
+    ] = None,
     endpoint: EndpointOption = None,
 ) -> None:
-    """Create a function, or update it: code first, then configuration."""
+    """Create a function, or update it: code first, then configuration. A SAM or CloudFormation
+    template is applied as a stack."""
     from firelet.cli.guess import guess
     from firelet.cli.package import open_package
 
     target = find_endpoint(endpoint)
-    settings = _settings(memory=memory, timeout=timeout, variables=parse_variables(env or ()))
+    if is_template(source):
+        parameters = parse_pairs(parameter or (), "--parameter")
+        deploy_template(target, source, stack or name_of(source.resolve().parent), parameters)
+        return
+    settings = _settings(memory=memory, timeout=timeout, variables=parse_pairs(env or (), "--env"))
     started = time.monotonic()
     with progress(f"packing {source}"):
         package = open_package(source)
@@ -70,13 +82,13 @@ def deploy(
     say(f"{verb} {function} ({runtime}, {handler}, {size}) in {took}")
 
 
-def parse_variables(pairs: Sequence[str]) -> dict[str, str]:
-    """``K=V`` arguments as a mapping."""
+def parse_pairs(pairs: Sequence[str], option: str) -> dict[str, str]:
+    """``K=V`` arguments of an option as a mapping."""
     variables: dict[str, str] = {}
     for pair in pairs:
         key, is_pair, value = pair.partition("=")
         if not is_pair or not key:
-            raise CliError(f"--env {pair}: write it as NAME=VALUE")
+            raise CliError(f"{option} {pair}: write it as NAME=VALUE")
         variables[key] = value
     return variables
 

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from firelet.cli import main
-from firelet.cli.deploy import name_of, parse_variables
+from firelet.cli.deploy import name_of, parse_pairs
 from firelet.cli.endpoint import find_endpoint
 from firelet.cli.env import Shell, format_variables
 from firelet.cli.failure import CliError
@@ -150,10 +150,10 @@ def test_env_points_aws_tools_to_the_endpoint(
 
 
 def test_variables_of_a_function_are_pairs() -> None:
-    assert parse_variables(["A=1", "B=x=y", "C="]) == {"A": "1", "B": "x=y", "C": ""}
+    assert parse_pairs(["A=1", "B=x=y", "C="], "--env") == {"A": "1", "B": "x=y", "C": ""}
     for wrong in ("A", "=1"):
         with pytest.raises(CliError, match="NAME=VALUE"):
-            parse_variables([wrong])
+            parse_pairs([wrong], "--env")
 
 
 def test_a_function_is_named_after_its_source(tmp_path: Path) -> None:

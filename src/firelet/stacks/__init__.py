@@ -1,0 +1,1 @@
+"""Stacks: CloudFormation and SAM templates, applied through the AWS API alone."""
