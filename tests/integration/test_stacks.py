@@ -216,3 +216,5 @@ def test_a_deployment_that_failed_goes_on_where_it_ended(
 def test_the_name_of_a_function_or_of_a_stack_is_needed(stacks: Stacks) -> None:
     stacks.run("delete", expect=2)
     stacks.run("delete", "name", "--stack", "name", expect=2)
+    done = stacks.run("delete", "--stack", "../name", expect=1)
+    assert "../name is no name of a stack" in done.stderr

@@ -62,7 +62,12 @@ def deploy(
     from firelet.cli.package import open_package
 
     target = find_endpoint(endpoint)
-    if is_template(source):
+    of_code = (name, runtime, handler, memory, timeout, env, role)
+    is_stack = is_template(source)
+    if any(option is not None for option in (of_code if is_stack else (stack, parameter))):
+        kind = "a template" if is_stack else "code"
+        raise CliError(f"{source} is {kind}, and some of the options are not for that")
+    if is_stack:
         parameters = parse_pairs(parameter or (), "--parameter")
         deploy_template(target, source, stack or name_of(source.resolve().parent), parameters)
         return

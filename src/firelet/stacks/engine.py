@@ -113,6 +113,8 @@ class Engine:
             made = kind.create(_make_name(state.name, name), properties)
             if before is not None and not before.is_kept_when_replaced:
                 state.replaced.append(before)
+        # In the order of this deployment: deletion goes backwards.
+        state.resources.pop(name, None)
         state.resources[name] = ResourceState(
             type=resource.type,
             physical_id=made.physical_id,

@@ -98,7 +98,8 @@ class Evaluator:
 
     def _resource(self, name: str) -> ResourceState:
         found = self._resources.get(name)
-        if found is None:
+        # What an earlier template made, and this one no longer names, is about to be deleted.
+        if found is None or name not in self._template.resources:
             raise StackError(f"{name} is neither a parameter nor a resource of the stack")
         return found
 

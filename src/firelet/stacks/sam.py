@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from firelet.stacks.errors import StackError
+from firelet.stacks.errors import StackError, lacks_extra
 
 LOCAL_BUCKET = "firelet-local-code"
 # Properties that may hold a path, by type of resource.
@@ -81,7 +81,7 @@ def transform(
         from samtranslator.parser.parser import Parser
         from samtranslator.translator.translator import Translator
     except ImportError:
-        raise StackError("SAM templates need the extra `sam`: pip install 'firelet[sam]'") from None
+        raise lacks_extra() from None
     translator = Translator(None, Parser(), boto_session=_Session(region))
     try:
         translated: dict[str, Any] = translator.translate(

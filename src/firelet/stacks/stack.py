@@ -5,6 +5,7 @@ The facade of the package; ``firelet deploy`` and ``firelet delete`` call it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ from firelet.stacks.resource_types import Clients, ResourceType
 from firelet.stacks.sam import Packages, take_in_code, transform
 from firelet.stacks.state import StackState, StateFile
 from firelet.stacks.template import load_document, parse_template, uses_sam
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +58,7 @@ def deploy_stack(
         document = transform(
             document, known, place.region, lambda: _list_managed_policies(place.clients("iam"))
         )
-    file = StateFile(place.states, name)
+    file = _open_state(place, name)
     state = file.load() or StackState(name=name)
     parsed = parse_template(document)
     engine = Engine(make_types(place.clients, packages), file.save, report)
@@ -67,7 +70,7 @@ def deploy_stack(
 
 def delete_stack(place: Place, name: str, report: Callable[[Change], None]) -> None:
     """Deletes everything that a stack has made. StackError when there is no such stack."""
-    file = StateFile(place.states, name)
+    file = _open_state(place, name)
     state = file.load()
     if state is None:
         raise StackError(f"there is no stack {name} here")
@@ -95,6 +98,12 @@ def make_types(connect: Clients, packages: Packages) -> dict[str, ResourceType]:
         "AWS::IAM::ManagedPolicy": ManagedPolicyType(clients),
         "AWS::Logs::LogGroup": LogGroupType(clients),
     }
+
+
+def _open_state(place: Place, name: str) -> StateFile:
+    if _NAME.fullmatch(name) is None:
+        raise StackError(f"{name} is no name of a stack: letters, digits and hyphens")
+    return StateFile(place.states, name)
 
 
 def _pseudo_parameters(place: Place, name: str) -> dict[str, Any]:

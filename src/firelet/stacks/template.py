@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from firelet.stacks.errors import StackError
+from firelet.stacks.errors import StackError, lacks_extra
 
 SAM_TRANSFORM = "AWS::Serverless-2016-10-31"
 _SECTIONS = frozenset(
@@ -52,8 +52,10 @@ class Template:
 
 def load_document(text: str) -> dict[str, Any]:
     """The text of a template as plain values. StackError when it is none."""
-    import yaml
-
+    try:
+        import yaml
+    except ImportError:
+        raise lacks_extra() from None
     from firelet.stacks.yaml_tags import TemplateLoader
 
     try:

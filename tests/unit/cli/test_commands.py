@@ -239,3 +239,16 @@ def test_each_log_event_is_printed_once_even_when_it_comes_late(
 )
 def test_durations_have_three_digits_that_matter(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
+
+
+def test_options_of_code_and_of_templates_are_told_apart(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    template, code = tmp_path / "template.yaml", tmp_path / "app.py"
+    template.write_text("Resources: {}")
+    code.write_text("")
+    assert run(monkeypatch, "deploy", str(template), "--memory", "512") == 1
+    assert run(monkeypatch, "deploy", str(code), "--parameter", "A=1") == 1
+    said = capsys.readouterr().err
+    assert f"{template} is a template, and some" in said
+    assert f"{code} is code, and some" in said

@@ -148,6 +148,13 @@ def test_an_unknown_type_fails_before_anything_is_changed(stack: Stack) -> None:
     assert stack.things.things == {}
 
 
+def test_deletion_follows_the_last_template(stack: Stack) -> None:
+    """``A`` was made first, and refers to ``B`` since."""
+    stack.deploy({"A": thing(), "B": thing()})
+    stack.deploy({"A": thing(of={"Ref": "B"}), "B": thing()})
+    assert stack.delete() == ["delete A", "delete B"]
+
+
 def test_a_failure_leaves_what_was_made_and_the_next_goes_on(stack: Stack) -> None:
     failing = {"A": thing(), "B": thing(of={"Ref": "A"}, Properties={"Fail": True})}
     with pytest.raises(Refused):

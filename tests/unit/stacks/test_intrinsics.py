@@ -20,7 +20,7 @@ TEMPLATE = parse_template(
             "Both": {"Fn::And": [{"Condition": "Yes"}, {"Condition": "No"}]},
             "Either": {"Fn::Or": [{"Condition": "Yes"}, {"Condition": "No"}]},
         },
-        "Resources": {},
+        "Resources": {"Queue": {"Type": "T"}, "Later": {"Type": "T"}},
     }
 )
 QUEUE = ResourceState(
@@ -31,7 +31,7 @@ QUEUE = ResourceState(
 @pytest.fixture
 def evaluator() -> Evaluator:
     known = {"Stage": "dev", "Count": "3", "List": ["x", "y"], "AWS::Region": "eu"}
-    return Evaluator(TEMPLATE, known, {"Queue": QUEUE})
+    return Evaluator(TEMPLATE, known, {"Queue": QUEUE, "Gone": QUEUE})
 
 
 @pytest.mark.parametrize(
@@ -70,6 +70,8 @@ def test_conditions_stand_on_each_other(evaluator: Evaluator) -> None:
     ("expression", "said"),
     [
         ({"Ref": "Nobody"}, "Nobody is neither a parameter nor a resource"),
+        ({"Ref": "Gone"}, "Gone is neither a parameter nor a resource"),
+        ({"Ref": "Later"}, "Later is neither a parameter nor a resource"),
         ({"Fn::GetAtt": ["Queue", "Name"]}, "Queue has no attribute Name"),
         ({"Fn::ImportValue": "x"}, "Fn::ImportValue is not supported"),
         ({"Fn::Transform": {}}, "Fn::Transform is not supported"),
