@@ -44,7 +44,7 @@ _CANDIDATES = (
     "o-aaaaaaaaaa",
     f"{_ARN}:function:a",
     "arn:aws:lambda:us-east-1::runtime:a",
-    f"{_ARN}:runtime/a",
+    f"{_ARN}:runtime/aaaaaaaa",
     f"{_ARN}:function:a:1",
     f"{_ARN}:layer:a:1",
     f"{_ARN}:layer:a",
