@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from firelet.control.mapping_catalog import MappingCatalog, lock_world
+from firelet.control.mapping_catalog import MappingCatalog
 from firelet.control.mutations import Mutations
 from firelet.control.tags import change_tags, check_added
 from firelet.model.errors import ResourceNotFound
@@ -35,7 +35,7 @@ class MappingTags:
     async def _change(
         self, key: MappingKey, added: Mapping[str, str], removed: tuple[str, ...]
     ) -> None:
-        async with lock_world(self._mutations, key):
+        async with self._mutations.lock(key):
             before = self._get(key)
             tags = change_tags(before.tags, added, removed)
             await self._mappings.commit(before, replace(before, tags=tags))

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from firelet.control.catalog import Catalog
-from firelet.control.mapping_catalog import MappingCatalog, lock_world
+from firelet.control.mapping_catalog import MappingCatalog
 from firelet.control.mapping_tags import MappingTags
 from firelet.control.mutations import Mutations
 from firelet.control.source_checks import check_new, check_options, check_update
@@ -132,13 +132,16 @@ class Mappings:
         region: str,
         source: str | None = None,
         function_arn: str | None = None,
-    ) -> list[EventSourceMapping]:
-        """The mappings of one account and region by UUID, or those of one source or function."""
+    ) -> Iterator[EventSourceMapping]:
+        """The mappings of one account and region by UUID, or those of one source or function.
+        Lazy: whoever wants one page does not pay for all. Not to be kept over an ``await``."""
         if source is None:
             found = self._mappings.all(account, region)
         else:
-            found = self._mappings.reading(account, region, [source])
-        return [item for item in found if function_arn in (None, item.function_arn)]
+            found = iter(self._mappings.reading(account, region, source))
+        if function_arn is None:
+            return found
+        return (item for item in found if item.function_arn == function_arn)
 
     async def create(self, new: NewMapping) -> EventSourceMapping:
         """The mapping, Creating. InvalidParameterValue; ResourceConflict when the same source is
@@ -183,13 +186,13 @@ class Mappings:
         return await self._mutations.carry_out(self._delete(key))
 
     async def _create(self, mapping: EventSourceMapping) -> None:
-        async with lock_world(self._mutations, mapping.key):
+        async with self._mutations.lock(mapping.key):
             self._check_unique(mapping)
             await self._mappings.commit(None, mapping)
             self._start_to_settle(mapping)
 
     async def _update(self, key: MappingKey, change: MappingChange) -> EventSourceMapping:
-        async with lock_world(self._mutations, key):
+        async with self._mutations.lock(key):
             before = self.get(key)
             check_update(before.options, change.options)
             options = merge_options(before.options, change.options)
@@ -210,7 +213,7 @@ class Mappings:
             return after
 
     async def _delete(self, key: MappingKey) -> EventSourceMapping:
-        async with lock_world(self._mutations, key):
+        async with self._mutations.lock(key):
             before = self.get(key)
             after = self._advanced(before, MappingEvent.DELETE, "delete")
             await self._mappings.commit(before, after)
@@ -229,7 +232,7 @@ class Mappings:
             return
         key = followed.key
         try:
-            async with lock_world(self._mutations, key):
+            async with self._mutations.lock(key):
                 before = self.get(key)
                 after = None
                 if before.state is not MappingState.DELETING:
@@ -266,9 +269,8 @@ class Mappings:
             raise InvalidParameterValue("Function does not exist")
 
     def _check_unique(self, new: EventSourceMapping) -> None:
-        for other in self._mappings.reading(new.account, new.region, new.sources):
-            is_another = other.uuid != new.uuid and other.function_arn == new.function_arn
-            if is_another and _has_same_records(other, new):
+        for other in self._mappings.rivals(new):
+            if other.function_arn == new.function_arn and _has_same_records(other, new):
                 raise ResourceConflict(_describe_duplicate(other, new))
 
 

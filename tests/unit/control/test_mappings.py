@@ -158,7 +158,7 @@ class TestStates:
         await settle(registry)
         with pytest.raises(ResourceNotFound, match="The resource you requested does not exist"):
             registry.mappings.get(mapping.key)
-        assert registry.mappings.all(ACCOUNT, REGION, QUEUE) == []
+        assert list(registry.mappings.all(ACCOUNT, REGION, QUEUE)) == []
 
     async def test_a_change_under_way_keeps_others_out(
         self, registry: Registry, pollers: FakePollers
@@ -272,7 +272,7 @@ class TestDuplicates:
         other = PollingOptions(topics=("other",), access=KAFKA.access)
         await made(registry, None, servers=("kafka:1000",), options=other)
         await made(registry, None, servers=("kafka:1000",), options=KAFKA, qualifier="1")
-        assert len(registry.mappings.all(ACCOUNT, REGION)) == 3
+        assert len(list(registry.mappings.all(ACCOUNT, REGION))) == 3
 
     async def test_two_at_once_are_one(self, registry: Registry) -> None:
         outcomes = await asyncio.gather(
@@ -280,24 +280,46 @@ class TestDuplicates:
         )
         assert sum(isinstance(item, ResourceConflict) for item in outcomes) == 4
 
+    async def test_two_that_move_to_one_function_at_once_are_one(self, registry: Registry) -> None:
+        first, second = await made(registry), await made(registry, qualifier="live")
+        change = MappingChange(function=(KEY, "1"))
+        outcomes = await asyncio.gather(
+            *(registry.mappings.update(item.key, change) for item in (first, second)),
+            return_exceptions=True,
+        )
+        assert [isinstance(item, ResourceConflict) for item in outcomes] == [False, True]
+
+    async def test_one_that_could_not_be_stored_is_none(
+        self, registry: Registry, documents: MemoryDocuments, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def fail(changes: object) -> None:
+            raise OSError("disk full")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(documents, "apply", fail)
+            with pytest.raises(OSError, match="disk full"):
+                await registry.mappings.create(new())
+        assert list(registry.mappings.all(ACCOUNT, REGION)) == []
+        await made(registry)
+
 
 class TestLists:
     async def test_all_are_listed_by_uuid(self, registry: Registry) -> None:
         for name in ("a", "b", "c"):
             await made(registry, f"{QUEUE}-{name}")
-        found = [item.uuid for item in registry.mappings.all(ACCOUNT, REGION)]
+        found = [item.uuid for item in list(registry.mappings.all(ACCOUNT, REGION))]
         assert found == sorted(found)
         assert len(found) == 3
-        assert registry.mappings.all("000000000000", REGION) == []
+        assert list(registry.mappings.all("000000000000", REGION)) == []
 
     async def test_those_of_a_source_or_of_a_function(self, registry: Registry) -> None:
         one = await made(registry)
         two = await made(registry, qualifier="live")
         await made(registry, f"{QUEUE}-other")
-        found = registry.mappings.all(ACCOUNT, REGION, QUEUE)
+        found = list(registry.mappings.all(ACCOUNT, REGION, QUEUE))
         assert {item.uuid for item in found} == {one.uuid, two.uuid}
-        assert registry.mappings.all(ACCOUNT, REGION, QUEUE, f"{ARN}:live") == [two]
-        assert registry.mappings.all(ACCOUNT, REGION, None, f"{ARN}:live") == [two]
+        assert list(registry.mappings.all(ACCOUNT, REGION, QUEUE, f"{ARN}:live")) == [two]
+        assert list(registry.mappings.all(ACCOUNT, REGION, None, f"{ARN}:live")) == [two]
 
 
 class TestTags:
@@ -331,13 +353,13 @@ class TestRestart:
     ) -> None:
         await made(registry, tags={"a": "1"})
         await made(registry, None, servers=("kafka:1000",), options=KAFKA)
-        before = registry.mappings.all(ACCOUNT, REGION)
+        before = list(registry.mappings.all(ACCOUNT, REGION))
         assert any(isinstance(item.options.kafka, KafkaConfig) for item in before)
         pollers = FakePollers()
         again = make_registry(documents, blobs, pollers)
         await again.load()
         await settle(again)
-        assert again.mappings.all(ACCOUNT, REGION) == before
+        assert list(again.mappings.all(ACCOUNT, REGION)) == before
         assert sorted(item.uuid for item in pollers.followed) == [item.uuid for item in before]
 
     async def test_a_change_that_a_crash_cut_short_is_finished(
@@ -355,5 +377,5 @@ class TestRestart:
         again = make_registry(documents, blobs, FakePollers())
         await again.load()
         await settle(again)
-        (left,) = again.mappings.all(ACCOUNT, REGION)
+        (left,) = list(again.mappings.all(ACCOUNT, REGION))
         assert (left.uuid, left.state) == (kept.uuid, MappingState.DISABLED)
