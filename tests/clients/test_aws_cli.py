@@ -213,6 +213,27 @@ def test_lists_are_paged_by_the_command_too(aws: Aws, platform: Platform) -> Non
         client.delete_function(FunctionName=name)
 
 
+def test_an_event_source_mapping_lives_by_command(aws: Aws, deploy: Deployer) -> None:
+    source = f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/t/stream/2026-01-01T00:00:00.000"
+    pattern = json.dumps({"Filters": [{"Pattern": '{"eventName": ["INSERT"]}'}]})
+    created = aws(
+        *("lambda", "create-event-source-mapping", "--function-name", deploy(CODE.format(1))),
+        *("--event-source-arn", source, "--starting-position", "TRIM_HORIZON"),
+        *("--filter-criteria", pattern, "--tags", "team=blue"),
+    )
+    uuid = ("--uuid", created["UUID"])
+    assert created["ParallelizationFactor"] == 1
+    updated = aws("lambda", "update-event-source-mapping", *uuid, "--no-enabled")
+    assert updated["State"] == "Disabling"
+    (listed,) = aws("lambda", "list-event-source-mappings", "--event-source-arn", source)[
+        "EventSourceMappings"
+    ]
+    assert listed["FilterCriteria"] == json.loads(pattern)
+    tags = aws("lambda", "list-tags", "--resource", created["EventSourceMappingArn"])
+    assert tags == {"Tags": {"team": "blue"}}
+    assert aws("lambda", "delete-event-source-mapping", *uuid)["State"] == "Deleting"
+
+
 def test_the_account_is_told(aws: Aws) -> None:
     identity, settings = ThreadPoolExecutor(2).map(
         lambda command: aws(*command),
