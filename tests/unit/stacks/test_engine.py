@@ -127,6 +127,13 @@ def test_what_the_template_no_longer_has_is_deleted_or_kept(stack: Stack) -> Non
     assert list(stack.state().resources) == ["C"]
 
 
+def test_what_is_replaced_may_be_kept(stack: Stack) -> None:
+    kept = {"UpdateReplacePolicy": "Retain"}
+    stack.deploy({"A": thing(Properties={"Fixed": 1}, **kept)})
+    assert stack.deploy({"A": thing(Properties={"Fixed": 2}, **kept)}) == ["replace A"]
+    assert list(stack.things.things.values()) == [{"Fixed": 1}, {"Fixed": 2}]
+
+
 def test_conditions_and_outputs_follow_the_parameters(stack: Stack) -> None:
     conditions = {
         "Dev": {"Fn::Equals": [{"Ref": "Stage"}, "dev"]},
