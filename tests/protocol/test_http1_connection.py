@@ -22,6 +22,7 @@ from firelet.wire.http1 import (
     plain_rejection,
 )
 from firelet.wire.http1_connection import Connection, Connections
+from firelet.wire.prompt import PromptFuture
 from protocol.fake_transport import FakeTransport
 
 GET = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -127,6 +128,34 @@ async def test_a_future_that_is_done_is_answered_without_a_turn_of_the_loop() ->
     connection, transport = connect(lambda request: done)
     connection.data_received(GET % 1)
     assert statuses(transport) == [202]
+
+
+async def test_a_prompt_future_is_answered_before_its_result_is_set() -> None:
+    answers: list[PromptFuture[Response]] = []
+
+    def app(request: Request) -> PromptFuture[Response]:
+        answers.append(PromptFuture())
+        return answers[-1]
+
+    connection, transport = connect(app)
+    connection.data_received(GET % 1 + GET % 2)
+    answers[0].set_result(Response(200))
+    # Without a turn of the loop, and the request behind it has been served as well.
+    assert statuses(transport) == [200]
+    answers[1].set_result(Response(201))
+    assert statuses(transport) == [200, 201]
+
+
+async def test_a_prompt_future_is_cancelled_when_its_client_goes_away() -> None:
+    answer: PromptFuture[Response] = PromptFuture()
+    shared = Connections(lambda request: answer, HttpLimits(), plain_rejection, None)
+    connection, transport = connect(shared=shared)
+    connection.data_received(GET % 1)
+    transport.hang_up()
+    assert answer.cancelled()
+    await turn()
+    assert not transport.written
+    assert not shared.live
 
 
 async def test_large_bodies_are_not_copied_behind_their_head() -> None:

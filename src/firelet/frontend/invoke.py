@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import os
 import re
 import time
 import uuid
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 from urllib.parse import parse_qsl, unquote
 
 import orjson
@@ -35,6 +36,7 @@ from firelet.model.errors import (
 )
 from firelet.model.invocation import Invocation, Outcome
 from firelet.wire.http1 import Request, Response
+from firelet.wire.prompt import PromptFuture
 
 # What is served here and has no handler in the table of operations.
 OPERATIONS = ("Invoke",)
@@ -51,6 +53,7 @@ _TYPES = ("RequestResponse", "Event", "DryRun")
 _LOG_TYPES = ("None", "Tail")
 _JSON = (b"content-type", b"application/json")
 _EMPTY = Outcome(payload=b"", executed_version="")
+_REFS_MAX = 4_096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +90,8 @@ class InvokeEndpoint:
         self._invoker = invoker
         self._events = events
         self._callers = callers
-        self._running: set[asyncio.Task[Response]] = set()
+        self._running: set[asyncio.Task[None]] = set()
+        self._refs: dict[tuple[bytes, bytes], FunctionRef] = {}
 
     def match(self, request: Request) -> Awaitable[Response] | None:
         """The response to an Invoke request; None for every other request."""
@@ -97,7 +101,12 @@ class InvokeEndpoint:
         name = path[len(_PREFIX) : -len(_SUFFIX)]
         if b"/" in name:
             return None
-        return self._detached(self._serve(request, name))
+        # A client that goes away cancels only the Future: as on AWS, its function runs on.
+        answer: PromptFuture[Response] = PromptFuture()
+        task = asyncio.create_task(self._serve(request, name, answer))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return answer
 
     async def drain(self, timeout_s: float) -> None:
         """Waits for the invocations that run, then gives up those that still do."""
@@ -107,33 +116,20 @@ class InvokeEndpoint:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
-    def _detached(self, work: Coroutine[Any, Any, Response]) -> asyncio.Future[Response]:
-        """A client that goes away cancels only the Future: as on AWS, its function runs on."""
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Response] = loop.create_future()
-        task = loop.create_task(work)
-        self._running.add(task)
-
-        def on_done(done: asyncio.Task[Response]) -> None:
-            self._running.discard(done)
-            if not answer.done() and not done.cancelled():
-                answer.set_result(done.result())
-
-        task.add_done_callback(on_done)
-        return answer
-
-    async def _serve(self, request: Request, name: bytes) -> Response:
+    async def _serve(self, request: Request, name: bytes, answer: PromptFuture[Response]) -> None:
         request_id = str(uuid.uuid4())
         try:
-            return await self._invoke(request, name, request_id)
+            response = await self._invoke(request, name, request_id)
         except Exception as error:
             # The supervisor of the hot path: what is not an error of ours is logged there.
-            return failure_response(error, request_id)
+            response = failure_response(error, request_id)
+        if not answer.done():
+            answer.set_result(response)
 
     async def _invoke(self, request: Request, name: bytes, request_id: str) -> Response:
         headers = request.headers
         caller = self._callers.identify(request)
-        ref = _parse_ref(name, request.query)
+        ref = self._find_ref(name, request.query)
         kind = _choice(headers, b"x-amz-invocation-type", "invocationType", _TYPES)
         wants_tail = _choice(headers, b"x-amz-log-type", "logType", _LOG_TYPES) == "Tail"
         resolved = self._registry.resolve(caller.account, caller.region, ref)
@@ -171,6 +167,16 @@ class InvokeEndpoint:
             resolved.reserved_concurrency,
         )
         return _respond(200, outcome, request_id, resolved, trace_id)
+
+    def _find_ref(self, name: bytes, query: bytes) -> FunctionRef:
+        """Parsed once for all calls that name the function alike; errors are not remembered."""
+        ref = self._refs.get((name, query))
+        if ref is None:
+            ref = _parse_ref(name, query)
+            if len(self._refs) >= _REFS_MAX:
+                self._refs.clear()
+            self._refs[name, query] = ref
+        return ref
 
 
 def _respond(
@@ -266,4 +272,4 @@ def _trace_id(header: bytes | None) -> str:
     """The caller's trace header, else a new root that is not sampled."""
     if header is not None:
         return header.decode("latin-1")
-    return f"Root=1-{int(time.time()):08x}-{uuid.uuid4().hex[:24]};Sampled=0"
+    return f"Root=1-{int(time.time()):08x}-{os.urandom(12).hex()};Sampled=0"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from typing import Any
 
 import orjson
 
@@ -17,6 +18,7 @@ from firelet.runtime.credentials import CredentialsEndpoint
 from firelet.runtime.exchange import Exchange, RuntimeAnswer, RuntimeEvent
 from firelet.runtime.phases import InvalidTransition
 from firelet.wire.http1 import HttpLimits, Rejection, RejectionReason, Request, Response
+from firelet.wire.prompt import PromptFuture
 
 _VERSION = b"/2018-06-01/runtime/"
 _NEXT = _VERSION + b"invocation/next"
@@ -111,20 +113,11 @@ class RuntimeApi:
             f"Exceeded maximum allowed payload size ({limits.RESPONSE_MAX_BYTES} bytes).",
         )
 
-    def _next(self) -> asyncio.Future[Response]:
+    def _next(self) -> PromptFuture[Response]:
         event = self._exchange.next()
-        answer: asyncio.Future[Response] = event.get_loop().create_future()
-        # Two Futures and no task: the event's resolves the response's.
-        event.add_done_callback(lambda done: _resolve(answer, done))
-        # A runtime that lost its connection asks again, and must not find its event gone.
-        answer.add_done_callback(lambda done: self._on_answered(done, event))
+        answer = _NextAnswer(self._exchange, event)
+        event.listen(answer.on_event)
         return answer
-
-    def _on_answered(
-        self, answer: asyncio.Future[Response], event: asyncio.Future[RuntimeEvent]
-    ) -> None:
-        if answer.cancelled():
-            self._exchange.withdraw(event)
 
     def _answer(self, request: Request, rest: bytes) -> Response:
         request_id, _, what = rest.partition(b"/")
@@ -147,14 +140,27 @@ class RuntimeApi:
         return _ACCEPTED
 
 
-def _resolve(answer: asyncio.Future[Response], event: asyncio.Future[RuntimeEvent]) -> None:
-    if answer.done():
-        return
-    if event.cancelled():
-        answer.cancel()
-        return
-    result = event.result()
-    answer.set_result(Response(200, result.payload, result.headers))
+class _NextAnswer(PromptFuture[Response]):
+    """The response to GET next: no task, and no turn of the loop after the event is there."""
+
+    def __init__(self, exchange: Exchange, event: PromptFuture[RuntimeEvent]) -> None:
+        super().__init__(loop=event.get_loop())
+        self._exchange = exchange
+        self._event = event
+
+    def on_event(self, event: PromptFuture[RuntimeEvent]) -> None:
+        if self.done():
+            return
+        if event.cancelled():
+            super().cancel()
+            return
+        result = event.result()
+        self.set_result(Response(200, result.payload, result.headers))
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        # A runtime that lost its connection asks again, and must not find its event gone.
+        self._exchange.withdraw(self._event)
+        return super().cancel(msg)
 
 
 def _parse_error(request: Request) -> RuntimeAnswer:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from firelet.runtime.phases import Event, Phase, advance
+from firelet.wire.prompt import PromptFuture
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class Exchange:
     def __init__(self, on_ready: Callable[[], None]) -> None:
         self.phase = Phase.STOPPED
         self._on_ready = on_ready
-        self._next: asyncio.Future[RuntimeEvent] | None = None
+        self._next: PromptFuture[RuntimeEvent] | None = None
         self._undelivered: RuntimeEvent | None = None
         self._answer: asyncio.Future[RuntimeAnswer] | None = None
         self._initialised: asyncio.Future[RuntimeAnswer | None] | None = None
@@ -65,13 +66,15 @@ class Exchange:
         """Hands an event to the waiting runtime; the Future gives its answer."""
         self.phase = advance(self.phase, Event.DISPATCH)
         self.request_id = event.request_id
-        self._answer = asyncio.get_running_loop().create_future()
-        if self._next is not None and not self._next.done():
-            self._next.set_result(event)
+        answer = self._answer = asyncio.get_running_loop().create_future()
+        waiting, self._next = self._next, None
+        # Last, since it is written to the runtime's connection before this returns, and requests
+        # that wait there behind GET next are served at once.
+        if waiting is not None and not waiting.done():
+            waiting.set_result(event)
         else:
             self._undelivered = event
-        self._next = None
-        return self._answer
+        return answer
 
     def expire(self) -> None:
         """The deadline of the current event, or of INIT, has passed."""
@@ -93,10 +96,10 @@ class Exchange:
 
     # The runtime's side.
 
-    def next(self) -> asyncio.Future[RuntimeEvent]:
+    def next(self) -> PromptFuture[RuntimeEvent]:
         """GET next: the Future gives the next event. InvalidTransition while one is owed."""
         if self._undelivered is not None:
-            late: asyncio.Future[RuntimeEvent] = asyncio.get_running_loop().create_future()
+            late: PromptFuture[RuntimeEvent] = PromptFuture()
             late.set_result(self._undelivered)
             self._undelivered = None
             return late
@@ -104,14 +107,13 @@ class Exchange:
         self.request_id = None
         if self._next is not None:
             self._next.cancel()
-        self._next = asyncio.get_running_loop().create_future()
-        waiting = self._next
+        waiting = self._next = PromptFuture()
         if self._initialised is not None and not self._initialised.done():
             self._initialised.set_result(None)
         self._on_ready()
         return waiting
 
-    def withdraw(self, waiting: asyncio.Future[RuntimeEvent]) -> None:
+    def withdraw(self, waiting: PromptFuture[RuntimeEvent]) -> None:
         """The connection that asked is gone. It is ready all the same: the next event is kept
         until it asks again, or its time is over."""
         if self._next is waiting:

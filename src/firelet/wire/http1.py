@@ -42,8 +42,9 @@ _DEFAULT_LIMITS = HttpLimits()
 class HttpServer:
     """Serves ``app`` on any number of listeners.
 
-    ``app`` returns a Response at once (no task), a Future (no task), or a coroutine (one task);
-    both of the latter are cancelled when the client goes away. ``on_reject`` words the answers
+    ``app`` returns a Response at once (no task), a Future (no task; a ``PromptFuture`` is answered
+    in the turn of the loop in which it gets its result), or a coroutine (one task); all but the
+    first are cancelled when the client goes away. ``on_reject`` words the answers
     that the server gives by itself. ``body_limit`` maps method and target to the number of body
     bytes allowed; without it ``limits.body_bytes`` holds for all.
     """

@@ -29,6 +29,7 @@ from firelet.wire.http1_message import (
     plain_rejection,
 )
 from firelet.wire.http1_reader import CLOSE, Phase, RequestReader
+from firelet.wire.prompt import PromptFuture
 
 logger = logging.getLogger(__name__)
 
@@ -345,7 +346,10 @@ class Connection(asyncio.Protocol):
             return
         self._active = future
         self._serving = (request, connection_line)
-        future.add_done_callback(self._on_answer)
+        if isinstance(future, PromptFuture):
+            future.listen(self._on_answer)
+        else:
+            future.add_done_callback(self._on_answer)
 
     def _on_answer(self, future: asyncio.Future[Response]) -> None:
         self._active = None

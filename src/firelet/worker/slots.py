@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import select
 import signal
 import time
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from firelet.model.function import FunctionVersion, InitializationType
 from firelet.model.invocation import Invocation, Outcome
 from firelet.runtime.api import HTTP_LIMITS, RuntimeApi
 from firelet.runtime.credentials import CredentialsEndpoint
+from firelet.runtime.deadline import Deadline
 from firelet.runtime.exchange import (
     DeadlinePassed,
     Exchange,
@@ -94,10 +96,13 @@ class Slot:
         self._write_event = parts.write
         self._tail: list[str] | None = None
         self._exchange = Exchange(self._on_runtime_ready)
+        self._deadline = Deadline(self._exchange.expire)
         self._api = RuntimeApi(self._exchange, parts.restores)
         self._server = HttpServer(self._api, limits=HTTP_LIMITS, on_reject=self._api.reject)
         self._output = LogPipe(parts.sandbox.output_fd, LineSplitter(self._write))
         self._records = LogPipe(parts.sandbox.log_fd, FrameSplitter(self._write))
+        # Asks both pipes at once whether there is anything to read: mostly there is not.
+        self._pipes = select.poll()
         self._initialization = parts.initialization
         self._reporter = Reporter(
             parts.version, parts.sandbox.id, self._write, parts.initialization
@@ -144,6 +149,7 @@ class Slot:
         loop = asyncio.get_running_loop()
         for pipe in (self._output, self._records):
             loop.add_reader(pipe.fd, self._on_pipe, pipe)
+            self._pipes.register(pipe.fd, select.POLLIN)
 
     async def initialise(self) -> None:
         """INIT ahead of the first invocation, with all of the host's CPU. A failure is logged
@@ -192,11 +198,11 @@ class Slot:
         init_ms, self._pending_init_ms = self._pending_init_ms, None
         restore_ms, self._pending_restore_ms = self._pending_restore_ms, None
         loop = asyncio.get_running_loop()
-        deadline = loop.call_at(loop.time() + timeout_s, self._exchange.expire)
+        self._deadline.set(loop, timeout_s)
         try:
             ending = await self._run(invocation, began + timeout_s, now + timeout_s)
         finally:
-            deadline.cancel()
+            self._deadline.clear()
         if ending.status == "timeout":
             self._reporter.timed_out(invocation.request_id, timeout_s)
         self._drain()
@@ -248,6 +254,7 @@ class Slot:
             return
         self._is_closed = True
         self._lose_patience()
+        self._deadline.close()
         self._end_of_process()
         self._unwatch_pipes()
         if self._exchange.phase is not Phase.STOPPED:
@@ -408,8 +415,10 @@ class Slot:
         """Takes in what the function has written so far, up to the last unfinished line."""
         if self._sandbox.output_fd < 0:
             return
+        has_more = bool(self._pipes.poll(0))
         for pipe in (self._records, self._output):
-            pipe.drain()
+            if has_more:
+                pipe.drain()
             pipe.flush()
 
     def _end_of_process(self) -> None:
