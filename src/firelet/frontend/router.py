@@ -36,6 +36,10 @@ FastRoute: TypeAlias = Callable[[Request], Answering | None]
 # Decoding a package of megabytes takes long enough to keep others waiting.
 _PARSE_IN_THREAD_BYTES = limits.MIB
 
+# So many targets of Invoke are remembered, and none that is longer than a name and a qualifier.
+_REMEMBERED_MAX = 4_096
+_REMEMBERED_TARGET_BYTES = 512
+
 # AWS's name, in the sentence of a refused body, of the operations that carry a payload.
 _INVOKE_OPERATIONS = {"Invoke": "InvokeFunction", "InvokeWithResponseStream": "InvokeFunction"}
 
@@ -81,6 +85,7 @@ class Router:
         self._default_region = default_region
         self._fast = tuple(fast)
         self._pages = tuple((pages or {}).items())
+        self._invokes: set[tuple[bytes, bytes]] = set()
 
     def __call__(self, request: Request) -> Answering:
         try:
@@ -155,11 +160,18 @@ class Router:
         return parse(route, query, request.headers, request.body)
 
     def body_limit(self, method: bytes, target: bytes) -> int:
-        """The longest body that a request may have, before it is read."""
-        operation = self._operation_at(method, target)
-        if operation is not None and operation.name in _INVOKE_OPERATIONS:
+        """The longest body that a request may have, before it is read. The calls of a function
+        are many and alike: that they are calls is remembered, since finding out takes 6 µs."""
+        if (method, target) in self._invokes:
             return limits.PAYLOAD_SYNC_MAX_BYTES
-        return limits.CONTROL_REQUEST_MAX_BYTES
+        operation = self._operation_at(method, target)
+        if operation is None or operation.name not in _INVOKE_OPERATIONS:
+            return limits.CONTROL_REQUEST_MAX_BYTES
+        if len(target) <= _REMEMBERED_TARGET_BYTES:
+            if len(self._invokes) >= _REMEMBERED_MAX:
+                self._invokes.clear()
+            self._invokes.add((method, target))
+        return limits.PAYLOAD_SYNC_MAX_BYTES
 
     def reject(self, rejection: Rejection) -> Response:
         """What the HTTP server answers in place of a request that it does not pass on."""

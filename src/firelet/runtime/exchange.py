@@ -51,6 +51,7 @@ class Exchange:
         self._answer: asyncio.Future[RuntimeAnswer] | None = None
         self._initialised: asyncio.Future[RuntimeAnswer | None] | None = None
         self.request_id: str | None = None
+        self._loop: asyncio.AbstractEventLoop
 
     # The worker's side.
 
@@ -59,14 +60,16 @@ class Exchange:
         a snapshot), the posted error when it
         reports one, and RuntimeEnded when the process ends first."""
         self.phase = advance(self.phase, Event.START)
-        self._initialised = asyncio.get_running_loop().create_future()
+        # Asked for once: it costs a system call, in Python before 3.12.
+        self._loop = asyncio.get_running_loop()
+        self._initialised = self._loop.create_future()
         return self._initialised
 
     def dispatch(self, event: RuntimeEvent) -> asyncio.Future[RuntimeAnswer]:
         """Hands an event to the waiting runtime; the Future gives its answer."""
         self.phase = advance(self.phase, Event.DISPATCH)
         self.request_id = event.request_id
-        answer = self._answer = asyncio.get_running_loop().create_future()
+        answer = self._answer = self._loop.create_future()
         waiting, self._next = self._next, None
         # Last, since it is written to the runtime's connection before this returns, and requests
         # that wait there behind GET next are served at once.
@@ -99,7 +102,7 @@ class Exchange:
     def next(self) -> PromptFuture[RuntimeEvent]:
         """GET next: the Future gives the next event. InvalidTransition while one is owed."""
         if self._undelivered is not None:
-            late: PromptFuture[RuntimeEvent] = PromptFuture()
+            late: PromptFuture[RuntimeEvent] = PromptFuture(loop=self._loop)
             late.set_result(self._undelivered)
             self._undelivered = None
             return late
@@ -107,7 +110,7 @@ class Exchange:
         self.request_id = None
         if self._next is not None:
             self._next.cancel()
-        waiting = self._next = PromptFuture()
+        waiting = self._next = PromptFuture(loop=self._loop)
         if self._initialised is not None and not self._initialised.done():
             self._initialised.set_result(None)
         self._on_ready()

@@ -37,6 +37,9 @@ _UID_ROOTLESS = 993
 _UIDS_PER_PLATFORM = 8_192
 _PLATFORMS = 20_000
 
+# So long the processors are left to the first invocations of a sandbox that took an embryo.
+_REFILL_AFTER_S = 0.1
+
 _CellParts = tuple[str, int, Cgroup | None, bool, Callable[[Cell], None], Callable[[Cell], None]]
 
 
@@ -82,6 +85,7 @@ class NamespacesDriver:
         self._cells: set[Cell] = set()
         self._stopping: set[asyncio.Task[None]] = set()
         self._refilling: dict[str, asyncio.Task[None]] = {}
+        self._refills_due: dict[str, asyncio.TimerHandle] = {}
         first = _UID_FIRST + os.getpid() % _PLATFORMS * _UIDS_PER_PLATFORM
         self._uids = itertools.cycle(range(first, first + _UIDS_PER_PLATFORM))
         self._uids_in_use: set[int] = set()
@@ -162,6 +166,8 @@ class NamespacesDriver:
     async def close(self) -> None:
         """Ends all sandboxes, embryos and zygotes, then removes the control groups."""
         self._is_closed = True
+        for due in self._refills_due.values():
+            due.cancel()
         refilling = list(self._refilling.values())
         for task in refilling:
             task.cancel()
@@ -184,11 +190,24 @@ class NamespacesDriver:
             cell = embryos.popleft()
         if cell is None or cell.is_dead:
             cell = await self._make_embryo(runtime)
-        self._refill(runtime)
+        self._refill_soon(runtime)
         return cell
+
+    def _refill_soon(self, runtime: str) -> None:
+        """At once if no embryo is left, else a little later: to make one takes a processor for
+        milliseconds, and whoever asked for the sandbox is about to use it."""
+        if not self._embryos[runtime]:
+            self._refill(runtime)
+        elif runtime not in self._refills_due and not self._is_closed:
+            loop = asyncio.get_running_loop()
+            due = loop.call_later(_REFILL_AFTER_S, self._refill, runtime)
+            self._refills_due[runtime] = due
 
     def _refill(self, runtime: str) -> None:
         """Sees to it that one task, and only one, fills up the embryos of a runtime."""
+        due = self._refills_due.pop(runtime, None)
+        if due is not None:
+            due.cancel()
         if runtime in self._refilling or self._is_closed:
             return
         task = asyncio.create_task(self._make_ahead(runtime))
