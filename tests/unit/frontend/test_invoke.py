@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -117,6 +118,25 @@ async def test_the_result_comes_back_as_it_is(platform: Platform) -> None:
     assert header(response, "x-amz-executed-version") == "7"
     assert header(response, "x-amzn-requestid") == platform.invocations[0].request_id
     assert header(response, "x-amz-function-error") is None
+
+
+async def test_every_call_has_a_random_uuid_of_its_own(platform: Platform) -> None:
+    texts = [header(await platform.call(), "x-amzn-requestid") or "" for _ in range(64)]
+    ids = [uuid.UUID(text) for text in texts]
+    assert [str(request_id) for request_id in ids] == texts
+    assert {(request_id.version, request_id.variant) for request_id in ids} == {(4, uuid.RFC_4122)}
+    assert len(set(ids)) == 64
+
+
+async def test_a_name_that_was_seen_before_means_the_same_and_errors_stay(
+    platform: Platform,
+) -> None:
+    for _ in range(2):
+        await platform.call("hello:live")
+        await platform.call("hello", "Qualifier=7")
+        assert (await platform.call("no/name".replace("/", "%2F"))).status == 400
+    refs = [ref for _, _, ref in platform.refs]
+    assert refs == [FunctionRef("hello", "live"), FunctionRef("hello", "7")] * 2
 
 
 async def test_an_error_of_the_function_is_a_success_with_a_header(platform: Platform) -> None:
