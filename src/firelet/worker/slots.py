@@ -101,8 +101,9 @@ class Slot:
         self._server = HttpServer(self._api, limits=HTTP_LIMITS, on_reject=self._api.reject)
         self._output = LogPipe(parts.sandbox.output_fd, LineSplitter(self._write))
         self._records = LogPipe(parts.sandbox.log_fd, FrameSplitter(self._write))
-        # Asks both pipes at once whether there is anything to read: mostly there is not.
-        self._pipes = select.poll()
+        # Tells of both pipes at once whether there is anything to read, which mostly there is not,
+        # and in which order they were written to.
+        self._pipes: select.epoll | None = None
         self._initialization = parts.initialization
         self._reporter = Reporter(
             parts.version, parts.sandbox.id, self._write, parts.initialization
@@ -147,9 +148,10 @@ class Slot:
         self._sandbox.watch(self._on_exit)
         await self._server.listen_socket(self._sandbox.listener)
         loop = asyncio.get_running_loop()
+        self._pipes = select.epoll()
         for pipe in (self._output, self._records):
             loop.add_reader(pipe.fd, self._on_pipe, pipe)
-            self._pipes.register(pipe.fd, select.POLLIN)
+            self._pipes.register(pipe.fd, select.EPOLLIN)
 
     async def initialise(self) -> None:
         """INIT ahead of the first invocation, with all of the host's CPU. A failure is logged
@@ -261,6 +263,9 @@ class Slot:
             self._exchange.end()
         await self._server.close()
         await self._sandbox.stop()
+        if self._pipes is not None:
+            self._pipes.close()
+            self._pipes = None
         self._free()
         if self.on_closed is not None:
             self.on_closed()
@@ -413,12 +418,16 @@ class Slot:
 
     def _drain(self) -> None:
         """Takes in what the function has written so far, up to the last unfinished line."""
-        if self._sandbox.output_fd < 0:
+        if self._sandbox.output_fd < 0 or self._pipes is None:
             return
-        has_more = bool(self._pipes.poll(0))
+        # Twice if there was something: the kernel forgets only then that it was written to first.
+        for _ in range(2):
+            ready = self._pipes.poll(0)
+            if not ready:
+                break
+            for fd, _events in ready:
+                (self._records if fd == self._records.fd else self._output).drain()
         for pipe in (self._records, self._output):
-            if has_more:
-                pipe.drain()
             pipe.flush()
 
     def _end_of_process(self) -> None:
