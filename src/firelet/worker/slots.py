@@ -52,6 +52,7 @@ from firelet.wire.http1 import HttpServer
 log = logging.getLogger(__name__)
 
 RESTORE = "restore"
+_SKEW_MAX_MS = 1_000  # more is a clock that was set back
 _EXIT_GRACE_S = 0.5  # for a runtime that has reported an init error to end by itself
 
 
@@ -95,6 +96,7 @@ class Slot:
         self._init_timeout_s = parts.init_timeout_s
         self._write_event = parts.write
         self._tail: list[str] | None = None
+        self._written_ms = 0
         self._exchange = Exchange(self._on_runtime_ready)
         self._deadline = Deadline(self._exchange.expire)
         self._api = RuntimeApi(self._exchange, parts.restores)
@@ -448,6 +450,11 @@ class Slot:
             self._patience = None
 
     def _write(self, timestamp_ms: int, message: str) -> None:
+        # A record bears the time at which it was written, a line that at which it was read: one
+        # that was written later may seem a little older.
+        if 0 < self._written_ms - timestamp_ms < _SKEW_MAX_MS:
+            timestamp_ms = self._written_ms
+        self._written_ms = timestamp_ms
         self._write_event(timestamp_ms, message)
         if self._tail is not None:
             self._tail.append(message)
