@@ -133,6 +133,7 @@ class SandboxContract:
         sandbox.thaw()
         sandbox.set_vcpus(1.0)
         assert sandbox.memory_peak_bytes() == 0
+        assert sandbox.memory_bytes() == 0
         assert watched.endings == []
 
     async def test_a_frozen_one_can_be_reset_and_stopped(self, watched: Watched) -> None:

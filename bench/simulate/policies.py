@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from bench.simulate.trace import Function
-from firelet.control import capacity
-from firelet.control.capacity import Decision, View
-from firelet.control.demand import Demand
+from firelet.control.capacity import Decision
+from firelet.control.upkeep import Upkeep
 
 
 class Keeper(Protocol):
@@ -48,32 +47,22 @@ class FixedKeeper:
 
 
 class CapacityKeeper:
-    """firelet's own: ``control.capacity``, called as the worker manager calls it."""
+    """firelet's own: the upkeep that the worker manager gives each version."""
 
     def __init__(self, function: Function, first_s: float, pressure: float) -> None:
-        self._function = function
-        self._demand = Demand(first_s)
+        self._upkeep = Upkeep(first_s, function.start_s, function.memory_mib)
         self._pressure = pressure
 
     def arrived(self, now: float) -> float:
-        self._demand.arrived(now)
-        return now if self._demand.is_rising else math.inf
+        return self._upkeep.arrived(now)
 
     def released(self, now: float) -> float:
-        self._demand.released(now)
-        return capacity.look_again_at(self._demand, now)
+        return self._upkeep.released(now)
 
     def decide(self, now: float, starting: int, busy: int, idle: Sequence[float]) -> Decision:
-        view = View(
-            demand=self._demand,
-            starting=starting,
-            busy=busy,
-            idle=idle,
-            start_s=self._function.start_s,
-            idle_mib=self._function.memory_mib,
-            pressure=self._pressure,
+        return self._upkeep.decide(
+            now, starting=starting, busy=busy, idle=idle, pressure=self._pressure
         )
-        return capacity.decide(view, now)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,7 @@ class PlatformConfig:
     freeze_after_s: float = limits.FREEZE_AFTER_S
     idle_stop_after_s: float = limits.IDLE_STOP_AFTER_S
     account_concurrency: int = limits.ACCOUNT_CONCURRENCY
+    memory_overcommit: float = limits.MEMORY_OVERCOMMIT
     s3_endpoint: str | None = None
     drain_s: float = 5.0
 
@@ -51,6 +52,13 @@ class PlatformConfig:
 def _parse_names(value: Any) -> frozenset[str]:
     parts = value.split(",") if isinstance(value, str) else value
     return frozenset(str(part).strip() for part in parts if str(part).strip())
+
+
+def _parse_ratio(value: Any) -> float:
+    ratio = float(value)
+    if not ratio > 0:
+        raise ValueError("it must be greater than 0")
+    return ratio
 
 
 _PARSERS: dict[str, Callable[[Any], Any]] = {
@@ -64,6 +72,7 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "freeze_after_s": float,
     "idle_stop_after_s": float,
     "account_concurrency": int,
+    "memory_overcommit": _parse_ratio,
     "s3_endpoint": str,
     "drain_s": float,
 }

@@ -31,6 +31,7 @@ from firelet.frontend.codelink import CodeLinks, load_link_key
 from firelet.iam.credentials import SessionCredentials as Sessions
 from firelet.iam.policies import Policies
 from firelet.iam.roles import Roles
+from firelet.model import limits
 from firelet.model.arn import LATEST
 from firelet.model.errors import PlatformError
 from firelet.model.function import FunctionVersion
@@ -47,6 +48,7 @@ from firelet.store.documents import SqliteDocuments
 from firelet.store.queue import EventQueue
 from firelet.store.sqlite import Database
 from firelet.worker.codecache import CodeCache
+from firelet.worker.memory import HostMemory
 from firelet.worker.node import Node, NodeParts
 
 log = logging.getLogger(__name__)
@@ -111,7 +113,9 @@ async def _assembled(config: PlatformConfig, facts: HostFacts) -> AsyncIterator[
             )
         )
         stack.push_async_callback(node.close)
-        manager = Manager(node, time.monotonic)
+        memory = HostMemory()
+        memory_mib = memory.read().total_mib * config.memory_overcommit
+        manager = Manager(node, time.monotonic, memory_mib)
         stack.push_async_callback(manager.close)
         counting = Counting(config.account_concurrency)
         packages = _Packages(data / "blobs", node)
@@ -148,6 +152,7 @@ async def _assembled(config: PlatformConfig, facts: HostFacts) -> AsyncIterator[
             )
         )
         tending = asyncio.create_task(_tend(manager, config))
+        watching = asyncio.create_task(_watch_memory(memory, manager))
         await dispatcher.start()
         try:
             yield endpoint
@@ -155,6 +160,7 @@ async def _assembled(config: PlatformConfig, facts: HostFacts) -> AsyncIterator[
             await endpoint.close(config.drain_s)
             await dispatcher.stop(config.drain_s)
             tending.cancel()
+            watching.cancel()
 
 
 class _Activator:
@@ -249,6 +255,17 @@ async def _tend(manager: Manager, config: PlatformConfig) -> None:
         except Exception:
             # The supervisor of idle environments: one that cannot be tended must not end us.
             log.exception("idle environments not tended")
+
+
+async def _watch_memory(memory: HostMemory, manager: Manager) -> None:
+    while True:
+        await asyncio.sleep(limits.MEMORY_LOOK_EVERY_S)
+        try:
+            use = memory.read()
+            manager.press(use.used_mib, use.total_mib)
+        except Exception:
+            # The supervisor of memory: what cannot be read now may be read the next time.
+            log.exception("memory not watched")
 
 
 def _role_credentials(sessions: Sessions, version: FunctionVersion) -> SessionCredentials:

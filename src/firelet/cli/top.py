@@ -31,6 +31,7 @@ _COLUMNS = (
     "BUSY",
     "IDLE",
     "FROZEN",
+    "WANTED",
     "WAITING",
     "CALLS/S",
     "STARTS/S",
@@ -91,9 +92,11 @@ def make_headline(before: Reading, now: Reading) -> str:
     elapsed_s = now.at - before.at
     calls = sum(_per_second(f.invocations, known.get(_key(f), 0), elapsed_s) for f in functions)
     held = sum(f.starting + f.busy + f.idle + f.frozen for f in functions)
+    wanted = sum(f.wanted for f in functions)
+    cold = _share(sum(f.cold for f in functions), sum(f.invocations for f in functions))
     return (
-        f"up {format_uptime(now.status.uptime_s)} · {held:,} environments"
-        f" · {calls:,.0f} calls/s · {now.status.starts_per_s:,.1f} starts/s"
+        f"up {format_uptime(now.status.uptime_s)} · {held:,} environments ({wanted:,} wanted)"
+        f" · {calls:,.0f} calls/s · {now.status.starts_per_s:,.1f} starts/s · {cold} cold"
     )
 
 
@@ -167,6 +170,10 @@ def _per_second(count: int, last: int, elapsed_s: float) -> float:
     return (count if count < last else count - last) / elapsed_s
 
 
+def _share(part: int, whole: int) -> str:
+    return f"{part / whole:.1%}" if whole else _NONE
+
+
 def _cells(function: FunctionStatus, calls: float, starts: float) -> Sequence[str]:
     latency = function.latency
     return (
@@ -174,10 +181,11 @@ def _cells(function: FunctionStatus, calls: float, starts: float) -> Sequence[st
         str(function.busy),
         str(function.idle),
         str(function.frozen),
+        str(function.wanted),
         str(function.waiting),
         f"{calls:,.1f}",
         f"{starts:,.1f}",
-        f"{function.cold / function.invocations:.1%}" if function.invocations else _NONE,
+        _share(function.cold, function.invocations),
         format_duration(latency.p50_ms / 1_000) if latency else _NONE,
         format_duration(latency.p99_ms / 1_000) if latency else _NONE,
     )

@@ -30,6 +30,9 @@ AHEAD_SHARE = 0.5
 AHEAD_MAX = 50
 # Memory gets dearer as it gets scarce, up to this factor.
 PRESSURE_PRICE_MAX = 100.0
+# Up to the first share of the host's memory there is none, at the second all that there can be.
+EASY_SHARE = 0.5
+FULL_SHARE = 0.9
 # What counts at least as the memory of an idle environment: page tables, cgroup, sockets.
 IDLE_MIN_MIB = 1.0
 
@@ -58,7 +61,8 @@ _PATIENCE_STEPS = 4
 class View:
     """One function version. ``idle`` has since when each idle environment is idle, the one that
     serves last first. ``start_s`` and ``idle_mib`` are measured: what a start takes with INIT, and
-    the private memory of one idle environment. ``pressure`` on the host's memory is 0 to 1."""
+    the private memory of one idle environment. ``pressure`` on the host's memory is 0 to 1.
+    However much it is worth, no environment is kept idle for longer than ``keep_max_s``."""
 
     demand: Demand
     starting: int
@@ -68,6 +72,7 @@ class View:
     idle_mib: float
     floor: int = 0
     pressure: float = 0.0
+    keep_max_s: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +89,8 @@ def decide(view: View, now: float) -> Decision:
     """What to start and to stop now."""
     demand = view.demand
     now += ROUNDING_S
-    warm, again_at = _count_warm(demand, _patience_s(view), _lead_s(view), now)
-    if now < demand.rises_until():
+    warm, again_at = _count_warm(view, now)
+    if now < demand.rises_until() and view.keep_max_s > 0:
         warm = max(warm, _count_ahead(demand))
         again_at = min(again_at, demand.rises_until())
     wanted = max(demand.concurrency + warm, view.floor)
@@ -111,29 +116,43 @@ def look_again_at(demand: Demand, now: float) -> float:
     return now + max(plan.turns_s[0], SETTLE_S)
 
 
-def _count_warm(demand: Demand, patience_s: float, lead_s: float, now: float) -> tuple[int, float]:
+def _count_warm(view: View, now: float) -> tuple[int, float]:
     """How many of the free levels are worth an environment, and when that may change."""
+    demand, patience_s, lead_s = view.demand, _patience_s(view), _lead_s(view)
     warm = 0
     again_at = math.inf
     for level in demand.free_levels():
         turns_s = _plan_for(demand.gaps(level), patience_s).turns_s
         since = demand.free_since(level)
-        age_s = now - since
-        passed = bisect_right(turns_s, age_s)
-        is_cold = passed % 2 and bisect_right(turns_s, age_s + lead_s) == passed
-        warm += not is_cold
+        passed = bisect_right(turns_s, now - since)
+        # Even turns stop, odd ones start, and starts are due ahead of their time.
+        starting = passed if passed % 2 else passed - 1
+        if starting < 0:
+            warm_from = since
+        elif starting < len(turns_s):
+            warm_from = since + turns_s[starting] - lead_s
+        else:
+            warm_from = math.inf
+        warm_to = warm_from + view.keep_max_s
+        warm += warm_from <= now < warm_to
         for turn in range(passed, len(turns_s)):
-            # Even turns stop, odd ones start, and starts are due ahead of their time.
             at = since + turns_s[turn] - (lead_s if turn % 2 else 0.0)
             if at > now:
                 again_at = min(again_at, at)
                 break
+        if now < warm_to:
+            again_at = min(again_at, warm_to)
     return warm, again_at
 
 
 def _count_ahead(demand: Demand) -> int:
     """How many more than the present requests need, because demand rises."""
     return min(math.ceil(demand.concurrency * AHEAD_SHARE), AHEAD_MAX)
+
+
+def pressure_of(used_share: float) -> float:
+    """The pressure on memory of which so much is in use, 0 to 1."""
+    return min(max((used_share - EASY_SHARE) / (FULL_SHARE - EASY_SHARE), 0.0), 1.0)
 
 
 def _patience_s(view: View) -> float:

@@ -1,31 +1,39 @@
-"""Concurrency: how many invocations run at a time, per account and per function.
+"""Concurrency: how many invocations run at a time, per account and per function, and how fast they
+may come.
 
 A lease is taken before a sandbox is looked for and given back when the invocation is over. As many
 invocations of a version as it has provisioned concurrency are never refused; in return they are
-not there for others, be it for the account or for the other versions of the function.
+not there for others, be it for the account or for the other versions of the function. Of the rest
+no more are taken in a second than ten times the account's concurrency, or the reservation's.
 Source: docs.aws.amazon.com/lambda/latest/dg/lambda-concurrency.html; the Reasons are those of
 TooManyRequestsException. Called by ``control.invoke`` only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 
+from firelet.control.scaling import RateLimit, RateLimits
 from firelet.model import limits
 from firelet.model.errors import TooManyRequests
 
 FunctionKey = tuple[str, str, str]
 _World = tuple[str, str]
+_BURST_S = limits.REQUESTS_BURST_S
 
 
 @dataclass(slots=True)
 class _Running:
-    """What runs in one account and region. ``reserved`` is what reservations set aside."""
+    """What runs in one account and region, and how fast requests come: to functions without a
+    reservation together, to each of the others by itself."""
 
     unreserved: int = 0
     functions: dict[FunctionKey, int] = field(default_factory=dict)
+    rate: RateLimit = field(default_factory=RateLimit)
+    reserved_rates: RateLimits = field(default_factory=RateLimits)
 
 
 @dataclass(slots=True, eq=False)
@@ -70,8 +78,13 @@ class Lease:
 class Counting:
     """Counts in memory: after a restart nothing runs."""
 
-    def __init__(self, account_limit: int = limits.ACCOUNT_CONCURRENCY) -> None:
+    def __init__(
+        self,
+        account_limit: int = limits.ACCOUNT_CONCURRENCY,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._account_limit = account_limit
+        self._clock = clock
         self._worlds: dict[_World, _Running] = {}
         self._shares: dict[FunctionKey, dict[str, _Share]] = {}
 
@@ -98,7 +111,9 @@ class Counting:
         account and region: that is not there for the others, used or not. ``version`` is what
         runs.
         """
-        world = self._worlds.setdefault(key[:2], _Running())
+        world = self._worlds.get(key[:2])
+        if world is None:
+            world = self._worlds[key[:2]] = _Running()
         running = world.functions.get(key, 0)
         shares = self._shares.get(key)
         if shares is not None:
@@ -110,8 +125,12 @@ class Counting:
         if reserved is not None:
             if running + _unused(shares) >= reserved:
                 raise TooManyRequests("ReservedFunctionConcurrentInvocationLimitExceeded")
+            if not world.reserved_rates.admits(key, self._clock(), _rate(reserved), _BURST_S):
+                raise TooManyRequests("ReservedFunctionInvocationRateLimitExceeded")
         elif world.unreserved >= self._account_limit - reserved_total:
             raise TooManyRequests("ConcurrentInvocationLimitExceeded")
+        elif not world.rate.admits(self._clock(), _rate(self._account_limit), _BURST_S):
+            raise TooManyRequests("FunctionInvocationRateLimitExceeded")
         else:
             world.unreserved += 1
         world.functions[key] = running + 1
@@ -131,6 +150,11 @@ class Counting:
         """Invocations of this function that run now."""
         world = self._worlds.get(key[:2])
         return 0 if world is None else world.functions.get(key, 0)
+
+
+def _rate(concurrency: int) -> float:
+    """Requests a second."""
+    return limits.REQUESTS_PER_S_AND_CONCURRENCY * concurrency
 
 
 def _unused(shares: Mapping[str, _Share] | None) -> int:

@@ -121,6 +121,12 @@ class Demand:
             self.gaps(len(self._free_since)).add(GAP_MAX_S)
             self._free_since.pop()
 
+    def expect(self, count: int, now: float) -> None:
+        """So many more requests at once are foreseen: as if as many had just been answered."""
+        first = self.concurrency
+        del self._free_since[first : first + count]
+        self._free_since[first:first] = [now] * count
+
     def gaps(self, level: int) -> Gaps:
         """What is known of this level and of those that are counted with it."""
         shared = level if level <= _OWN_LEVELS else int(2 * math.log2(level)) + 1
@@ -136,6 +142,11 @@ class Demand:
     def free_since(self, level: int) -> float:
         """When this level was needed last."""
         return self._free_since[level - 1]
+
+    @property
+    def seen_at(self) -> float:
+        """When the last event was."""
+        return self._at
 
     @property
     def is_rising(self) -> bool:

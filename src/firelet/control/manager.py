@@ -1,91 +1,86 @@
 """The worker manager: which environment serves an invocation, a warm one or a new one.
 
 An invocation that finds no idle environment has a new one made, and is served by whichever is
-free first, that one or one that another invocation gives back meanwhile. Versions with provisioned
-concurrency have a floor of environments that are made ahead, serve first and stay.
+free first, that one or one that another invocation gives back meanwhile. How many are kept beyond
+that, and made ahead, is what ``control.capacity`` says; which ones go when memory is short, what
+``control.evict`` says. Versions with provisioned concurrency have a floor of environments that are
+made ahead, serve first and stay.
 Called by ``control.invoke``; environments come from the ``Fleet`` port.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
-from collections import deque
-from collections.abc import Callable, Coroutine
-from dataclasses import replace
-from typing import Any, Protocol, TypeVar
-from weakref import WeakKeyDictionary
+from collections.abc import Callable
 
+from firelet.control.agenda import Agenda
 from firelet.control.floor import Floor, FloorView
+from firelet.control.matching import Matching, is_same
 from firelet.control.pool import Environment, Pool, PoolView, VersionKey, Waiter
-from firelet.model.errors import FireletError, PlatformError, Unavailable
-from firelet.model.function import (
-    FunctionKey,
-    FunctionVersion,
-    InitializationType,
-    without_state,
-)
+from firelet.control.relief import Relief
+from firelet.control.room import Room
+from firelet.control.scaling import RateLimits
+from firelet.control.starts import Fleet, Starts, describe
+from firelet.control.upkeep import Upkeep
+from firelet.model import limits
+from firelet.model.errors import FireletError, TooManyRequests, Unavailable
+from firelet.model.function import FunctionKey, FunctionVersion, InitializationType
 
 __all__ = ["Environment", "Fleet", "FunctionKey", "Manager", "PoolView", "VersionKey"]
 
-log = logging.getLogger(__name__)
-
-_T = TypeVar("_T")
-_START_TIMES_KEPT = 8_192
-
-
-class Fleet(Protocol):
-    """Makes environments; INIT has been run when ``start`` returns. FunctionError when the INIT
-    of a provisioned one has failed."""
-
-    async def start(
-        self,
-        version: FunctionVersion,
-        initialization: InitializationType = InitializationType.ON_DEMAND,
-    ) -> Environment: ...
-
 
 class Manager:
-    """Owns every environment of this platform from its start to its end."""
+    """Owns every environment of this platform from its start to its end. ``memory_mib`` is what
+    the memory sizes of all may add up to."""
 
-    def __init__(self, fleet: Fleet, clock: Callable[[], float]) -> None:
-        self._fleet = fleet
+    def __init__(
+        self, fleet: Fleet, clock: Callable[[], float], memory_mib: float = math.inf
+    ) -> None:
         self._clock = clock
+        self._room = Room(memory_mib)
+        self._starts = Starts(fleet, self._room, clock, self._make_room)
+        self._scaling = RateLimits()
+        self._matching = Matching()
+        self._agenda: Agenda[VersionKey] = Agenda()
         self._pools: dict[VersionKey, Pool] = {}
+        self._relief = Relief(self._pools, self._room, self._discard)
         self._generations: dict[Environment, tuple[VersionKey, int]] = {}
-        self._matched: WeakKeyDictionary[Environment, FunctionVersion] = WeakKeyDictionary()
-        self._starts: set[asyncio.Task[bool]] = set()
-        self._ends: set[asyncio.Task[None]] = set()
-        self._start_times: deque[float] = deque(maxlen=_START_TIMES_KEPT)
+        self._keep_max_s = math.inf
         self._is_closed = False
 
     async def acquire(self, version: FunctionVersion) -> Environment:
-        """An environment that serves nobody else until ``release``."""
+        """An environment that serves nobody else until ``release``. TooManyRequests when the
+        function has had as many made as it may have; EC2Throttled when there is no memory."""
         key = _key(version)
-        pool = self._pools.get(key)
-        if pool is None:
-            pool = self._pools[key] = Pool()
+        pool = self._pools.get(key) or self._open(key)
+        pool.version = version
         pool.invocations += 1
-        environment = pool.pop_idle()
-        if environment is None:
-            pool.cold += 1
-        while True:
-            if environment is None:
-                environment = await self._wait(key, pool, version)
-            if pool.wants(environment) and self._fits(environment, version):
-                pool.busy += 1
-                pool.count_served_by(environment)
-                return environment
-            self._discard(environment)
-            environment = pool.pop_idle()
+        now = self._clock()
+        decide_at = pool.upkeep.arrived(now)
+        if decide_at <= now:
+            # After this one has begun the start that it may need, with which it is to be counted.
+            asyncio.get_running_loop().call_soon(self._look, key)
+        elif decide_at < math.inf:
+            self._agenda.put(key, decide_at)
+        try:
+            environment = await self._take(key, pool, version)
+        except BaseException:
+            self._agenda.put(key, pool.upkeep.released(self._clock()))
+            raise
+        pool.busy += 1
+        pool.count_served_by(environment)
+        return environment
 
     def release(self, environment: Environment) -> None:
         """Gives it back; it serves again as soon as its runtime asks for the next event."""
         found = self._generations.get(environment)
         if found is None:
             return  # the manager was closed meanwhile
-        self._pools[found[0]].busy -= 1
+        key = found[0]
+        pool = self._pools[key]
+        pool.busy -= 1
+        self._agenda.put(key, pool.upkeep.released(self._clock()))
         environment.when_free(self._give_back)
 
     async def warm(self, version: FunctionVersion, wait_s: float, count: int = 1) -> int:
@@ -93,7 +88,13 @@ class Manager:
         after ``wait_s``, while it goes on. How many were made: one that cannot be made is not an
         error here, the invocation that needs it will meet it."""
         key = _key(version)
-        pool = self._pools.setdefault(key, Pool())
+        pool = self._pools.get(key) or self._open(key)
+        pool.version = version
+        now = self._clock()
+        # Idle ones of an older configuration are about to be retired.
+        fitting = sum(self._matching.fits(environment, version) for environment in pool.idle)
+        pool.upkeep.demand.expect(pool.starting + fitting + count, now)
+        self._agenda.put(key, now + wait_s)
         starts = [self._start(key, pool, version) for _ in range(count)]
         done, _ = await asyncio.wait(starts, timeout=wait_s)
         return sum(not start.cancelled() and start.result() for start in done)
@@ -102,7 +103,7 @@ class Manager:
         """Keeps ``count`` environments of a version initialised from now on, from 0. Asking again
         for the same tries at once what failed before."""
         key = _key(version)
-        pool = self._pools.setdefault(key, Pool())
+        pool = self._pools.get(key) or self._open(key)
         floor = pool.floor
         if floor is None:
             floor = pool.floor = Floor(version)
@@ -125,10 +126,11 @@ class Manager:
             if key[:3] != function or version not in (None, key[3]):
                 continue
             pool.generation += 1
+            pool.version = keep
             for idle in pool.idle_stacks:
                 kept = []
                 for environment in idle:
-                    if keep is not None and _is_same(environment.version, keep):
+                    if keep is not None and is_same(environment.version, keep):
                         self._generations[environment] = (key, pool.generation)
                         kept.append(environment)
                     else:
@@ -136,18 +138,30 @@ class Manager:
                 idle[:] = kept
 
     def tend(self, freeze_after_s: float, stop_after_s: float) -> None:
-        """Freezes and stops what has been idle for long. Called every now and then."""
+        """Does what is due by now: starts and stops what the capacity policy wants, freezes what
+        has been idle for so long, and stops it after ``stop_after_s`` whatever the policy says.
+        Called every now and then."""
+        self._keep_max_s = stop_after_s
+        now = self._clock()
+        for key in self._agenda.pop_due(now):
+            self._look(key)
         for key, pool in list(self._pools.items()):
-            self._tend_idle(pool, pool.idle, freeze_after_s, stop_after_s)
+            self._tend_idle(key, pool, pool.idle, freeze_after_s, stop_after_s)
             floor = pool.floor
             if floor is not None:
-                self._tend_idle(pool, floor.idle, freeze_after_s, math.inf)
+                self._tend_idle(key, pool, floor.idle, freeze_after_s, math.inf)
                 self._fill(key, pool)
                 if floor.is_over:
                     pool.floor = None
-            if pool.is_empty and not self._owns(key):
-                # A generation that starts again at 0 is right: nothing of the old one is left.
-                del self._pools[key]
+            if pool.is_empty and (pool.version is None or pool.upkeep.is_past(now)):
+                self._forget(key)
+        self._room.refuse_late(now)
+        self._make_room()
+
+    def press(self, used_mib: float, memory_mib: float) -> None:
+        """Is told how much of the host's memory is in use, by whomever. When it is nearly all,
+        idle environments end and none is made that no invocation waits for."""
+        self._relief.press(used_mib, memory_mib, self._clock())
 
     def count(self) -> dict[str, int]:
         """Environments by what they do."""
@@ -159,38 +173,49 @@ class Manager:
         }
 
     def view(self) -> list[PoolView]:
-        """Every function version that has, or lately had, environments."""
+        """Every function version that has environments, or has had invocations within a day."""
         return [pool.view(key) for key, pool in self._pools.items()]
 
     def started_within(self, seconds: float) -> int:
         """How many environments were made in the last so many seconds."""
-        since = self._clock() - seconds
-        return sum(moment > since for moment in self._start_times)
+        return self._starts.within(seconds)
 
     async def close(self) -> None:
         """Ends every environment; whoever waits for one is told."""
         self._is_closed = True
-        starts = list(self._starts)
-        for task in starts:
-            task.cancel()
-        await asyncio.gather(*starts, return_exceptions=True)
+        await self._starts.cancel()
         for pool in self._pools.values():
             while pool.waiting:
                 _fail_first(pool, Unavailable("firelet is stopping."))
         for environment in list(self._generations):
             self._discard(environment)
-        await asyncio.gather(*self._ends, return_exceptions=True)
+        await self._starts.ended()
         self._pools.clear()
+
+    async def _take(self, key: VersionKey, pool: Pool, version: FunctionVersion) -> Environment:
+        """An idle one, or else the next that becomes free."""
+        environment = pool.pop_idle()
+        if environment is None:
+            pool.cold += 1
+        while True:
+            if environment is None:
+                environment = await self._wait(key, pool, version)
+            if pool.wants(environment) and self._matching.fits(environment, version):
+                return environment
+            self._discard(environment)
+            environment = pool.pop_idle()
 
     async def _wait(self, key: VersionKey, pool: Pool, version: FunctionVersion) -> Environment:
         """The next environment that becomes free, after seeing to it that one is being made."""
         if self._is_closed:
             raise Unavailable("firelet is stopping.")
+        if pool.starting <= len(pool.waiting):
+            if not self._may_start(key):
+                raise _too_fast()
+            self._start(key, pool, version)
         future: asyncio.Future[Environment] = asyncio.get_running_loop().create_future()
         waiter = Waiter(version, future)
         pool.waiting.append(waiter)
-        if pool.starting < len(pool.waiting):
-            self._start(key, pool, version)
         try:
             return await future
         except asyncio.CancelledError:
@@ -201,58 +226,106 @@ class Manager:
             if waiter in pool.waiting:
                 pool.waiting.remove(waiter)
 
-    def _start(self, key: VersionKey, pool: Pool, version: FunctionVersion) -> asyncio.Task[bool]:
-        pool.starting += 1
-        return _supervise(self._starts, self._start_one(key, pool, version))
+    def _may_start(self, key: VersionKey) -> bool:
+        """Whether the function may have one more made now, which is then counted."""
+        period_s = limits.SCALING_PERIOD_S
+        rate_per_s = limits.SCALING_ENVIRONMENTS / period_s
+        return self._scaling.admits(key[:3], self._clock(), rate_per_s, period_s)
 
-    async def _start_one(self, key: VersionKey, pool: Pool, version: FunctionVersion) -> bool:
+    def _start(
+        self, key: VersionKey, pool: Pool, version: FunctionVersion, *, is_ahead: bool = False
+    ) -> asyncio.Task[bool]:
+        pool.starting += 1
+        return self._starts.begin(self._start_one(key, pool, version, is_ahead))
+
+    async def _start_one(
+        self, key: VersionKey, pool: Pool, version: FunctionVersion, is_ahead: bool
+    ) -> bool:
         """Whether there is one now."""
         generation = pool.generation
         try:
-            environment = await self._fleet.start(version)
+            environment, seconds = await self._starts.make(
+                version, InitializationType.ON_DEMAND, may_wait=not is_ahead
+            )
         except Exception as error:
-            # The supervisor of starts: whatever went wrong, an invocation waits to hear of it.
-            _log_failed_start(error, version)
-            _fail_first(pool, _describe(error))
-            return False
-        finally:
+            # The supervisor of starts: whatever went wrong, an invocation may wait to hear of it.
             pool.starting -= 1
-        self._admit(environment, key, generation)
+            if is_ahead:
+                pool.ahead_from = self._clock() + limits.AHEAD_PAUSE_S
+                self._start_for_waiting(key, pool)
+            elif pool.starting < len(pool.waiting):
+                _fail_first(pool, describe(error))
+            return False
+        except asyncio.CancelledError:
+            pool.starting -= 1
+            raise
+        pool.starting -= 1
+        self._admit(environment, key, generation, seconds)
         return True
+
+    def _start_for_waiting(self, key: VersionKey, pool: Pool) -> None:
+        """Whoever waits for one that came to nothing gets another one made."""
+        if self._is_closed or pool.starting >= len(pool.waiting):
+            return
+        if self._may_start(key):
+            self._start(key, pool, pool.waiting[0].version)
+        else:
+            _fail_first(pool, _too_fast())
+
+    def _look(self, key: VersionKey) -> None:
+        """Asks the capacity policy about one version, and does what it says."""
+        pool = self._pools.get(key)
+        if pool is None or pool.version is None or self._is_closed:
+            return
+        now = self._clock()
+        decision = pool.decide(now, self._relief.pressure, self._keep_max_s)
+        self._agenda.put(key, decision.again_at)
+        stopped, pool.idle[: decision.stop] = pool.idle[: decision.stop], []
+        for environment in stopped:
+            self._discard(environment)
+        if self._relief.is_short or now < pool.ahead_from:
+            return
+        for _ in range(decision.start):
+            if not self._may_start(key):
+                return
+            self._start(key, pool, pool.version, is_ahead=True)
 
     def _fill(self, key: VersionKey, pool: Pool) -> None:
         """Begins the starts that the floor is due."""
         floor = pool.floor
-        if floor is None or self._is_closed:
+        if floor is None or self._is_closed or self._relief.is_short:
             return
         for _ in range(floor.due(self._clock())):
             floor.starting += 1
-            _supervise(self._starts, self._start_for_floor(key, pool, floor))
+            self._starts.begin(self._start_for_floor(key, pool, floor))
 
     async def _start_for_floor(
         self, key: VersionKey, pool: Pool, floor: Floor[Environment]
     ) -> bool:
         """Whether there is one more now."""
         generation = pool.generation
-        version = floor.version
         try:
-            environment = await self._fleet.start(version, InitializationType.PROVISIONED)
+            environment, seconds = await self._starts.make(
+                floor.version, InitializationType.PROVISIONED
+            )
         except Exception as error:
             # The supervisor of starts: whatever went wrong, the floor's status tells of it.
-            _log_failed_start(error, version)
             floor.on_failed(error, self._clock())
             return False
         finally:
             floor.starting -= 1
         floor.on_started()
         floor.members.add(environment)
-        self._admit(environment, key, generation)
+        self._admit(environment, key, generation, seconds)
         self._fill(key, pool)
         return True
 
-    def _admit(self, environment: Environment, key: VersionKey, generation: int) -> None:
-        self._pools[key].started += 1
-        self._start_times.append(self._clock())
+    def _admit(
+        self, environment: Environment, key: VersionKey, generation: int, seconds: float
+    ) -> None:
+        pool = self._pools[key]
+        pool.started += 1
+        pool.upkeep.note_start(seconds)
         self._generations[environment] = (key, generation)
         self._give_back(environment)
 
@@ -265,9 +338,7 @@ class Manager:
         pool = self._pools[key]
         if self._is_closed or generation != pool.generation or not pool.wants(environment):
             self._discard(environment)
-            if not self._is_closed and pool.starting < len(pool.waiting):
-                # Whoever waits for one that turned out useless gets another one made.
-                self._start(key, pool, pool.waiting[0].version)
+            self._start_for_waiting(key, pool)
             return
         while pool.waiting:
             future = pool.waiting.popleft().environment
@@ -276,9 +347,16 @@ class Manager:
                 return
         environment.idle_since = self._clock()
         pool.stack_of(environment).append(environment)
+        if self._room.short_mib > 0:
+            self._make_room()
 
     def _tend_idle(
-        self, pool: Pool, idle: list[Environment], freeze_after_s: float, stop_after_s: float
+        self,
+        key: VersionKey,
+        pool: Pool,
+        idle: list[Environment],
+        freeze_after_s: float,
+        stop_after_s: float,
     ) -> None:
         now = self._clock()
         kept: list[Environment] = []
@@ -286,20 +364,16 @@ class Manager:
             idle_s = now - environment.idle_since
             if idle_s >= stop_after_s or not pool.wants(environment):
                 self._discard(environment)
+                self._agenda.put(key, now)
                 continue
             if idle_s >= freeze_after_s and not environment.is_frozen:
                 environment.freeze()
+                pool.upkeep.note_idle(environment.idle_mib)
             kept.append(environment)
         idle[:] = kept
 
-    def _fits(self, environment: Environment, version: FunctionVersion) -> bool:
-        """Compared once for each record of a version, and remembered: this is the hot path."""
-        if environment.version is version or self._matched.get(environment) is version:
-            return True
-        if not _is_same(environment.version, version):
-            return False
-        self._matched[environment] = version
-        return True
+    def _make_room(self) -> None:
+        self._relief.make_room(self._clock())
 
     def _discard(self, environment: Environment) -> None:
         found = self._generations.pop(environment, None)
@@ -309,51 +383,26 @@ class Manager:
             if pool.floor is not None and environment in pool.floor.members:
                 pool.floor.members.remove(environment)
                 self._fill(key, pool)
-        _supervise(self._ends, environment.close())
+        self._starts.end(environment)
 
-    def _owns(self, key: VersionKey) -> bool:
-        return any(owner == key for owner, _ in self._generations.values())
+    def _open(self, key: VersionKey) -> Pool:
+        pool = self._pools[key] = Pool(Upkeep(self._clock()))
+        return pool
 
-
-def _supervise(tasks: set[asyncio.Task[_T]], work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
-    task = asyncio.create_task(work)
-    tasks.add(task)
-    task.add_done_callback(tasks.discard)
-    task.add_done_callback(_log_failure)
-    return task
-
-
-def _log_failure(task: asyncio.Task[Any]) -> None:
-    if not task.cancelled() and task.exception() is not None:
-        log.error("environment task failed", exc_info=task.exception())
+    def _forget(self, key: VersionKey) -> None:
+        """Unless it still owns something: a generation starts again at 0, which is right when
+        nothing of the old one is left."""
+        if not any(owner == key for owner, _ in self._generations.values()):
+            del self._pools[key]
+            self._agenda.drop(key)
 
 
 def _key(version: FunctionVersion) -> VersionKey:
     return (version.account, version.region, version.name, version.version)
 
 
-def _is_same(one: FunctionVersion, other: FunctionVersion) -> bool:
-    """Whether both mean the same code and configuration, whatever their state says."""
-    return one is other or _configuration(one) == _configuration(other)
-
-
-def _configuration(version: FunctionVersion) -> FunctionVersion:
-    return replace(without_state(version), description="")
-
-
-def _log_failed_start(error: Exception, version: FunctionVersion) -> None:
-    """What is no error of ours is logged with its trace."""
-    if isinstance(error, FireletError):
-        log.warning("environment not started function=%s: %s", version.name, error.message)
-    else:
-        log.error("environment not started function=%s", version.name, exc_info=error)
-
-
-def _describe(error: Exception) -> FireletError:
-    """What the waiting invocation is told."""
-    if isinstance(error, FireletError):
-        return error
-    return PlatformError("The execution environment could not be started.")
+def _too_fast() -> TooManyRequests:
+    return TooManyRequests("FunctionInvocationRateLimitExceeded")
 
 
 def _fail_first(pool: Pool, error: FireletError) -> None:

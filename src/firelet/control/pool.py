@@ -6,12 +6,16 @@ State only; what happens to it is decided by ``control.manager``, its only user.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from firelet.control.capacity import Decision
+from firelet.control.evict import Candidate, Standing
 from firelet.control.floor import Floor
+from firelet.control.upkeep import Upkeep
 from firelet.model.function import FunctionVersion
 from firelet.model.invocation import Invocation, Outcome
 
@@ -19,10 +23,15 @@ VersionKey = tuple[str, str, str, str]
 
 
 class Environment(Protocol):
-    """One execution environment, as ``worker.slots.Slot`` offers it."""
+    """One execution environment, as ``worker.slots.Slot`` offers it. ``idle_mib`` is the memory
+    that it held when it was frozen last; 0 if that is not known."""
 
     idle_since: float
 
+    @property
+    def id(self) -> str: ...
+    @property
+    def idle_mib(self) -> float: ...
     @property
     def version(self) -> FunctionVersion: ...
     @property
@@ -40,7 +49,8 @@ class Environment(Protocol):
 @dataclass(frozen=True, slots=True)
 class PoolView:
     """One function version as ``firelet top`` shows it. ``started``, ``invocations`` and ``cold``
-    (invocations that found no idle environment) count since the first invocation. ``provisioned``
+    (invocations that found no idle environment) count since the first invocation. ``wanted`` is
+    how many environments the capacity policy would have, in use or not. ``provisioned``
     environments are there of the ``floor`` that is to be kept; ``provisioned_invocations`` were
     served by those, and ``spilled`` by others while there was a floor."""
 
@@ -53,6 +63,7 @@ class PoolView:
     started: int
     invocations: int
     cold: int
+    wanted: int = 0
     floor: int = 0
     provisioned: int = 0
     provisioned_invocations: int = 0
@@ -70,8 +81,14 @@ class Waiter:
 @dataclass(slots=True)
 class Pool:
     """The environments of one function version. ``idle`` is a stack: the last used serves first,
-    so that the others grow old and stop. ``generation`` grows when the configuration changes."""
+    so that the others grow old and stop. ``generation`` grows when the configuration changes.
+    ``version`` is the record that was asked for last; None when there is no such version any more.
+    None is started ahead of demand before ``ahead_from``."""
 
+    upkeep: Upkeep
+    version: FunctionVersion | None = None
+    wanted: int = 0
+    ahead_from: float = -math.inf
     idle: list[Environment] = field(default_factory=list)
     waiting: deque[Waiter] = field(default_factory=deque)
     starting: int = 0
@@ -97,6 +114,33 @@ class Pool:
     @property
     def is_empty(self) -> bool:
         return not (self.idle or self.waiting or self.starting or self.busy or self.floor)
+
+    def decide(self, now: float, pressure: float, keep_max_s: float) -> Decision:
+        """What the capacity policy says. Provisioned environments serve, and are not its to stop:
+        to it they are as if they were in use."""
+        floor = self.floor
+        decision = self.upkeep.decide(
+            now,
+            starting=self.starts,
+            busy=self.busy + (0 if floor is None else len(floor.idle)),
+            idle=[environment.idle_since for environment in self.idle],
+            pressure=pressure,
+            keep_max_s=keep_max_s,
+        )
+        have = self.starts + self.busy + sum(len(idle) for idle in self.idle_stacks)
+        self.wanted = have + decision.start - decision.stop
+        return decision
+
+    def candidate(self, environment: Environment, memory_mib: float) -> Candidate:
+        """An idle one as ``control.evict`` sees it."""
+        is_provisioned = self.floor is not None and environment in self.floor.members
+        return Candidate(
+            id=environment.id,
+            memory_mib=memory_mib,
+            start_s=self.upkeep.start_s,
+            idle_since=environment.idle_since,
+            standing=Standing.PROVISIONED if is_provisioned else Standing.ON_DEMAND,
+        )
 
     def pop_idle(self) -> Environment | None:
         for stack in self.idle_stacks:
@@ -141,6 +185,7 @@ class Pool:
             started=self.started,
             invocations=self.invocations,
             cold=self.cold,
+            wanted=self.wanted,
             floor=0 if floor is None else floor.target,
             provisioned=0 if floor is None else len(floor.members),
             provisioned_invocations=self.provisioned_invocations,

@@ -45,8 +45,9 @@ class Latency(msgspec.Struct, frozen=True):
 
 class FunctionStatus(msgspec.Struct, frozen=True):
     """One function, all its versions together. The first four count environments, each in one
-    state; ``waiting`` counts invocations that wait for one. The next three count since the
-    function was last without any environment."""
+    state, and ``wanted`` how many the capacity policy would have; ``waiting`` counts invocations
+    that wait for one. The next three count since the first invocation, or the first after a day
+    without any."""
 
     account: str
     region: str
@@ -55,6 +56,7 @@ class FunctionStatus(msgspec.Struct, frozen=True):
     busy: int
     idle: int
     frozen: int
+    wanted: int
     waiting: int
     started: int
     invocations: int
@@ -190,6 +192,7 @@ def _summarise_one(
         busy=sum(pool.busy for pool in pools),
         idle=sum(pool.idle for pool in pools) - frozen,
         frozen=frozen,
+        wanted=sum(pool.wanted for pool in pools),
         waiting=sum(pool.waiting for pool in pools),
         started=sum(pool.started for pool in pools),
         invocations=sum(pool.invocations for pool in pools),

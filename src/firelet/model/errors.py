@@ -191,6 +191,20 @@ class PlatformError(FireletError):
     """500: firelet or the host failed. The message says what, without secrets."""
 
 
+class EC2Throttled(PlatformError):
+    """502: there is no memory for one more environment, and none came free in time. AWS's answer
+    when the hosts below Lambda run short; SDKs take it for a throttle and try again."""
+
+    code = "EC2ThrottledException"
+    status = 502
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Amazon EC2 throttled Lambda during Lambda function initialization using the execution"
+            " role provided for the function."
+        )
+
+
 class InvalidRuntime(PlatformError):
     """502: the host has no interpreter for the function's runtime."""
 

@@ -6,6 +6,8 @@ is an answer of the real service; "firelet" is a choice of this project.
 
 from __future__ import annotations
 
+import math
+
 KIB = 1024
 MIB = 1024 * KIB
 
@@ -54,6 +56,17 @@ INIT_PROVISIONED_MIN_S = 130.0  # or the function's timeout, if that is longer
 # Concurrency (quotas).
 ACCOUNT_CONCURRENCY = 1_000
 UNRESERVED_MIN = 100
+REQUESTS_PER_S_AND_CONCURRENCY = 10  # of an account's, and of a reservation
+REQUESTS_BURST_S = 1.0  # AWS counts by the second
+SCALING_ENVIRONMENTS = 1_000  # of one function, in each
+SCALING_PERIOD_S = 10.0
+
+# Memory of the host (firelet). Functions use a small part of the memory size that limits them: an
+# idle Python environment holds about 5 of its 128 MiB.
+MEMORY_OVERCOMMIT = 16.0
+ROOM_WAIT_S = 10.0  # for memory, before an invocation is refused
+AHEAD_PAUSE_S = 10.0  # after a start ahead of demand that failed
+MEMORY_LOOK_EVERY_S = 1.0
 
 # Provisioned concurrency (firelet). A version whose INIT fails is tried again ever more seldom.
 PROVISIONED_STARTS_AT_ONCE = 4  # of one version
@@ -78,7 +91,7 @@ CPU_QUOTA_MIN_US = 1_000  # the kernel's own minimum
 PIDS_MAX = 1_024
 OPEN_FILES_MAX = 1_024
 RUNTIME_API_PORT = 9001
-IDLE_STOP_AFTER_S = 300.0  # AWS does not say; minutes were observed (firelet)
+IDLE_STOP_AFTER_S = math.inf  # the capacity policy stops them long before (firelet)
 FREEZE_AFTER_S = 0.25  # a busy function never pays for a freeze (firelet)
 
 # List pages (service model documentation).

@@ -196,6 +196,9 @@ class Cell:
         """The cgroup's own high-water mark; 0 where there is no cgroup to ask."""
         return 0 if self._cgroup is None or self._is_stopped else self._cgroup.memory_peak_bytes()
 
+    def memory_bytes(self) -> int:
+        return 0 if self._cgroup is None or self._is_stopped else self._cgroup.memory_bytes()
+
     async def stop(self) -> None:
         if self._is_stopped:
             return

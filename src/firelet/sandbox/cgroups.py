@@ -47,6 +47,7 @@ class Cgroup(Protocol):
     def freeze(self) -> None: ...
     def thaw(self) -> None: ...
     def memory_peak_bytes(self) -> int: ...
+    def memory_bytes(self) -> int: ...
     def oom_kills(self) -> int: ...
     def close_procs(self) -> None: ...
     def remove(self) -> None:
@@ -128,6 +129,10 @@ class _V1Cgroup:
     def memory_peak_bytes(self) -> int:
         return _read_int(self._peak)
 
+    def memory_bytes(self) -> int:
+        # Asked for once in a while: not worth a descriptor for each sandbox.
+        return int((self._directories["memory"] / "memory.usage_in_bytes").read_text())
+
     def oom_kills(self) -> int:
         for line in os.pread(self._oom, 256, 0).splitlines():
             if line.startswith(b"oom_kill "):
@@ -198,6 +203,10 @@ class _V2Cgroup:
 
     def memory_peak_bytes(self) -> int:
         return _read_int(self._peak)
+
+    def memory_bytes(self) -> int:
+        # Asked for once in a while: not worth a descriptor for each sandbox.
+        return int((self._directory / "memory.current").read_text())
 
     def oom_kills(self) -> int:
         for line in os.pread(self._events, 512, 0).splitlines():

@@ -80,6 +80,9 @@ class Sandbox(Protocol):
     def freeze(self) -> None: ...
     def thaw(self) -> None: ...
     def memory_peak_bytes(self) -> int: ...
+    def memory_bytes(self) -> int:
+        """What it holds now, without what it shares with others; 0 if that is not known."""
+
     async def stop(self) -> None:
         """Ends everything and gives everything back. May be called again."""
 

@@ -88,6 +88,7 @@ class Slot:
     def __init__(self, parts: SlotParts) -> None:
         self.version = parts.version
         self.idle_since = 0.0
+        self.idle_mib = 0.0
         self.is_frozen = False
         self.on_closed: Callable[[], None] | None = None
         self._sandbox = parts.sandbox
@@ -241,11 +242,13 @@ class Slot:
             self._on_free = callback
 
     def freeze(self) -> None:
-        """Stops every process of the environment until the next invocation."""
+        """Stops every process of the environment until the next invocation, and notes the memory
+        that it holds meanwhile."""
         if self.is_usable and not self.is_frozen and self._exchange.phase is Phase.READY:
             self._drain()
             try:
                 self._sandbox.freeze()
+                self.idle_mib = self._sandbox.memory_bytes() / limits.MIB
             except (OSError, PlatformError):
                 # It is about to be found dead, and then not used again.
                 log.warning("environment not frozen id=%s", self.id, exc_info=True)

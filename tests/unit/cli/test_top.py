@@ -12,7 +12,11 @@ from firelet.frontend.status import FunctionStatus, Latency, PlatformStatus
 
 def make_function(name: str = "greet", **changes: Any) -> FunctionStatus:
     counts = dict.fromkeys(
-        ("starting", "busy", "idle", "frozen", "waiting", "started", "invocations", "cold"), 0
+        (
+            *("starting", "busy", "idle", "frozen", "wanted", "waiting"),
+            *("started", "invocations", "cold"),
+        ),
+        0,
     )
     fields = {"account": "000000000000", "region": "us-east-1", "latency": None}
     return FunctionStatus(**{"name": name, **fields, **counts, **changes})
@@ -32,7 +36,7 @@ def test_rates_are_what_was_counted_between_two_readings() -> None:
 def test_a_function_that_is_new_or_began_again_is_counted_from_nothing() -> None:
     before = read(10, make_function("again", invocations=100))
     now = read(12, make_function("again", invocations=4), make_function("new", invocations=6))
-    assert [(row[0], row[6]) for row in make_rows(before, now)] == [
+    assert [(row[0], row[7]) for row in make_rows(before, now)] == [
         ("new", "3.0"),
         ("again", "2.0"),
     ]
@@ -44,14 +48,15 @@ def test_a_row_shows_states_cold_share_and_latency() -> None:
         busy=2,
         idle=3,
         frozen=4,
+        wanted=9,
         waiting=5,
         invocations=200,
         cold=3,
         latency=Latency(200, 0.31, 12.5),
     )
     (row,) = make_rows(read(0, function), read(1, function))
-    assert row[1:6] == ["1", "2", "3", "4", "5"]
-    assert row[8:] == ["1.5%", "0.31 ms", "12.5 ms"]
+    assert row[1:7] == ["1", "2", "3", "4", "9", "5"]
+    assert row[9:] == ["1.5%", "0.31 ms", "12.5 ms"]
 
 
 def test_what_was_never_invoked_has_no_share_and_no_latency() -> None:
@@ -68,10 +73,10 @@ def test_account_and_region_are_shown_only_where_there_are_several() -> None:
 
 def test_the_headline_adds_up_all_functions() -> None:
     before = read(10, make_function("a", invocations=10))
-    one = make_function("a", starting=1, busy=2, invocations=20)
-    other = make_function("b", idle=3, frozen=4, invocations=30)
+    one = make_function("a", starting=1, busy=2, invocations=20, wanted=3)
+    other = make_function("b", idle=3, frozen=4, invocations=30, wanted=1, cold=5)
     assert make_headline(before, read(12, one, other)) == (
-        "up 12s · 10 environments · 20 calls/s · 0.5 starts/s"
+        "up 12s · 10 environments (4 wanted) · 20 calls/s · 0.5 starts/s · 10.0% cold"
     )
 
 

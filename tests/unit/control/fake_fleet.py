@@ -23,6 +23,8 @@ class FakeEnvironment:
     def __init__(self, version: FunctionVersion, number: int) -> None:
         self.version = version
         self.number = number
+        self.id = str(number)
+        self.idle_mib = 0.0
         self.idle_since = 0.0
         self.is_usable = True
         self.is_initialised = True

@@ -122,12 +122,13 @@ async def test_starts_per_second_cover_the_last_ten_seconds(platform: Platform) 
 
 
 def test_an_environment_is_in_one_state_and_versions_are_one_function() -> None:
-    first = make_view(idle=5, frozen=3, started=6, invocations=7, cold=1, starting=1)
-    second = make_view(key=(*KEY, "1"), busy=2, started=2, invocations=3, waiting=4)
+    first = make_view(idle=5, frozen=3, started=6, invocations=7, cold=1, starting=1, wanted=2)
+    second = make_view(key=(*KEY, "1"), busy=2, started=2, invocations=3, waiting=4, wanted=3)
     other = make_view(key=(ACCOUNT, REGION, "alpha", "$LATEST"))
     alpha, hello = summarise([first, other, second], {})
     assert (alpha.name, hello.name) == ("alpha", "hello")
     assert (hello.idle, hello.frozen, hello.busy, hello.starting) == (2, 3, 2, 1)
+    assert hello.wanted == 5
     assert (hello.waiting, hello.started, hello.invocations, hello.cold) == (4, 8, 10, 1)
 
 

@@ -121,7 +121,8 @@ class FakeSandbox:
     program: Program
     id: str = "0" * 32
     calls: list[str] = field(default_factory=list)
-    memory_bytes: int = 40 * 2**20
+    peak_bytes: int = 40 * 2**20
+    held_bytes: int = 8 * 2**20
     refuses_to_reset: bool = False
     is_dead: bool = False
     is_stopped: bool = False
@@ -169,7 +170,10 @@ class FakeSandbox:
             self.calls.append("thaw")
 
     def memory_peak_bytes(self) -> int:
-        return 0 if self.is_stopped else self.memory_bytes
+        return 0 if self.is_stopped else self.peak_bytes
+
+    def memory_bytes(self) -> int:
+        return 0 if self.is_stopped else self.held_bytes
 
     async def stop(self) -> None:
         if self.is_stopped:

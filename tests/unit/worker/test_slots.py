@@ -742,7 +742,7 @@ class TestLog:
 
     async def test_memory_is_the_sandbox_s_own_measure(self, initialised: Bring) -> None:
         bench = await initialised(echo)
-        bench.sandbox.memory_bytes = 77 * 2**20
+        bench.sandbox.peak_bytes = 77 * 2**20
         await bench.invoke()
         assert "\tMax Memory Used: 77 MB\t" in bench.lines[-1]
 

@@ -2,7 +2,8 @@
 
 A policy: no clock, no I/O. Those that are quick to make again for the memory they free go first,
 provisioned ones and snapshots last, and no more than it takes. One that is busy is never touched.
-Called by the worker node when memory pressure is reported.
+Called by the worker manager: ``decide`` when it is told how much memory is in use, ``choose`` when
+a start needs room.
 """
 
 from __future__ import annotations
@@ -58,7 +59,12 @@ def decide(view: View, now: float) -> Decision:
     if view.used_mib <= view.memory_mib * HIGH_SHARE:
         return Decision(())
     excess_mib = view.used_mib - view.memory_mib * LOW_SHARE
-    idle = [each for each in view.candidates if each.idle_since is not None and each.memory_mib > 0]
+    return Decision(choose(view.candidates, excess_mib, now))
+
+
+def choose(candidates: Sequence[Candidate], excess_mib: float, now: float) -> tuple[str, ...]:
+    """The ids of those to stop so that so much is freed, or all that can be."""
+    idle = [each for each in candidates if each.idle_since is not None and each.memory_mib > 0]
     chosen: list[Candidate] = []
     freed_mib = 0.0
     for candidate in sorted(idle, key=lambda each: _rank(each, now)):
@@ -66,7 +72,7 @@ def decide(view: View, now: float) -> Decision:
             break
         chosen.append(candidate)
         freed_mib += candidate.memory_mib
-    return Decision(tuple(each.id for each in _without_needless(chosen, freed_mib - excess_mib)))
+    return tuple(each.id for each in _without_needless(chosen, freed_mib - excess_mib))
 
 
 def _without_needless(chosen: list[Candidate], spare_mib: float) -> list[Candidate]:

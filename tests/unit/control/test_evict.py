@@ -7,7 +7,14 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firelet.worker.evict import HIGH_SHARE, LOW_SHARE, Candidate, Standing, View, decide
+from firelet.control.evict import (
+    HIGH_SHARE,
+    LOW_SHARE,
+    Candidate,
+    Standing,
+    View,
+    decide,
+)
 
 NOW = 1_000.0
 MEMORY_MIB = 1_000.0

@@ -1,0 +1,73 @@
+"""Relief when memory is short: which idle environments end, for the host or for a start.
+
+Joins the policy (``control.evict``) to the pools of the worker manager, its only user. There are
+two shortages: of the memory that is there (``press``), for which an environment counts with what it
+holds, and of the memory that may be promised (``make_room``), for which it counts with its size.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Mapping
+
+from firelet.control import evict
+from firelet.control.capacity import pressure_of
+from firelet.control.pool import Environment, Pool, VersionKey
+from firelet.control.room import Room
+
+log = logging.getLogger(__name__)
+
+
+class Relief:
+    """``pressure`` is that of ``control.capacity``; while memory ``is_short`` nothing is to be
+    started that no invocation waits for."""
+
+    def __init__(
+        self,
+        pools: Mapping[VersionKey, Pool],
+        room: Room,
+        discard: Callable[[Environment], None],
+    ) -> None:
+        self._pools = pools
+        self._room = room
+        self._discard = discard
+        self.pressure = 0.0
+        self.is_short = False
+
+    def press(self, used_mib: float, memory_mib: float, now: float) -> None:
+        """Is told how much of the host's memory is in use, by whomever."""
+        share = used_mib / memory_mib
+        self.pressure = pressure_of(share)
+        self.is_short = share > evict.HIGH_SHARE
+        if self.is_short:
+            candidates = [
+                pool.candidate(environment, environment.idle_mib or pool.upkeep.idle_mib)
+                for pool in self._pools.values()
+                for idle in pool.idle_stacks
+                for environment in idle
+            ]
+            view = evict.View(used_mib=used_mib, memory_mib=memory_mib, candidates=candidates)
+            self._end(evict.decide(view, now).stop)
+
+    def make_room(self, now: float) -> None:
+        """For the starts that wait for it. Provisioned environments stay: they were promised."""
+        short_mib = self._room.short_mib
+        if short_mib > 0:
+            candidates = [
+                pool.candidate(environment, environment.version.memory_mib)
+                for pool in self._pools.values()
+                for environment in pool.idle
+            ]
+            self._end(evict.choose(candidates, short_mib, now))
+
+    def _end(self, ids: Collection[str]) -> None:
+        if not ids:
+            return
+        log.info("idle environments ended for memory: %d", len(ids))
+        wanted = set(ids)
+        for pool in self._pools.values():
+            for idle in pool.idle_stacks:
+                gone = [environment for environment in idle if environment.id in wanted]
+                idle[:] = [environment for environment in idle if environment.id not in wanted]
+                for environment in gone:
+                    self._discard(environment)
