@@ -290,6 +290,7 @@ class TestLimits:
         box = await make_box(PYTHON, memory_mib=256)
         await box.run_python("data = b'x' * (60 * 2**20)")
         assert 60 * 2**20 < box.sandbox.memory_peak_bytes() < 100 * 2**20
+        assert 0 < box.sandbox.memory_bytes() < 60 * 2**20
 
     async def test_the_number_of_processes_is_limited(self, make_box: BoxMaker) -> None:
         box = await make_box(PYTHON, memory_mib=2048)

@@ -28,10 +28,15 @@ _SPILL = 0.3
 _MEMORY_GAPS = 64
 _GAIN_GROWTH = 1 + 1 / _MEMORY_GAPS
 _GAIN_MAX = 1e9  # then the weights are scaled back, long before floats lose precision
+_SOON_MAX = 256  # gaps of the first bin that are counted before they are added in one go
 
 # Long enough to hold a few requests of a beginning burst, and the usual time between two.
 RATE_SHORT_S = 10.0
 RATE_LONG_S = 60.0
+_SHORT_STEP = 1 / RATE_SHORT_S
+_LONG_STEP = 1 / RATE_LONG_S
+# Rates fade no more often than this: within it they would by less than a ten-thousandth.
+_FADE_STEP_S = 0.001
 # So many requests in the short time or fewer are chance, not a trend.
 _RISING_MIN_REQUESTS = 2.5
 _RISING_FACTOR = 2.0
@@ -43,25 +48,36 @@ _OWN_LEVELS = 4
 class Gaps:
     """A histogram of gaps on a logarithmic scale in which old ones fade.
 
-    ``seen`` counts the gaps ever added; ``plan`` is a memo of ``control.capacity``.
+    ``plan`` is a memo of ``control.capacity``.
     """
 
-    __slots__ = ("_gain", "_weights", "plan", "seen")
+    __slots__ = ("_gain", "_seen", "_soon", "_weights", "plan")
 
     def __init__(self) -> None:
         self._weights = array("d", bytes(8 * BINS))
         self._gain = 1.0
-        self.seen = 0
+        self._seen = 0
+        self._soon = 0
         self.plan: object = None
+
+    @property
+    def seen(self) -> int:
+        """How many gaps were ever added."""
+        return self._seen + self._soon
 
     def add(self, gap_s: float) -> None:
         """One more gap, of more weight than all before it by a little."""
-        self.seen += 1
+        if gap_s < GAP_MIN_S:
+            # Nearly all gaps of a busy function, and so on the hot path: counted only.
+            self._soon += 1
+            if self._soon == _SOON_MAX:
+                self._add_soon()
+            return
+        self._add_soon()
+        self._seen += 1
         weights = self._weights
         gain = self._gain
-        if gap_s < GAP_MIN_S:
-            weights[0] += gain
-        elif gap_s >= GAP_MAX_S:
+        if gap_s >= GAP_MAX_S:
             weights[-1] += gain
         else:
             position = BINS_PER_OCTAVE * math.log2(gap_s / GAP_MIN_S) + 1
@@ -70,15 +86,27 @@ class Gaps:
             near = own - 1 if place < _EDGE_SHARE else own + 1 if place > 1 - _EDGE_SHARE else own
             weights[own] += gain * (1 - _SPILL)
             weights[near] += gain * _SPILL
-        self._gain = gain * _GAIN_GROWTH
-        if self._gain > _GAIN_MAX:
-            self._weights = array("d", (weight / self._gain for weight in weights))
-            self._gain = 1.0
+        self._grow(_GAIN_GROWTH)
 
     def weights(self) -> list[float]:
         """By bin, in gaps: the newest counts as one."""
+        self._add_soon()
         newest = self._gain / _GAIN_GROWTH
         return [weight / newest for weight in self._weights]
+
+    def _add_soon(self) -> None:
+        """What adding them one after another would have come to: a geometric series."""
+        growth = _GAIN_GROWTH**self._soon
+        self._weights[0] += self._gain * (growth - 1) / (_GAIN_GROWTH - 1)
+        self._seen += self._soon
+        self._soon = 0
+        self._grow(growth)
+
+    def _grow(self, growth: float) -> None:
+        self._gain *= growth
+        if self._gain > _GAIN_MAX:
+            self._weights = array("d", (weight / self._gain for weight in self._weights))
+            self._gain = 1.0
 
 
 class Demand:
@@ -101,19 +129,22 @@ class Demand:
 
     def arrived(self, now: float) -> None:
         """A request came in."""
-        self._fade(now)
-        self._short += 1 / RATE_SHORT_S
-        self._long += 1 / RATE_LONG_S
+        if now - self._at > _FADE_STEP_S:
+            self._fade(now)
+        self._short += _SHORT_STEP
+        self._long += _LONG_STEP
         self.concurrency = level = self.concurrency + 1
-        if level > len(self._free_since):
-            self._free_since.append(now)
+        free_since = self._free_since
+        if level > len(free_since):
+            free_since.append(now)
         elif self.arrivals:
-            self.gaps(level).add(now - self._free_since[level - 1])
+            self.gaps(level).add(now - free_since[level - 1])
         self.arrivals += 1
 
     def released(self, now: float) -> None:
         """A request was answered, or its caller went away."""
-        self._fade(now)
+        if now - self._at > _FADE_STEP_S:
+            self._fade(now)
         self._free_since[self.concurrency - 1] = now
         self.concurrency -= 1
         if now - self._free_since[-1] > GAP_MAX_S:
@@ -167,8 +198,6 @@ class Demand:
 
     def _fade(self, now: float) -> None:
         elapsed = now - self._at
-        if elapsed <= 0:
-            return
         self._at = now
         self._short *= math.exp(-elapsed / RATE_SHORT_S)
         self._long *= math.exp(-elapsed / RATE_LONG_S)

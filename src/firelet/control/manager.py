@@ -80,7 +80,9 @@ class Manager:
         key = found[0]
         pool = self._pools[key]
         pool.busy -= 1
-        self._agenda.put(key, pool.upkeep.released(self._clock()))
+        decide_at = pool.upkeep.released(self._clock())
+        if decide_at < math.inf:
+            self._agenda.put(key, decide_at)
         environment.when_free(self._give_back)
 
     async def warm(self, version: FunctionVersion, wait_s: float, count: int = 1) -> int:
@@ -275,11 +277,13 @@ class Manager:
     def _look(self, key: VersionKey) -> None:
         """Asks the capacity policy about one version, and does what it says."""
         pool = self._pools.get(key)
-        if pool is None or pool.version is None or self._is_closed:
+        if pool is None or self._is_closed:
             return
         now = self._clock()
         decision = pool.decide(now, self._relief.pressure, self._keep_max_s)
         self._agenda.put(key, decision.again_at)
+        if pool.version is None:
+            return  # it is gone: what there is of it was retired
         stopped, pool.idle[: decision.stop] = pool.idle[: decision.stop], []
         for environment in stopped:
             self._discard(environment)

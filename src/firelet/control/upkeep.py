@@ -26,9 +26,9 @@ RISE_STEP_S = 0.02
 
 class Upkeep:
     """Told of each request; ``arrived`` and ``released`` name the time of the next decision, which
-    may be the same."""
+    may be at once, or never when one that was named before is early enough."""
 
-    __slots__ = ("_rise_due_at", "demand", "idle_mib", "start_s")
+    __slots__ = ("_due_at", "_rise_due_at", "demand", "idle_mib", "start_s")
 
     def __init__(
         self, now: float, start_s: float = START_ASSUMED_S, idle_mib: float = IDLE_ASSUMED_MIB
@@ -36,6 +36,7 @@ class Upkeep:
         self.demand = Demand(now)
         self.start_s = start_s
         self.idle_mib = idle_mib
+        self._due_at = math.inf
         self._rise_due_at = -math.inf
 
     def arrived(self, now: float) -> float:
@@ -44,16 +45,14 @@ class Upkeep:
         demand.arrived(now)
         if not demand.is_rising:
             return math.inf
-        due_at = self._rise_due_at
-        if due_at <= now:
-            self._rise_due_at = now + RISE_STEP_S
-            return now
-        return due_at
+        return self._due(max(self._rise_due_at, now))
 
     def released(self, now: float) -> float:
         """One was answered, or its caller went away; when to decide."""
         self.demand.released(now)
-        return capacity.look_again_at(self.demand, now)
+        if self._due_at <= now + capacity.SETTLE_S:
+            return math.inf  # no decision is due sooner after a release
+        return self._due(capacity.look_again_at(self.demand, now))
 
     def note_start(self, seconds: float) -> None:
         """A start, INIT included, took so long."""
@@ -85,7 +84,16 @@ class Upkeep:
             pressure=pressure,
             keep_max_s=keep_max_s,
         )
-        return capacity.decide(view, now)
+        self._rise_due_at = now + RISE_STEP_S
+        decision = capacity.decide(view, now)
+        self._due_at = decision.again_at
+        return decision
+
+    def _due(self, at: float) -> float:
+        if at >= self._due_at:
+            return math.inf
+        self._due_at = at
+        return at
 
     def is_past(self, now: float) -> bool:
         """Whether nothing is to be learnt from it any more."""

@@ -112,6 +112,39 @@ def test_any_pressure_is_bearable(pressure: float) -> None:
     assert decide(view_of(called_every(5, 50), idle=(0.0,), pressure=pressure), 300).start == 0
 
 
+def test_none_is_kept_for_longer_than_is_allowed() -> None:
+    demand = called_every(5, 50)
+    view = view_of(demand, idle=(245.1,), keep_max_s=100)
+    assert decide(view, 245.1 + 60).stop == 0
+    assert decide(view, 245.1 + 60).again_at <= 245.1 + 100
+    assert decide(view, 245.1 + 100).stop == 1
+    assert decide(replace(view, idle=()), 245.1 + 101).start == 0
+
+
+def test_one_made_warm_for_a_call_may_stay_as_long_as_any() -> None:
+    demand = called_every(3_600, 8)
+    last = 7 * 3_600 + 0.1
+    view = view_of(demand, keep_max_s=120)
+    starts = [at for at in range(int(last), int(last) + 7_200, 10) if decide(view, at).start]
+    assert last < starts[0] < last + 130
+    around = [at for at in starts if at > last + 1_000]
+    assert 0 < around[-1] - around[0] <= 120
+
+
+def test_where_none_may_be_idle_none_is_made_ahead() -> None:
+    demand = Demand(0)
+    for i in range(8):
+        demand.arrived(100 + i / 10)
+    assert decide(view_of(demand, busy=8, keep_max_s=0), 100.7).start == 0
+
+
+@pytest.mark.parametrize(
+    ("used_share", "pressure"), [(0.2, 0), (0.5, 0), (0.7, 0.5), (0.9, 1), (0.99, 1)]
+)
+def test_pressure_grows_with_the_memory_in_use(used_share: float, pressure: float) -> None:
+    assert capacity.pressure_of(used_share) == pytest.approx(pressure)
+
+
 def test_more_are_made_while_demand_rises() -> None:
     demand = Demand(0)
     for i in range(8):
@@ -198,6 +231,7 @@ def views(draw: st.DrawFn) -> tuple[View, float]:
         idle_mib=draw(st.floats(0, 4_096)),
         floor=draw(st.integers(0, 3)),
         pressure=draw(st.floats(0, 1)),
+        keep_max_s=draw(st.just(math.inf) | st.floats(1, 10_000)),
     )
     return view, now
 

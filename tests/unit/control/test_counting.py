@@ -8,6 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from firelet.control.counting import Counting, Lease
 from firelet.model.errors import TooManyRequests
+from unit.control.fake_fleet import FakeClock
 
 WORLD = ("123456789012", "us-east-1")
 ONE = (*WORLD, "one")
@@ -16,6 +17,8 @@ ELSEWHERE = ("123456789012", "eu-west-1", "one")
 
 ACCOUNT = "ConcurrentInvocationLimitExceeded"
 RESERVED = "ReservedFunctionConcurrentInvocationLimitExceeded"
+ACCOUNT_RATE = "FunctionInvocationRateLimitExceeded"
+RESERVED_RATE = "ReservedFunctionInvocationRateLimitExceeded"
 
 
 def give_back(lease: Lease) -> None:
@@ -146,6 +149,57 @@ def test_provisioned_concurrency_that_is_taken_away_is_there_for_the_others_agai
     assert counting.running(ONE) == 0
 
 
+class TestRequestRate:
+    @pytest.fixture
+    def clock(self) -> FakeClock:
+        return FakeClock()
+
+    @pytest.fixture
+    def counting(self, clock: FakeClock) -> Counting:
+        return Counting(account_limit=2, clock=clock)
+
+    def call(self, counting: Counting, times: int, *arguments: object) -> None:
+        for _ in range(times):
+            give_back(counting.acquire(*arguments))  # type: ignore[arg-type]
+
+    def test_an_account_takes_ten_a_second_for_each_unit_of_concurrency(
+        self, counting: Counting, clock: FakeClock
+    ) -> None:
+        self.call(counting, 12, ONE, None, 0)
+        self.call(counting, 8, TWO, None, 0)
+        assert refusal_of(counting, ONE, None, 0) == ACCOUNT_RATE
+        assert refusal_of(counting, TWO, None, 0) == ACCOUNT_RATE
+        clock.now += 0.5
+        self.call(counting, 10, ONE, None, 0)
+        assert refusal_of(counting, ONE, None, 0) == ACCOUNT_RATE
+
+    def test_a_reservation_takes_ten_a_second_for_each_unit_of_it(
+        self, counting: Counting, clock: FakeClock
+    ) -> None:
+        self.call(counting, 10, ONE, 1, 0)
+        assert refusal_of(counting, ONE, 1, 0) == RESERVED_RATE
+        self.call(counting, 10, TWO, 1, 0)
+        self.call(counting, 20, ELSEWHERE, None, 0)
+        clock.now += 1
+        self.call(counting, 10, ONE, 1, 0)
+
+    def test_a_refusal_for_the_rate_counts_nothing(self, counting: Counting) -> None:
+        self.call(counting, 10, ONE, 1, 0)
+        refusal_of(counting, ONE, 1, 0)
+        assert counting.running(ONE) == 0
+
+    def test_a_refusal_for_concurrency_does_not_use_up_the_rate(self, counting: Counting) -> None:
+        lease = counting.acquire(ONE, 1, 0)
+        for _ in range(20):
+            assert refusal_of(counting, ONE, 1, 0) == RESERVED
+        give_back(lease)
+        self.call(counting, 9, ONE, 1, 0)
+
+    def test_what_is_provisioned_is_never_refused(self, counting: Counting) -> None:
+        counting.provide(ONE, "1", 1)
+        self.call(counting, 100, ONE, None, 1, "1")
+
+
 class CountingMachine(RuleBasedStateMachine):
     """Random admissions, ends and changes of reservations, against counts kept by hand."""
 
@@ -153,7 +207,8 @@ class CountingMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.counting = Counting(account_limit=self.LIMIT)
+        self.clock = FakeClock()
+        self.counting = Counting(account_limit=self.LIMIT, clock=self.clock)
         self.reserved: dict[tuple[str, str, str], int | None] = {ONE: None, TWO: None}
         self.leases: list[tuple[tuple[str, str, str], bool, Lease]] = []
 
@@ -171,6 +226,7 @@ class CountingMachine(RuleBasedStateMachine):
     @rule(key=st.sampled_from([ONE, TWO]))
     def admit(self, key: tuple[str, str, str]) -> None:
         reserved = self.reserved[key]
+        self.clock.now += 1.0
         if reserved is not None:
             is_allowed, reason = self.count(key) < reserved, RESERVED
         else:

@@ -45,6 +45,18 @@ def test_a_new_version_has_one_free_level() -> None:
     assert list(Demand(7).free_levels()) == [1]
 
 
+def test_what_is_foreseen_is_as_if_it_had_just_been_answered() -> None:
+    demand = Demand(0)
+    for _ in range(3):
+        demand.arrived(1)
+    demand.released(2)
+    demand.expect(2, 9)
+    assert demand.concurrency == 2
+    assert [(level, demand.free_since(level)) for level in demand.free_levels()] == [(3, 9), (4, 9)]
+    demand.expect(1, 10)
+    assert [demand.free_since(level) for level in demand.free_levels()] == [10, 9]
+
+
 def test_a_level_that_was_not_needed_for_a_day_is_forgotten() -> None:
     demand = Demand(0)
     demand.arrived(0)
@@ -111,6 +123,17 @@ def test_every_gap_weighs_at_most_one_and_none_gets_lost(seen: list[float]) -> N
     assert min(weights) >= 0
     total = sum((64 / 65) ** age for age in range(len(seen)))
     assert sum(weights) == pytest.approx(total)
+
+
+def test_gaps_of_a_busy_function_count_one_by_one_or_together() -> None:
+    mixed, apart = Gaps(), Gaps()
+    for i in range(1_000):
+        gap = 100 if i % 300 == 299 else 1
+        mixed.add(gap)
+        apart.add(gap)
+        apart.weights()  # adds what has been counted so far
+    assert mixed.weights() == pytest.approx(apart.weights())
+    assert mixed.seen == apart.seen == 1_000
 
 
 def test_weights_stay_right_over_very_many_gaps() -> None:

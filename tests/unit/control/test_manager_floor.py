@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from firelet.control.floor import FloorView
 from firelet.control.manager import Manager, PoolView
 from firelet.model import limits
 from firelet.model.errors import FunctionError, InvalidRuntime, PlatformError
-from firelet.model.function import FunctionVersion, InitializationType
+from firelet.model.function import InitializationType
 from unit.control.fake_fleet import FakeClock, FakeEnvironment, FakeFleet
 from unit.versions import make_version
 
@@ -309,131 +305,3 @@ class TestFailed:
         slow.fleet.is_instant = True
         assert (await slow.acquire()).number == 0
         assert slow.fleet.initializations[-1] is InitializationType.ON_DEMAND
-
-
-class FloorMachine(RuleBasedStateMachine):
-    """Random targets, invocations, losses, failures and ticks of the clock."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.loop = asyncio.new_event_loop()
-        self.held: list[FakeEnvironment] = []
-        self.waiting: list[asyncio.Task[FunctionVersion | Any]] = []
-        self.target = 0
-        self.platform = self.run(self.make())
-
-    async def make(self) -> Platform:
-        return Platform(is_instant=False)
-
-    def run(self, work: Any) -> Any:
-        return self.loop.run_until_complete(work)
-
-    def call(self, action: Callable[..., None], *arguments: object) -> None:
-        async def on_loop() -> None:
-            action(*arguments)
-            await settle()
-
-        self.run(on_loop())
-        self.look()
-
-    def look(self) -> None:
-        for task in list(self.waiting):
-            if task.done():
-                self.waiting.remove(task)
-                if not task.cancelled() and task.exception() is None:
-                    assert task.result() not in self.held, "two invocations have one environment"
-                    assert task.result().closes == 0
-                    self.held.append(task.result())
-
-    @rule(count=st.integers(0, 4))
-    def provide(self, count: int) -> None:
-        self.target = count
-        self.call(self.platform.manager.provide, VERSION, count)
-
-    @rule()
-    def invoke(self) -> None:
-        self.waiting.append(self.loop.create_task(self.platform.manager.acquire(VERSION)))
-        self.call(lambda: None)
-
-    @precondition(lambda self: self.platform.fleet.pending)
-    @rule(index=st.integers(0, 100), is_good=st.booleans())
-    def start_ends(self, index: int, is_good: bool) -> None:
-        pending = self.platform.fleet.pending
-        gate = pending[index % len(pending)]
-        self.call(*((gate.set_result, None) if is_good else (gate.set_exception, INIT_FAILED)))
-
-    @precondition(lambda self: self.held)
-    @rule(index=st.integers(0, 100), is_usable=st.booleans(), is_initialised=st.booleans())
-    def invocation_ends(self, index: int, is_usable: bool, is_initialised: bool) -> None:
-        environment = self.held.pop(index % len(self.held))
-        environment.is_usable = is_usable
-        environment.is_initialised = is_initialised
-        self.call(self.platform.manager.release, environment)
-
-    @rule(index=st.integers(0, 100))
-    def one_dies_while_idle(self, index: int) -> None:
-        idle = [
-            item
-            for item in self.platform.fleet.made
-            if item.closes == 0 and item not in self.held and item.is_usable
-        ]
-        if idle:
-            idle[index % len(idle)].is_usable = False
-
-    @rule(seconds=st.sampled_from([1.0, 30.0, 400.0]))
-    def time_passes(self, seconds: float) -> None:
-        self.platform.clock.now += seconds
-        self.call(self.platform.manager.tend, 5.0, 60.0)
-
-    @rule()
-    def all_is_retired(self) -> None:
-        self.call(self.platform.manager.retire, KEY, None)
-
-    @invariant()
-    def there_are_never_too_many_that_are_idle(self) -> None:
-        pools = self.platform.manager._pools.values()
-        for pool in pools:
-            if pool.floor is not None:
-                busy = len(set(pool.floor.members) & set(self.held))
-                assert len(pool.floor.idle) == len(pool.floor.members) - busy
-                assert len(pool.floor.idle) <= max(0, self.target - busy)
-
-    @invariant()
-    def what_is_missing_is_being_made_or_was_given_up_for_now(self) -> None:
-        floor = self.platform.floor
-        for view in self.platform.manager.view():
-            assert view.floor == self.target
-            assert view.provisioned == floor.ready
-            if floor.failure is None and floor.ready < self.target:
-                assert view.starting > 0
-
-    @invariant()
-    def counts_add_up(self) -> None:
-        count = self.platform.manager.count()
-        alive = [item for item in self.platform.fleet.made if item.closes == 0]
-        assert count["busy"] == len(self.held)
-        assert count["starting"] == len(self.platform.fleet.pending)
-        assert count["idle"] == len(alive) - len(self.held)
-
-    @invariant()
-    def nothing_is_closed_twice(self) -> None:
-        assert all(item.closes <= 1 for item in self.platform.fleet.made)
-
-    def teardown(self) -> None:
-        async def close() -> None:
-            for environment in self.held:
-                self.platform.manager.release(environment)
-            for task in self.waiting:
-                task.cancel()
-            await settle()
-            await self.platform.manager.close()
-
-        try:
-            self.run(close())
-            assert all(item.closes == 1 for item in self.platform.fleet.made)
-        finally:
-            self.loop.close()
-
-
-TestFloorMachine = FloorMachine.TestCase
-TestFloorMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

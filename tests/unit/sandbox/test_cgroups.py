@@ -157,6 +157,7 @@ class TestVersion1:
     ) -> None:
         memory = host.root / "memory/firelet" / owner_name() / NAME
         assert (group.memory_peak_bytes(), group.oom_kills()) == (0, 0)
+        assert group.memory_bytes() == 2048
         (memory / "memory.max_usage_in_bytes").write_text("12345678\n")
         (memory / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 2\n")
         assert (group.memory_peak_bytes(), group.oom_kills()) == (12345678, 2)
@@ -207,6 +208,7 @@ class TestVersion2:
     ) -> None:
         directory = host.root / "firelet" / owner_name() / NAME
         assert (group.memory_peak_bytes(), group.oom_kills()) == (8192, 0)
+        assert group.memory_bytes() == 4096
         (directory / "memory.peak").write_text("99999\n")
         (directory / "memory.events").write_text("low 0\noom 1\noom_kill 1\n")
         assert (group.memory_peak_bytes(), group.oom_kills()) == (99999, 1)

@@ -760,6 +760,15 @@ class TestFreeze:
         assert not bench.slot.is_frozen
         assert bench.sandbox.calls[-2:] == ["freeze", "thaw"]
 
+    async def test_the_memory_that_it_holds_is_noted_when_it_is_frozen(
+        self, initialised: Bring
+    ) -> None:
+        bench = await initialised(echo)
+        assert bench.slot.idle_mib == 0
+        bench.sandbox.held_bytes = 5 * 2**20
+        bench.slot.freeze()
+        assert bench.slot.idle_mib == 5
+
     async def test_a_busy_slot_is_not_frozen(self, initialised: Bring, clock: LoopClock) -> None:
         bench = await initialised(hang_in_invoke)
         running = bench.begin()
