@@ -1,8 +1,9 @@
 """Runs a trace under a policy in simulated time, and counts what it cost.
 
-The mechanism is the worker manager's: a request takes the environment that was used last; without
-one it waits for whichever is free first, one that is being made for it or one that is given back.
-Functions do not share environments, so that each is replayed by itself.
+The mechanism is the worker manager's: a request takes the environment that was used last, and one
+that was made ahead and never used only when there is no other; without any it waits for whichever
+is free first, one that is being made for it or one that is given back. Functions do not
+share environments, so that each is replayed by itself.
 """
 
 from __future__ import annotations
@@ -100,9 +101,10 @@ class _Replay:
                 if kind == _ENDED:
                     self._busy -= 1
                     self._decide_at = min(self._decide_at, self._keeper.released(at))
+                    self._give(at, is_new=False)
                 else:
                     self._starting -= 1
-                self._give(at)
+                    self._give(at, is_new=True)
             elif arrival <= self._decide_at:
                 if arrival >= self._end_s:
                     break
@@ -137,21 +139,22 @@ class _Replay:
         self._idle_s += min(start_s, self._end_s - now)
         heappush(self._events, (now + start_s, _STARTED))
 
-    def _give(self, now: float) -> None:
+    def _give(self, now: float, *, is_new: bool) -> None:
         """An environment is free: to the request that has waited longest, else it is idle."""
         if self._waiting:
             arrived, duration = self._waiting.popleft()
             self._tally.delays_s.append(now - arrived)
             self._serve(now, duration)
         else:
-            self._idle.append(now)
+            self._idle.insert(0 if is_new else len(self._idle), now)
 
     def _decide(self, now: float) -> None:
-        decision = self._keeper.decide(now, self._starting, self._busy, self._idle)
+        oldest = sorted(self._idle)
+        decision = self._keeper.decide(now, self._starting, self._busy, oldest)
         self._decide_at = decision.again_at
-        for since in self._idle[: decision.stop]:
+        for since in oldest[: decision.stop]:
             self._idle_s += now - since
-        del self._idle[: decision.stop]
+            self._idle.remove(since)
         for _ in range(decision.start):
             self._start(now)
 

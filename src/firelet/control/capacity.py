@@ -24,8 +24,9 @@ WAIT_WORTH_MIB_S = 400_000.0
 WAIT_FIXED_S = 0.25
 # A start in vain costs a share of what a wait costs: CPU time, and INIT talks to other services.
 RESTART_SHARE = 0.25
-# While demand rises, so many more than are in flight: with less, bursts wait for each start; with
-# more, most are made in vain. Never more at once than a host makes in a fraction of a second.
+# While demand rises, so many more than are in flight, rounded down: with less, bursts wait for each
+# start; with more, most are made in vain; and who calls once at a time needs one only. Never more
+# at once than a host makes in a fraction of a second.
 AHEAD_SHARE = 0.5
 AHEAD_MAX = 50
 # Memory gets dearer as it gets scarce, up to this factor.
@@ -59,8 +60,8 @@ _PATIENCE_STEPS = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """One function version. ``idle`` has since when each idle environment is idle, the one that
-    serves last first. ``start_s`` and ``idle_mib`` are measured: what a start takes with INIT, and
+    """One function version. ``idle`` has since when each idle environment is idle, the longest
+    first. ``start_s`` and ``idle_mib`` are measured: what a start takes with INIT, and
     the private memory of one idle environment. ``pressure`` on the host's memory is 0 to 1.
     However much it is worth, no environment is kept idle for longer than ``keep_max_s``."""
 
@@ -147,7 +148,7 @@ def _count_warm(view: View, now: float) -> tuple[int, float]:
 
 def _count_ahead(demand: Demand) -> int:
     """How many more than the present requests need, because demand rises."""
-    return min(math.ceil(demand.concurrency * AHEAD_SHARE), AHEAD_MAX)
+    return min(int(demand.concurrency * AHEAD_SHARE), AHEAD_MAX)
 
 
 def pressure_of(used_share: float) -> float:

@@ -284,8 +284,7 @@ class Manager:
         self._agenda.put(key, decision.again_at)
         if pool.version is None:
             return  # it is gone: what there is of it was retired
-        stopped, pool.idle[: decision.stop] = pool.idle[: decision.stop], []
-        for environment in stopped:
+        for environment in pool.pop_oldest(decision.stop):
             self._discard(environment)
         if self._relief.is_short or now < pool.ahead_from:
             return
@@ -331,9 +330,9 @@ class Manager:
         pool.started += 1
         pool.upkeep.note_start(seconds)
         self._generations[environment] = (key, generation)
-        self._give_back(environment)
+        self._give_back(environment, is_new=True)
 
-    def _give_back(self, environment: Environment) -> None:
+    def _give_back(self, environment: Environment, *, is_new: bool = False) -> None:
         """To the invocation that has waited longest, else to the idle ones."""
         found = self._generations.get(environment)
         if found is None:
@@ -350,7 +349,8 @@ class Manager:
                 future.set_result(environment)
                 return
         environment.idle_since = self._clock()
-        pool.stack_of(environment).append(environment)
+        idle = pool.stack_of(environment)
+        idle.insert(0 if is_new else len(idle), environment)
         if self._room.short_mib > 0:
             self._make_room()
 

@@ -81,7 +81,8 @@ class Waiter:
 @dataclass(slots=True)
 class Pool:
     """The environments of one function version. ``idle`` is a stack: the last used serves first,
-    so that the others grow old and stop. ``generation`` grows when the configuration changes.
+    so that the others grow old and stop; those that were made ahead and never used are below all
+    others, so that calls one after another stay with one environment. ``generation`` grows when the configuration changes.
     ``version`` is the record that was asked for last; None when there is no such version any more.
     None is started ahead of demand before ``ahead_from``."""
 
@@ -123,13 +124,20 @@ class Pool:
             now,
             starting=self.starts,
             busy=self.busy + (0 if floor is None else len(floor.idle)),
-            idle=[environment.idle_since for environment in self.idle],
+            idle=sorted(environment.idle_since for environment in self.idle),
             pressure=pressure,
             keep_max_s=keep_max_s,
         )
         have = self.starts + self.busy + sum(len(idle) for idle in self.idle_stacks)
         self.wanted = have + decision.start - decision.stop
         return decision
+
+    def pop_oldest(self, count: int) -> list[Environment]:
+        """The on-demand ones that have been idle for longest."""
+        oldest = sorted(self.idle, key=lambda environment: environment.idle_since)[:count]
+        for environment in oldest:
+            self.idle.remove(environment)
+        return oldest
 
     def candidate(self, environment: Environment, memory_mib: float) -> Candidate:
         """An idle one as ``control.evict`` sees it."""

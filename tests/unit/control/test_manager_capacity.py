@@ -243,6 +243,24 @@ class TestAheadOfDemand:
         assert platform.idle == 3
 
 
+class TestWhichServes:
+    async def test_calls_one_after_another_stay_with_one_environment(
+        self, platform: Platform
+    ) -> None:
+        for _ in range(100):
+            await platform.call(busy_s=0.01)
+        assert len(platform.fleet.made) == 1
+
+    async def test_one_made_ahead_serves_after_those_that_were_used(
+        self, platform: Platform
+    ) -> None:
+        used = await platform.acquire()
+        platform.manager.release(used)
+        await platform.manager.warm(VERSION, 1.0)
+        assert platform.idle == 2
+        assert await platform.acquire() is used
+
+
 class TestMemoryThatMayBePromised:
     async def test_no_more_are_started_than_there_is_memory_for(self, small: Platform) -> None:
         for _ in range(5):

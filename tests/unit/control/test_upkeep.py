@@ -66,9 +66,9 @@ def test_in_a_rise_a_decision_is_due_at_once_but_not_with_every_request() -> Non
     assert at[2] == now + 0.002, "the third request in a moment is a rise"
     assert at[3:] == [math.inf] * 2, "one that is due is not asked for again"
     decided_at = now + 0.005
-    assert decide(upkeep, decided_at, starting=5).start == 3
+    assert decide(upkeep, decided_at, starting=5).start == 2
     assert upkeep.arrived(decided_at + 0.001) == decided_at + RISE_STEP_S
-    decide(upkeep, decided_at + RISE_STEP_S, starting=8)
+    decide(upkeep, decided_at + RISE_STEP_S, starting=7)
     assert upkeep.arrived(decided_at + 1.0) == decided_at + 1.0
 
 
