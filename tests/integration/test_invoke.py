@@ -7,6 +7,7 @@ import json
 import re
 import select
 import socket
+import time
 from typing import Any
 
 import boto3

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from time import monotonic
 from typing import Protocol
 
 from firelet.control.counting import Counting, FunctionKey
 from firelet.control.latencies import Latencies
 from firelet.control.manager import Manager
-from firelet.model.errors import InvalidRuntime, ResourceConflict, SnapStartNotReady
+from firelet.model import limits
+from firelet.model.errors import (
+    InvalidRuntime,
+    ResourceConflict,
+    SandboxEnded,
+    SnapStartNotReady,
+)
 from firelet.model.function import FunctionVersion, State
 from firelet.model.invocation import Invocation, Outcome
+
+log = logging.getLogger(__name__)
 
 
 class Reservations(Protocol):
@@ -44,12 +53,17 @@ class Invoker:
         check_active(version)
         total = self._reservations.reserved_total(version.account, version.region)
         with self._counting.acquire(function_key, reserved, total, version.version):
-            environment = await self._manager.acquire(version)
-            try:
-                return await environment.invoke(invocation)
-            finally:
-                self._manager.release(environment)
-                self._latencies.note(function_key, monotonic() - invocation.received)
+            for _ in range(limits.SANDBOXES_TRIED):
+                environment = await self._manager.acquire(version)
+                try:
+                    return await environment.invoke(invocation)
+                except SandboxEnded:
+                    # The function has not seen the event: it is no failure of its own.
+                    log.warning("sandbox had ended request=%s", invocation.request_id)
+                finally:
+                    self._manager.release(environment)
+                    self._latencies.note(function_key, monotonic() - invocation.received)
+            raise SandboxEnded
 
 
 def check_active(version: FunctionVersion) -> None:

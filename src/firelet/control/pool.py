@@ -82,9 +82,9 @@ class Waiter:
 class Pool:
     """The environments of one function version. ``idle`` is a stack: the last used serves first,
     so that the others grow old and stop; those that were made ahead and never used are below all
-    others, so that calls one after another stay with one environment. ``generation`` grows when the configuration changes.
-    ``version`` is the record that was asked for last; None when there is no such version any more.
-    None is started ahead of demand before ``ahead_from``."""
+    others, so that calls one after another stay with one environment. ``generation`` grows when
+    the configuration changes. ``version`` is the record that was asked for last; None when there is
+    no such version any more. None is started ahead of demand before ``ahead_from``."""
 
     upkeep: Upkeep
     version: FunctionVersion | None = None

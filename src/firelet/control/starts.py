@@ -14,7 +14,8 @@ from typing import Any, Protocol, TypeVar
 
 from firelet.control.pool import Environment
 from firelet.control.room import Room
-from firelet.model.errors import EC2Throttled, FireletError, PlatformError
+from firelet.model import limits
+from firelet.model.errors import EC2Throttled, FireletError, PlatformError, SandboxEnded
 from firelet.model.function import FunctionVersion, InitializationType
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ class Starts:
             await self._room.granted(claim)
         began = self._clock()
         try:
-            environment = await self._fleet.start(version, initialization)
+            environment = await self._start(version, initialization)
         except BaseException as error:
             self._room.give(memory_mib)
             _log_failed(error, version)
@@ -99,6 +100,16 @@ class Starts:
     async def ended(self) -> None:
         """Returns when all that were to end have ended."""
         await asyncio.gather(*self._ending, return_exceptions=True)
+
+    async def _start(
+        self, version: FunctionVersion, initialization: InitializationType
+    ) -> Environment:
+        for _ in range(limits.SANDBOXES_TRIED - 1):
+            try:
+                return await self._fleet.start(version, initialization)
+            except SandboxEnded as error:
+                log.warning("start begun again function=%s: %s", version.name, error.message)
+        return await self._fleet.start(version, initialization)
 
     async def _end(self, environment: Environment) -> None:
         try:

@@ -191,6 +191,14 @@ class PlatformError(FireletError):
     """500: firelet or the host failed. The message says what, without secrets."""
 
 
+class SandboxEnded(PlatformError):
+    """500: the sandbox ended before it took an event, or while it was made: another one may do
+    what this one was to do."""
+
+    def __init__(self, message: str = "The sandbox has ended.") -> None:
+        super().__init__(message)
+
+
 class EC2Throttled(PlatformError):
     """502: there is no memory for one more environment, and none came free in time. AWS's answer
     when the hosts below Lambda run short; SDKs take it for a throttle and try again."""

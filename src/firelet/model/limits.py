@@ -61,6 +61,9 @@ REQUESTS_BURST_S = 1.0  # AWS counts by the second
 SCALING_ENVIRONMENTS = 1_000  # of one function, in each
 SCALING_PERIOD_S = 10.0
 
+# Sandboxes that end by themselves (firelet).
+SANDBOXES_TRIED = 3  # for one start, and for one event that none of them has taken
+
 # Memory of the host (firelet). Functions use a small part of the memory size that limits them: an
 # idle Python environment holds about 5 of its 128 MiB.
 MEMORY_OVERCOMMIT = 16.0

@@ -36,6 +36,10 @@ class RuntimeEnded(Exception):
     """The runtime process ended, or was ended, before it answered."""
 
 
+class EventNotTaken(RuntimeEnded):
+    """It ended before it was handed the event: another runtime may have it."""
+
+
 class DeadlinePassed(Exception):
     """The time that the runtime had is over."""
 
@@ -89,13 +93,14 @@ class Exchange:
         """The process is gone: whoever waits for it hears so."""
         self.phase = advance(self.phase, Event.ENDED)
         self.request_id = None
+        ended = RuntimeEnded() if self._undelivered is None else EventNotTaken()
         self._undelivered = None
         if self._next is not None:
             self._next.cancel()
             self._next = None
         for waiting in (self._answer, self._initialised):
             if waiting is not None and not waiting.done():
-                waiting.set_exception(RuntimeEnded())
+                waiting.set_exception(ended)
 
     # The runtime's side.
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from firelet.linux import process
 from firelet.model import limits
-from firelet.model.errors import PlatformError
+from firelet.model.errors import PlatformError, SandboxEnded
 from firelet.sandbox.cgroups import Cgroup, Limits
 from firelet.sandbox.channel import Channel, close_all, make_pair
 from firelet.sandbox.driver import RuntimeExit, RuntimeStart, SandboxSpec
@@ -225,7 +225,7 @@ class Cell:
 
     def _send(self, message: dict[str, Any], fds: Sequence[int] = ()) -> None:
         if self._channel is None or self.is_dead:
-            raise PlatformError("The sandbox has ended.")
+            raise SandboxEnded
         self._channel.send(message, fds)
 
     def _expect(self, event: str) -> asyncio.Future[None]:
@@ -263,7 +263,7 @@ class Cell:
     def _on_close(self) -> None:
         """Pid 1 has ended, and with it every process of the sandbox."""
         self.is_dead = True
-        self._fail(PlatformError("The sandbox has ended."))
+        self._fail(SandboxEnded())
         self._tell(RuntimeExit(None, None))
         self._on_ended(self)
 

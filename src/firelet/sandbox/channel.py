@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from firelet.linux import messages
-from firelet.model.errors import PlatformError
+from firelet.model.errors import PlatformError, SandboxEnded
 
 OnMessage = Callable[[dict[str, Any], list[int]], None]
 
@@ -32,11 +32,13 @@ class Channel:
         self.is_open = True
 
     def send(self, message: dict[str, Any], fds: Sequence[int] = ()) -> None:
-        """Sends at once. PlatformError when the peer is gone or does not read."""
+        """Sends at once. SandboxEnded when the peer is gone, PlatformError if it does not read."""
         if not self.is_open:
-            raise PlatformError("The sandbox has ended.")
+            raise SandboxEnded
         try:
             messages.send(self._socket, message, fds)
+        except ConnectionError:
+            raise SandboxEnded from None
         except OSError as error:
             raise PlatformError(f"The sandbox cannot be reached: {error}") from error
 

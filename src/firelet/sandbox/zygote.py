@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from firelet.linux import process
-from firelet.model.errors import PlatformError
+from firelet.model.errors import PlatformError, SandboxEnded
 from firelet.sandbox.channel import Channel, close_all, make_pair
 from firelet.sandbox.rootfs import RootPlan
 
@@ -128,7 +128,7 @@ class Zygote:
     def _on_close(self) -> None:
         """The process ended by itself: nothing that it made is alive any more."""
         self._forget_process()
-        error = PlatformError("The zygote has ended.")
+        error = SandboxEnded("The zygote has ended.")
         for future in self._spawns.values():
             if not future.done():
                 future.set_exception(error)

@@ -20,6 +20,7 @@ from firelet.model.errors import (
     FireletError,
     FunctionError,
     PlatformError,
+    SandboxEnded,
     SnapStartFailed,
     SnapStartTimeout,
 )
@@ -30,6 +31,7 @@ from firelet.runtime.credentials import CredentialsEndpoint
 from firelet.runtime.deadline import Deadline
 from firelet.runtime.exchange import (
     DeadlinePassed,
+    EventNotTaken,
     Exchange,
     RuntimeAnswer,
     RuntimeEnded,
@@ -191,7 +193,8 @@ class Slot:
 
     async def invoke(self, invocation: Invocation) -> Outcome:
         """Runs one invocation to its answer. The slot is free again when ``when_free`` says so,
-        which may be later than the answer. PlatformError when the sandbox cannot be used."""
+        which may be later than the answer. SandboxEnded when the function has not seen the event,
+        so that it may be given to another environment; PlatformError for other faults of it."""
         began = time.monotonic()
         now = time.time()
         timeout_s = self.version.timeout_s
@@ -288,6 +291,8 @@ class Slot:
         except DeadlinePassed:
             await self._reset()
             return self._timed_out(request_id)
+        except EventNotTaken:
+            raise SandboxEnded from None
         except RuntimeEnded:
             return self._exited_ending(request_id)
         return _ending_of(result)

@@ -34,6 +34,7 @@ class FakeEnvironment:
         self.outcome: Outcome | BaseException = Outcome(payload=b"1", executed_version="$LATEST")
         self.gate: asyncio.Event | None = None
         self.is_busy_after = False
+        self.is_usable_after = True
         self._on_free: Callable[[FakeEnvironment], None] | None = None
 
     def __repr__(self) -> str:
@@ -44,6 +45,7 @@ class FakeEnvironment:
         self.invocations.append(invocation)
         if self.gate is not None:
             await self.gate.wait()
+        self.is_usable = self.is_usable and self.is_usable_after
         if isinstance(self.outcome, BaseException):
             raise self.outcome
         return self.outcome

@@ -11,10 +11,12 @@ from firelet.control.counting import Counting
 from firelet.control.invoke import Invoker
 from firelet.control.latencies import Latencies
 from firelet.control.manager import Manager
+from firelet.model import limits
 from firelet.model.errors import (
     InvalidRuntime,
     PlatformError,
     ResourceConflict,
+    SandboxEnded,
     TooManyRequests,
 )
 from firelet.model.function import State
@@ -154,6 +156,28 @@ async def test_how_long_it_took_is_noted_even_when_it_failed(platform: Platform)
     with pytest.raises(PlatformError):
         await platform.invoke()
     assert len(platform.latencies.of(KEY)) == 2
+
+
+async def test_an_event_that_an_environment_has_not_taken_goes_to_another(
+    platform: Platform,
+) -> None:
+    await platform.invoke()
+    (dead,) = platform.fleet.made
+    dead.outcome = SandboxEnded()
+    dead.is_usable_after = False
+    assert (await platform.invoke()).payload == b"1"
+    assert len(platform.fleet.made) == 2
+    assert platform.is_at_rest()
+
+
+async def test_one_that_no_environment_takes_is_given_up(platform: Platform) -> None:
+    await platform.invoke()
+    (environment,) = platform.fleet.made
+    environment.outcome = SandboxEnded()
+    with pytest.raises(SandboxEnded):
+        await platform.invoke()
+    assert len(environment.invocations) == 1 + limits.SANDBOXES_TRIED
+    assert platform.is_at_rest()
 
 
 @pytest.mark.parametrize("state", [State.PENDING, State.INACTIVE, State.FAILED])

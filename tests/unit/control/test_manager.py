@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from firelet.control.manager import Manager
-from firelet.model.errors import PlatformError
+from firelet.model import limits
+from firelet.model.errors import PlatformError, SandboxEnded
 from firelet.model.function import FunctionVersion, State
 from unit.control.fake_fleet import FakeClock, FakeEnvironment, FakeFleet
 from unit.versions import make_version
@@ -212,6 +213,28 @@ class TestFailedStart:
         assert first.done(), "the invocation waits for ever"
         with pytest.raises((PlatformError, OSError)):
             await first
+
+
+class TestSandboxThatEnds:
+    async def test_a_start_in_which_it_ends_is_begun_again(self, slow: Platform) -> None:
+        waiting = slow.ask()
+        for _ in range(limits.SANDBOXES_TRIED - 1):
+            await settle()
+            slow.fleet.pending[0].set_exception(SandboxEnded())
+        await settle()
+        assert not waiting.done()
+        slow.fleet.pending[0].set_result(None)
+        assert (await waiting).number == 0
+        assert slow.manager.count() == {"starting": 0, "busy": 1, "idle": 0}
+
+    async def test_but_not_for_ever(self, slow: Platform) -> None:
+        waiting = slow.ask()
+        for _ in range(limits.SANDBOXES_TRIED):
+            await settle()
+            slow.fleet.pending[0].set_exception(SandboxEnded())
+        with pytest.raises(SandboxEnded):
+            await waiting
+        assert slow.fleet.pending == []
 
 
 class TestCancelled:

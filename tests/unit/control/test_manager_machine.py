@@ -21,7 +21,7 @@ from firelet.control.invoke import Invoker
 from firelet.control.latencies import Latencies
 from firelet.control.manager import Manager
 from firelet.control.matching import is_same
-from firelet.model.errors import FireletError, FunctionError, PlatformError
+from firelet.model.errors import FireletError, FunctionError, PlatformError, SandboxEnded
 from firelet.model.function import FunctionKey, FunctionVersion, InitializationType
 from firelet.model.invocation import Invocation, Outcome
 from unit.control.fake_fleet import FakeClock, FakeEnvironment, FakeFleet
@@ -31,6 +31,7 @@ LATEST, PUBLISHED, OTHER = 0, 1, 2
 MEMORY_MIB = 1_000
 FAILURES: tuple[Callable[[], Exception], ...] = (
     lambda: PlatformError("no room"),
+    lambda: SandboxEnded(),
     lambda: FunctionError("Runtime.ExitError", b"{}"),
     lambda: OSError(28, "No space left on device"),
 )
@@ -190,15 +191,16 @@ class ManagerMachine(RuleBasedStateMachine):
         self.do(lingering[index % len(lingering)].become_free)
 
     @precondition(lambda self: self.fleet.alive)
-    @rule(index=st.integers(0, 99))
-    def sandbox_dies(self, index: int) -> None:
+    @rule(index=st.integers(0, 99), has_taken_its_event=st.booleans())
+    def sandbox_dies(self, index: int, has_taken_its_event: bool) -> None:
         """Whatever it was doing."""
+        error = PlatformError("It is broken.") if has_taken_its_event else SandboxEnded()
         environment = self.fleet.alive[index % len(self.fleet.alive)]
 
         def die() -> None:
             environment.is_usable = False
             if environment.ending is not None:
-                environment.ending.set_exception(PlatformError("The sandbox has ended."))
+                environment.ending.set_exception(error)
             environment.become_free()
 
         self.do(die)

@@ -8,6 +8,7 @@ import pytest
 
 from firelet.runtime.exchange import (
     DeadlinePassed,
+    EventNotTaken,
     Exchange,
     RuntimeAnswer,
     RuntimeEnded,
@@ -167,6 +168,21 @@ async def test_the_end_of_the_process_reaches_who_waits_for_an_answer(
     with pytest.raises(RuntimeEnded):
         await answer
     assert exchange.request_id is None
+
+
+@pytest.mark.parametrize("is_taken", [False, True])
+async def test_an_event_that_was_kept_for_a_process_that_ended_was_not_taken(
+    idle: tuple[Exchange, asyncio.Future[RuntimeEvent]], is_taken: bool
+) -> None:
+    exchange, waiting = idle
+    exchange.withdraw(waiting)
+    answer = exchange.dispatch(EVENT)
+    if is_taken:
+        exchange.next()
+    exchange.end()
+    with pytest.raises(RuntimeEnded) as caught:
+        await answer
+    assert isinstance(caught.value, EventNotTaken) is not is_taken
 
 
 async def test_the_end_of_the_process_ends_its_wait_for_an_event(

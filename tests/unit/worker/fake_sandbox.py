@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from firelet.model.errors import PlatformError
+from firelet.model.errors import PlatformError, SandboxEnded
 from firelet.sandbox.driver import RuntimeExit, RuntimeStart, SandboxSpec
 
 _BASE = "/2018-06-01/runtime"
@@ -216,7 +216,7 @@ class FakeSandbox:
 
     def _check(self) -> None:
         if self.is_dead:
-            raise PlatformError("The sandbox has ended.")
+            raise SandboxEnded
 
 
 class FakeDriver:

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from firelet.model import limits
-from firelet.model.errors import PlatformError
+from firelet.model.errors import SandboxEnded
 from firelet.model.invocation import Outcome
 from firelet.sandbox.driver import RuntimeStart
 from firelet.worker.slots import Slot, SlotParts
@@ -575,8 +575,31 @@ class TestExit:
     async def test_a_dead_sandbox_takes_no_invocation(self, initialised: Bring) -> None:
         bench = await initialised(echo)
         bench.sandbox.die()
-        with pytest.raises(PlatformError):
+        with pytest.raises(SandboxEnded):
             await bench.invoke()
+
+    async def test_an_event_that_its_runtime_was_gone_for_is_not_taken(
+        self, initialised: Bring, clock: LoopClock
+    ) -> None:
+        connection_is_lost, killed = asyncio.Event(), asyncio.Event()
+
+        async def vanish(runtime: Runtime) -> None:
+            waiting = asyncio.create_task(runtime.next())
+            await connection_is_lost.wait()
+            await runtime.close()
+            waiting.cancel()
+            await killed.wait()
+            raise Exited(signal=9)
+
+        bench = await initialised(ByStart(vanish, echo))
+        connection_is_lost.set()
+        await clock.until(lambda: bench.slot._exchange._next is None)
+        running = bench.begin()
+        await clock.until(lambda: "START" in bench.kinds())
+        killed.set()
+        with pytest.raises(SandboxEnded):
+            await running
+        assert (await bench.invoke(payload=b"7")).payload == b"7"
 
 
 class TestTimeout:
