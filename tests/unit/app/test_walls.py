@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,3 +82,15 @@ class TestConfig:
     def test_names_are_taken_apart_at_commas(self, tmp_path: Path) -> None:
         config = load_config({"accept": "cgroups, tun"}, environment={"HOME": str(tmp_path)})
         assert config.accept == {"cgroups", "tun"}
+
+    @pytest.mark.parametrize("value", ["0", "-1", "nan", "much"])
+    def test_a_ratio_is_greater_than_nothing(self, tmp_path: Path, value: str) -> None:
+        environment = {"HOME": str(tmp_path), "FIRELET_MEMORY_OVERCOMMIT": value}
+        with pytest.raises(PlatformError, match="sets memory_overcommit"):
+            load_config({}, environment=environment)
+
+    def test_without_a_fixed_time_the_policy_decides(self, tmp_path: Path) -> None:
+        environment = {"HOME": str(tmp_path)}
+        assert load_config({}, environment=environment).idle_stop_after_s == math.inf
+        environment["FIRELET_IDLE_STOP_AFTER_S"] = "60"
+        assert load_config({}, environment=environment).idle_stop_after_s == 60
