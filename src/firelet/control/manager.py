@@ -254,6 +254,7 @@ class Manager:
             pool.starting -= 1
             if is_ahead:
                 pool.ahead_from = self._clock() + limits.AHEAD_PAUSE_S
+                self._agenda.put(key, pool.ahead_from)
                 self._start_for_waiting(key, pool)
             elif pool.starting < len(pool.waiting):
                 _fail_first(pool, describe(error))
@@ -286,12 +287,20 @@ class Manager:
             return  # it is gone: what there is of it was retired
         for environment in pool.pop_oldest(decision.stop):
             self._discard(environment)
-        if self._relief.is_short or now < pool.ahead_from:
-            return
-        for _ in range(decision.start):
+        if not self._start_ahead(key, pool, pool.version, decision.start):
+            self._agenda.put(key, max(pool.ahead_from, now + limits.AHEAD_LOOK_AGAIN_S))
+
+    def _start_ahead(
+        self, key: VersionKey, pool: Pool, version: FunctionVersion, count: int
+    ) -> bool:
+        """Whether all of them could be begun."""
+        for _ in range(count):
+            if self._relief.is_short or self._clock() < pool.ahead_from:
+                return False
             if not self._may_start(key):
-                return
-            self._start(key, pool, pool.version, is_ahead=True)
+                return False
+            self._start(key, pool, version, is_ahead=True)
+        return True
 
     def _fill(self, key: VersionKey, pool: Pool) -> None:
         """Begins the starts that the floor is due."""

@@ -69,6 +69,7 @@ SANDBOXES_TRIED = 3  # for one start, and for one event that none of them has ta
 MEMORY_OVERCOMMIT = 16.0
 ROOM_WAIT_S = 10.0  # for memory, before an invocation is refused
 AHEAD_PAUSE_S = 10.0  # after a start ahead of demand that failed
+AHEAD_LOOK_AGAIN_S = 1.0  # when one was put off
 MEMORY_LOOK_EVERY_S = 1.0
 
 # Provisioned concurrency (firelet). A version whose INIT fails is tried again ever more seldom.

@@ -218,6 +218,20 @@ class TestAheadOfDemand:
         for task in waiting:
             task.cancel()
 
+    async def test_one_that_failed_is_tried_again_though_nobody_calls(self, slow: Platform) -> None:
+        waiting = slow.ask()
+        await settle()
+        await slow.start_ends()
+        slow.manager.release(await waiting)
+        slow.fleet.made[0].is_usable = False
+        await slow.pass_time(2)
+        for _ in range(3):
+            await slow.start_ends(PlatformError("no room"))
+            assert slow.fleet.pending == []
+            await slow.pass_time(limits.AHEAD_PAUSE_S)
+        await slow.start_ends()
+        assert slow.idle == 1
+
     async def test_who_relied_on_a_start_ahead_that_fails_has_one_made(
         self, slow: Platform
     ) -> None:
@@ -415,6 +429,9 @@ class TestMemoryThatIsThere:
         waiting = [slow.ask() for _ in range(8)]
         await settle()
         assert slow.manager.count()["starting"] == 8
+        slow.manager.press(500, 1_000)
+        await slow.pass_time(2)
+        assert slow.manager.count()["starting"] == 12
         for task in waiting:
             task.cancel()
 

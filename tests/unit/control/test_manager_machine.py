@@ -28,7 +28,7 @@ from unit.control.fake_fleet import FakeClock, FakeEnvironment, FakeFleet
 from unit.versions import make_invocation, make_version
 
 LATEST, PUBLISHED, OTHER = 0, 1, 2
-MEMORY_MIB = 1_000
+MEMORY_MIB = 1_500
 FAILURES: tuple[Callable[[], Exception], ...] = (
     lambda: PlatformError("no room"),
     lambda: SandboxEnded(),
@@ -211,17 +211,22 @@ class ManagerMachine(RuleBasedStateMachine):
         self.fleet.alive[index % len(self.fleet.alive)].is_initialised = False
 
     @precondition(lambda self: self.calls)
-    @rule(index=st.integers(0, 99), comes_with_an_end=st.booleans())
-    def caller_goes_away(self, index: int, comes_with_an_end: bool) -> None:
-        _, task = self.calls[index % len(self.calls)]
+    @rule(index=st.integers(0, 99))
+    def caller_goes_away(self, index: int) -> None:
+        self.do(self.calls[index % len(self.calls)][1].cancel)
+
+    @precondition(lambda self: self.calls and (self.serving or self.fleet.under_way))
+    @rule(index=st.integers(0, 99))
+    def caller_goes_away_as_one_becomes_free(self, index: int) -> None:
+        """In the same turn of the loop: whoever it was meant for is gone before it hears of it."""
+        gates = [item.ending for item in self.serving if item.ending is not None]
+        gates += [start.gate for start in self.fleet.under_way]
 
         def go() -> None:
-            serving = self.serving
-            if comes_with_an_end and serving:
-                ending = serving[index % len(serving)].ending
-                assert ending is not None
-                ending.set_result(None)
-            task.cancel()
+            gates[index % len(gates)].set_result(None)
+            for _, task in self.calls:
+                if task is not self.calls[-1][1]:
+                    self.loop.call_soon(task.cancel)
 
         self.do(go)
 
