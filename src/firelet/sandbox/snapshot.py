@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from firelet.model.errors import PlatformError
+from firelet.model.errors import PlatformError, SandboxEnded
 from firelet.sandbox.cell import STEP_TIMEOUT_S, Cell, parse_wait_status
 from firelet.sandbox.cgroups import Limits
 from firelet.sandbox.channel import close_all
@@ -147,7 +147,7 @@ class CloneCell(Cell):
 
     def start_runtime(self, start: RuntimeStart) -> None:
         if self.is_dead:
-            raise PlatformError("The sandbox has ended.")
+            raise SandboxEnded
         self._parent.restore(self, start)
 
     async def kill_processes(self) -> None:
