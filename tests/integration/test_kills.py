@@ -34,7 +34,7 @@ ZYGOTE, PID_1 = "firelet-zygote", "firelet-init"
 RUNTIME = "a runtime"
 # A killed process takes CPU time to end, of which it has no more than its function's share, and its
 # end is told by another one: with a whole CPU this much is plenty even on a busy machine.
-NOTICED_S = 0.25
+NOTICED_S = 1.0  # on a machine that has much else to do
 WHOLE_CPU_MIB = 1_769
 
 
