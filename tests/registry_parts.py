@@ -70,12 +70,18 @@ def new_function(
     *,
     publish: bool = False,
     tags: Mapping[str, str] | None = None,
+    code_signing: str | None = None,
     **settings: Any,
 ) -> NewFunction:
     """A function to create, with what the service model requires."""
     given = {"role": ROLE, "runtime": "python3.12", "handler": "handler.handler", **settings}
     return NewFunction(
-        key=key, settings=Settings(**given), package=package, publish=publish, tags=tags or {}
+        key=key,
+        settings=Settings(**given),
+        package=package,
+        publish=publish,
+        tags=tags or {},
+        code_signing=code_signing,
     )
 
 

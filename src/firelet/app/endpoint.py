@@ -14,8 +14,10 @@ from firelet.control.manager import Manager
 from firelet.control.registry import Registry
 from firelet.frontend.aliases import AliasOperations
 from firelet.frontend.callers import Callers
+from firelet.frontend.code_signing import CodeSigningOperations
 from firelet.frontend.codelink import PATH_PREFIX, CodeLinks
 from firelet.frontend.concurrency import ConcurrencyOperations
+from firelet.frontend.event_invoke import EventInvokeOperations
 from firelet.frontend.function_options import FunctionOptionOperations
 from firelet.frontend.functions import FunctionOperations
 from firelet.frontend.iam import IamOperations
@@ -24,12 +26,14 @@ from firelet.frontend.logs import LogsOperations
 from firelet.frontend.mappings import MappingOperations
 from firelet.frontend.operations import Operations
 from firelet.frontend.packages import PackageIntake
+from firelet.frontend.policies import PolicyOperations
 from firelet.frontend.provisioned import ProvisionedOperations
 from firelet.frontend.router import Router
 from firelet.frontend.s3source import S3CodeSource
 from firelet.frontend.status import STATUS_PATH, WARM_PATH, StatusPage, WarmPage
 from firelet.frontend.sts import StsOperations
 from firelet.frontend.tags import TagOperations
+from firelet.frontend.urls import UrlOperations
 from firelet.frontend.versions import VersionOperations
 from firelet.iam.accounts import Accounts
 from firelet.iam.credentials import SessionCredentials
@@ -113,6 +117,10 @@ def _families(parts: EndpointParts) -> list[OperationFamily]:
         ProvisionedOperations(registry),
         MappingOperations(registry),
         FunctionOptionOperations(registry),
+        PolicyOperations(registry),
+        UrlOperations(registry),
+        EventInvokeOperations(registry),
+        CodeSigningOperations(registry),
         IamOperations(parts.roles, parts.policies, parts.sessions),
         StsOperations(parts.roles, parts.sessions),
         LogsOperations(parts.logs),

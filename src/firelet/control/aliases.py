@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 from firelet.control.activation import new_revision_id
 from firelet.control.catalog import Catalog
 from firelet.control.mutations import Mutations
-from firelet.control.provisioned import check_alias, without_provisioned
+from firelet.control.provisioned import check_alias
+from firelet.control.qualifiers import without_qualifier
 from firelet.control.targets import not_found
 from firelet.control.versions import check_revision
 from firelet.model import limits
 from firelet.model.arn import LATEST, format_function_arn
 from firelet.model.errors import InvalidParameterValue, ResourceConflict, ResourceNotFound
-from firelet.model.function import Alias, Function, FunctionKey
+from firelet.model.function import Alias, Function, FunctionKey, FunctionVersion
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +85,8 @@ class Aliases:
 
     async def _create(self, key: FunctionKey, alias: Alias) -> Alias:
         async with self._mutations.lock(key):
-            function = self._catalog.get(key)
+            function = self._catalog.get(key, alias.version)
+            _check_target(function, alias)
             if alias.name in function.aliases:
                 raise ResourceConflict(f"Alias already exists: {alias_arn(key, alias.name)}")
             _check_routing(function, alias)
@@ -107,6 +109,7 @@ class Aliases:
                 weights=before.weights if change.weights is None else dict(change.weights),
                 revision_id=new_revision_id(),
             )
+            _check_target(function, alias)
             _check_routing(function, alias)
             if name in function.provisioned:
                 check_alias(function, alias)
@@ -117,9 +120,7 @@ class Aliases:
         async with self._mutations.lock(key):
             function = self._catalog.get(key)
             if name in function.aliases:
-                left = {n: alias for n, alias in function.aliases.items() if n != name}
-                after = replace(without_provisioned(function, name), aliases=left)
-                await self._catalog.commit(function, after)
+                await self._catalog.commit(function, without_qualifier(function, name))
 
     async def _put(self, function: Function, alias: Alias) -> None:
         aliases = {**function.aliases, alias.name: alias}
@@ -131,14 +132,17 @@ def alias_arn(key: FunctionKey, name: str) -> str:
     return format_function_arn(key[1], key[0], key[2], name)
 
 
+def _check_target(function: Function, alias: Alias) -> None:
+    if alias.version != LATEST and alias.version not in function.versions:
+        raise not_found(function.key, alias.version)
+
+
 def _check_routing(function: Function, alias: Alias) -> None:
     if len(alias.weights) > limits.ROUTING_VERSIONS_MAX:
         raise InvalidParameterValue(
             "Number of items in AdditionalVersionWeights cannot be greater than"
             f" {limits.ROUTING_VERSIONS_MAX}"
         )
-    if alias.version != LATEST and alias.version not in function.versions:
-        raise not_found(function.key, alias.version)
     for version in alias.weights:
         if LATEST in (alias.version, version):
             raise InvalidParameterValue(
@@ -151,3 +155,17 @@ def _check_routing(function: Function, alias: Alias) -> None:
             )
         if version not in function.versions:
             raise not_found(function.key, version)
+        _check_alike(function.versions[alias.version], function.versions[version])
+
+
+def _check_alike(first: FunctionVersion, second: FunctionVersion) -> None:
+    """Source: the guide, rules for weighted aliases; the sentences are firelet's own."""
+    if first.role != second.role:
+        raise InvalidParameterValue(
+            "The versions that a weighted alias points to must have the same execution role."
+        )
+    if first.extras.get("DeadLetterConfig") != second.extras.get("DeadLetterConfig"):
+        raise InvalidParameterValue(
+            "The versions that a weighted alias points to must have the same dead-letter queue"
+            " configuration, or no dead-letter queue configuration."
+        )

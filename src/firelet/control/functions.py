@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from firelet.control.activation import CREATING, CREATING_CODE, Activations, new_revision_id
 from firelet.control.catalog import Catalog, code_bytes
+from firelet.control.code_signing import CodeSigning
 from firelet.control.configuration import (
     LayerSource,
     Settings,
@@ -23,6 +24,7 @@ from firelet.control.configuration import (
 )
 from firelet.control.mutations import Mutations
 from firelet.control.packages import Packages, describe_package
+from firelet.control.signatures import with_signature
 from firelet.control.tags import check_tags
 from firelet.control.targets import find_version, not_found
 from firelet.control.versions import check_revision, publish
@@ -33,13 +35,14 @@ from firelet.model.function import Function, FunctionKey, FunctionVersion, State
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewFunction:
-    """A function to create. ``package`` is the zip."""
+    """A function to create. ``package`` is the zip; ``code_signing`` the ARN of a configuration."""
 
     key: FunctionKey
     settings: Settings
     package: bytes
     tags: Mapping[str, str] = field(default_factory=dict)
     publish: bool = False
+    code_signing: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +68,7 @@ class Functions:
         activations: Activations,
         packages: Packages,
         layers: LayerSource,
+        signing: CodeSigning,
         now: Callable[[], str],
         patience_s: float,
     ) -> None:
@@ -73,6 +77,7 @@ class Functions:
         self._activations = activations
         self._packages = packages
         self._layers = layers
+        self._signing = signing
         self._now = now
         self._patience_s = patience_s
 
@@ -123,17 +128,21 @@ class Functions:
         check_settings(new.settings)
         check_tags(new.tags)
         check_layers(new.settings.layers or (), new.key[1], self._layers)
-        async with self._mutations.lock(new.key):
+        async with self._signing.kept(new.code_signing), self._mutations.lock(new.key):
             if self._catalog.find(new.key) is not None:
                 raise ResourceConflict(f"Function already exist: {new.key[2]}")
+            signature = await self._signing.check(new.key[2], new.code_signing, new.package)
             async with self._packages.hold(new.package) as code:
                 latest = replace(
-                    new_version(
-                        new.key,
-                        new.settings,
-                        code,
-                        modified=self._now(),
-                        revision_id=new_revision_id(),
+                    with_signature(
+                        new_version(
+                            new.key,
+                            new.settings,
+                            code,
+                            modified=self._now(),
+                            revision_id=new_revision_id(),
+                        ),
+                        signature,
                     ),
                     state_reason=CREATING,
                     state_reason_code=CREATING_CODE,
@@ -143,6 +152,7 @@ class Functions:
                     latest=latest,
                     tags=dict(new.tags),
                     next_version=self._catalog.next_version(new.key),
+                    code_signing=new.code_signing,
                 )
                 published = None
                 if new.publish:
@@ -158,12 +168,14 @@ class Functions:
         async with self._activations.when_settled(new.key, self._patience_s):
             function = self.get(new.key)
             check_revision(function.latest.revision_id, new.revision_id)
+            signature = await self._signing.check(new.key[2], function.code_signing, new.package)
             changes = Settings(architecture=new.architecture)
+            changed = with_signature(with_settings(function.latest, changes), signature)
             if new.is_dry_run:
                 code = await asyncio.to_thread(describe_package, new.package)
-                return replace(with_settings(function.latest, changes), code=code)
+                return replace(changed, code=code)
             async with self._packages.hold(new.package) as code:
-                latest = replace(with_settings(function.latest, changes), code=code)
+                latest = replace(changed, code=code)
                 after = self._updated(function, latest)
                 published = None
                 if new.publish:

@@ -17,14 +17,13 @@ from typing import Protocol
 from firelet.control.catalog import Catalog
 from firelet.control.floor import FloorView
 from firelet.control.mutations import Mutations
-from firelet.control.targets import not_found
+from firelet.control.qualifiers import has_qualifier, missing_qualifier, without
 from firelet.model import limits
-from firelet.model.arn import LATEST, format_function_arn
+from firelet.model.arn import LATEST
 from firelet.model.errors import (
     InvalidParameterValue,
     ProvisionedConcurrencyConfigNotFound,
     ResourceConflict,
-    ResourceNotFound,
 )
 from firelet.model.function import (
     Alias,
@@ -156,17 +155,13 @@ class Provisioned:
         async with self._mutations.lock(key):
             function = self._find(key, qualifier)
             if qualifier in function.provisioned:
-                await self._catalog.commit(function, without_provisioned(function, qualifier))
+                left = without(function.provisioned, qualifier)
+                await self._catalog.commit(function, replace(function, provisioned=left))
 
     def _find(self, key: FunctionKey, qualifier: str) -> Function:
         function = self._catalog.find(key)
-        if qualifier.isdigit():
-            if function is None or qualifier not in function.versions:
-                raise not_found(key, qualifier)
-        elif function is None or qualifier not in function.aliases:
-            account, region, name = key
-            arn = format_function_arn(region, account, name, qualifier)
-            raise ResourceNotFound(f"Cannot find alias arn: {arn}")
+        if function is None or not has_qualifier(function, qualifier):
+            raise missing_qualifier(key, qualifier)
         return function
 
     def _check_amount(self, function: Function, qualifier: str, amount: int) -> None:
@@ -239,12 +234,6 @@ def floors(function: Function) -> dict[str, int]:
         for number, count in _shares(function, qualifier).items():
             wanted[number] = wanted.get(number, 0) + count
     return wanted
-
-
-def without_provisioned(function: Function, qualifier: str) -> Function:
-    """The same function with nothing provisioned for that version or alias."""
-    left = {name: config for name, config in function.provisioned.items() if name != qualifier}
-    return replace(function, provisioned=left)
 
 
 def check_alias(function: Function, alias: Alias) -> None:

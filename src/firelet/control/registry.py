@@ -1,8 +1,7 @@
 """The registry: every function of this platform, and what a name stands for right now.
 
-The facade over the nouns (``functions``, ``versions``, ``aliases``, ``tags``, ``concurrency``,
-``provisioned``, ``mappings``) that change things. ``resolve`` is on the path of every invocation:
-dictionary look-ups in memory.
+The facade over the nouns (``functions``, ``versions``, ``aliases``, ``policies``, ``urls`` …)
+that change things. ``resolve`` is on the path of every invocation: dictionary look-ups in memory.
 Called by the frontend and by the invoke path; made by ``app``.
 """
 
@@ -17,16 +16,21 @@ from datetime import UTC, datetime
 from firelet.control.activation import Activations, Activator, is_unfinished
 from firelet.control.aliases import Aliases
 from firelet.control.catalog import Catalog
+from firelet.control.code_signing import CodeSigning
 from firelet.control.concurrency import Concurrency
 from firelet.control.configuration import LayerSource, NoLayers
+from firelet.control.event_invoke import EventInvokeConfigs
 from firelet.control.functions import Functions
 from firelet.control.mapping_catalog import MappingCatalog
 from firelet.control.mappings import Mappings, NoPollers, Pollers
 from firelet.control.mutations import Mutations
 from firelet.control.packages import Packages
+from firelet.control.policies import ResourcePolicies
 from firelet.control.provisioned import NoProvider, Provider, Provisioned
+from firelet.control.runtime_management import RuntimeManagements
 from firelet.control.tags import Tags
 from firelet.control.targets import Resolved, function_key, not_found
+from firelet.control.urls import FunctionUrls
 from firelet.control.versions import Versions
 from firelet.model import limits
 from firelet.model.arn import LATEST, FunctionRef
@@ -64,12 +68,14 @@ class Registry:
         def now() -> str:
             return format_last_modified(clock())
 
+        self.code_signing = CodeSigning(documents, self._catalog, self._mutations, now)
         self.functions = Functions(
             self._catalog,
             self._mutations,
             self._activations,
             packages,
             self.layers,
+            self.code_signing,
             now,
             update_wait_s,
         )
@@ -89,11 +95,17 @@ class Registry:
             clock,
             update_wait_s,
         )
+        self.policies = ResourcePolicies(self._catalog, self._mutations)
+        self.urls = FunctionUrls(self._catalog, self._mutations, lambda: format_url_time(clock()))
+        self.event_invoke = EventInvokeConfigs(self._catalog, self._mutations, clock)
+        self.runtime_management = RuntimeManagements(self._catalog, self._mutations)
 
     async def load(self) -> None:
         """Reads the store, then activates what a crash left unfinished."""
         await asyncio.to_thread(self._catalog.load)
         await asyncio.to_thread(self.mappings.load)
+        await asyncio.to_thread(self.code_signing.load)
+        self.urls.load()
         for function in list(self._catalog.everything()):
             for version in (function.latest, *function.versions.values()):
                 if is_unfinished(version):
@@ -103,6 +115,7 @@ class Registry:
     async def close(self) -> None:
         """Waits for the changes and activations that are under way."""
         await self.mappings.close()
+        await self.code_signing.close()
         await self._mutations.close()
 
     def resolve(self, account: str, region: str, ref: FunctionRef) -> Resolved:
@@ -136,3 +149,8 @@ def format_last_modified(epoch_s: float) -> str:
     """``2026-11-23T07:00:00.000+0000``, the one timestamp that Lambda sends as a string."""
     moment = datetime.fromtimestamp(epoch_s, UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}+0000"
+
+
+def format_url_time(epoch_s: float) -> str:
+    """``2026-11-23T07:00:00.000000Z``, as the operations on function URLs say when."""
+    return f"{datetime.fromtimestamp(epoch_s, UTC):%Y-%m-%dT%H:%M:%S.%fZ}"

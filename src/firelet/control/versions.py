@@ -12,7 +12,7 @@ from dataclasses import replace
 from firelet.control.activation import CREATING, CREATING_CODE, Activations, new_revision_id
 from firelet.control.catalog import Catalog
 from firelet.control.mutations import Mutations
-from firelet.control.provisioned import without_provisioned
+from firelet.control.qualifiers import without_qualifier
 from firelet.control.records import fingerprint
 from firelet.control.targets import not_found
 from firelet.model import limits
@@ -53,11 +53,15 @@ def publish(
         last_update_reason=None,
         last_update_reason_code=None,
     )
+    managed = dict(function.runtime_management)
+    if LATEST in managed:
+        managed[version.version] = managed[LATEST]
     after = replace(
         function,
         versions={**function.versions, version.version: version},
         next_version=function.next_version + 1,
         published=fingerprint(latest),
+        runtime_management=managed,
     )
     return after, version
 
@@ -160,8 +164,6 @@ class Versions:
                     "Unable to delete version because the following aliases reference it:"
                     f" [{', '.join(sorted(users))}]"
                 )
-            left = {n: version for n, version in function.versions.items() if n != number}
-            after = replace(without_provisioned(function, number), versions=left)
-            gone = await self._catalog.commit(function, after)
+            gone = await self._catalog.commit(function, without_qualifier(function, number))
             self._activations.forget(key, number)
             self._activations.retire(key, number, gone)

@@ -1,7 +1,6 @@
 """Small settings of a function that Terraform and other tools read after every deployment.
 
-Code signing configurations cannot be made here, so that no function has one; runtimes are those
-of the host and change with it, which AWS calls ``Auto``.
+Source: aws-lambda API reference.
 """
 
 from __future__ import annotations
@@ -11,9 +10,9 @@ from typing import Any
 
 from firelet.control.registry import Registry
 from firelet.frontend.function_names import parse_function_name, parse_version_name
-from firelet.frontend.function_shapes import format_arn
 from firelet.frontend.operations import Call, Operations
-from firelet.model.arn import LATEST
+from firelet.model.arn import LATEST, format_function_arn
+from firelet.model.function import FunctionKey, RuntimeManagement
 
 
 class FunctionOptionOperations:
@@ -21,26 +20,16 @@ class FunctionOptionOperations:
 
     def __init__(self, registry: Registry) -> None:
         self._functions = registry.functions
+        self._runtime_management = registry.runtime_management
 
     def register(self, operations: Operations) -> None:
-        operations.add(
-            "lambda",
-            "GetFunctionCodeSigningConfig",
-            self.get_function_code_signing_config,
-            lacks="there are no code signing configurations",
-        )
         for name, handler in (
             ("GetFunctionRecursionConfig", self.get_function_recursion_config),
             ("PutFunctionRecursionConfig", self.put_function_recursion_config),
             ("GetRuntimeManagementConfig", self.get_runtime_management_config),
+            ("PutRuntimeManagementConfig", self.put_runtime_management_config),
         ):
             operations.add("lambda", name, handler)
-
-    async def get_function_code_signing_config(self, call: Call) -> Mapping[str, Any]:
-        """200 without a configuration when there is none. Source: recorded; Terraform needs it."""
-        key = parse_function_name(call)
-        self._functions.get(key)
-        return {"FunctionName": key[2]}
 
     async def get_function_recursion_config(self, call: Call) -> Mapping[str, Any]:
         function = self._functions.get(parse_function_name(call))
@@ -53,8 +42,27 @@ class FunctionOptionOperations:
 
     async def get_runtime_management_config(self, call: Call) -> Mapping[str, Any]:
         key, qualifier = parse_version_name(call)
-        version = self._functions.version(key, qualifier)
-        return {
-            "UpdateRuntimeOn": "Auto",
-            "FunctionArn": format_arn(version, qualifier or LATEST),
-        }
+        number = qualifier or LATEST
+        return _format_management(key, number, self._runtime_management.get(key, number))
+
+    async def put_runtime_management_config(self, call: Call) -> Mapping[str, Any]:
+        key, qualifier = parse_version_name(call)
+        number = qualifier or LATEST
+        setting = RuntimeManagement(
+            update_on=call.params["UpdateRuntimeOn"],
+            build_arn=call.params.get("RuntimeVersionArn"),
+        )
+        await self._runtime_management.put(key, number, setting)
+        return _format_management(key, number, setting)
+
+
+def _format_management(key: FunctionKey, number: str, setting: RuntimeManagement) -> dict[str, Any]:
+    """PutRuntimeManagementConfigResponse; the ARN of a build is there in Manual mode only."""
+    account, region, name = key
+    shape = {
+        "UpdateRuntimeOn": setting.update_on,
+        "FunctionArn": format_function_arn(region, account, name, number),
+    }
+    if setting.build_arn is not None:
+        shape["RuntimeVersionArn"] = setting.build_arn
+    return shape

@@ -25,7 +25,7 @@ from firelet.frontend.operations import Call, Operations, Reply
 from firelet.frontend.packages import CODE_LACKS, PackageIntake
 from firelet.model import limits
 from firelet.model.arn import LATEST
-from firelet.model.errors import CallerError, InvalidParameterValue, NotYetImplemented
+from firelet.model.errors import InvalidParameterValue, NotYetImplemented
 from firelet.model.function import FunctionVersion
 
 
@@ -57,14 +57,6 @@ class FunctionOperations:
         key = parse_function_name(call)
         _check_name_length(key[2])
         settings = parse_settings(params)
-        signing = params.get("CodeSigningConfigArn")
-        if signing:
-            raise CallerError(
-                "The code signing configuration cannot be found. Check that the provided"
-                f" configuration is not deleted: {signing}.",
-                code="CodeSigningConfigNotFoundException",
-                status=404,
-            )
         package = await self._intake.accept(params["Code"], "creating")
         created = await self._functions.create(
             NewFunction(
@@ -73,6 +65,7 @@ class FunctionOperations:
                 package=package,
                 tags=params.get("Tags") or {},
                 publish=params.get("Publish", False),
+                code_signing=params.get("CodeSigningConfigArn") or None,
             )
         )
         return self._format(created)

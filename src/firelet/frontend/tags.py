@@ -40,6 +40,7 @@ class TagOperations:
         self._resources: Mapping[str, Tagged] = {
             "function": registry.tags,
             "event-source-mapping": registry.mappings.tags,
+            "code-signing-config": registry.code_signing.tags,
         }
 
     def register(self, operations: Operations) -> None:

@@ -1,7 +1,8 @@
 """The grammar of policy documents: what IAM refuses at the moment a policy is written.
 
 What it is: a check of JSON text, with IAM's sentences. What it is not: evaluation, which asks
-whether a policy allows a call. Called by ``iam.roles`` and ``iam.policies``.
+whether a policy allows a call. Called by ``iam.roles``, ``iam.policies`` and
+``control.policies``.
 
 Source: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_grammar.html
 """
@@ -33,6 +34,7 @@ _STATEMENT_FIELDS = frozenset(
 )
 _ACTION = re.compile(r"\*|[A-Za-z0-9-]+:[A-Za-z0-9*?]+")
 _TRUST_ACTION = re.compile(r"sts:(\*|[A-Za-z*?]+)", re.IGNORECASE)
+_LAMBDA_ACTION = re.compile(r"\*|lambda:(\*|[A-Za-z*?]+)", re.IGNORECASE)
 _WHITESPACE = re.compile(r"\s+")
 
 
@@ -66,6 +68,22 @@ def check_trust_policy(text: str) -> None:
                 raise MalformedPolicyDocument(
                     "AssumeRole policy may only specify STS AssumeRole actions."
                 )
+
+
+def check_resource_policy(text: str) -> list[Mapping[str, Any]]:
+    """Checks a policy that says who may use one Lambda resource; its statements."""
+    statements = _parse_statements(text)
+    for statement in statements:
+        if "Principal" not in statement and "NotPrincipal" not in statement:
+            raise MalformedPolicyDocument("Missing required field Principal")
+        _check_principal(statement.get("Principal", statement.get("NotPrincipal")))
+        _one_of(statement, "Resource", "NotResource", "resources")
+        for action in _one_of(statement, "Action", "NotAction", "actions"):
+            if not _LAMBDA_ACTION.fullmatch(action):
+                raise MalformedPolicyDocument(
+                    "The policy of a Lambda resource may only specify Lambda actions."
+                )
+    return statements
 
 
 def counted_size(text: str) -> int:

@@ -96,6 +96,13 @@ class ProvisionedConcurrencyConfigNotFound(CallerError):
     status = 404
 
 
+class CodeSigningConfigNotFound(CallerError):
+    """404: a function is to have a code signing configuration that is not there."""
+
+    code = "CodeSigningConfigNotFoundException"
+    status = 404
+
+
 class UnknownOperation(CallerError):
     """404: no operation of any served API has this method and path."""
 
@@ -163,6 +170,24 @@ class SnapStartTimeout(CallerError):
     status = 408
 
 
+class PolicyLengthExceeded(CallerError):
+    """400: a resource policy would become too long."""
+
+    code = "PolicyLengthExceededException"
+
+
+class CodeVerificationFailed(CallerError):
+    """400: a package is not signed by an allowed publisher, and unsigned ones are refused."""
+
+    code = "CodeVerificationFailedException"
+
+
+class RecursiveInvocation(CallerError):
+    """400: the function has called itself too often in one chain of requests."""
+
+    code = "RecursiveInvocationException"
+
+
 class TooManyRequests(CallerError):
     """429, with AWS's ``Reason``. Source: reference of TooManyRequestsException in the model."""
 
@@ -172,6 +197,13 @@ class TooManyRequests(CallerError):
     def __init__(self, reason: str, message: str = "Rate Exceeded.") -> None:
         super().__init__(message, fields={"Reason": reason})
         self.reason = reason
+
+
+class FunctionSwitchedOff(TooManyRequests):
+    """429: the function has a reserved concurrency of 0. Waiting does not help."""
+
+    def __init__(self) -> None:
+        super().__init__("ReservedFunctionConcurrentInvocationLimitExceeded")
 
 
 class FunctionError(FireletError):

@@ -14,9 +14,13 @@ from typing import Any
 
 from firelet.model import limits
 from firelet.model.arn import LATEST, format_function_arn
+from firelet.model.event_invoke import EventInvokeConfig
+from firelet.model.function_url import FunctionUrl
 
 # Account, region and name.
 FunctionKey = tuple[str, str, str]
+
+ALLOW_LOOP = "Allow"  # a value of RecursiveLoop; the other is Terminate
 
 
 class State(StrEnum):
@@ -150,12 +154,22 @@ class ProvisionedConcurrency:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeManagement:
+    """When a version gets another build of its runtime; the ARN of the build if never."""
+
+    update_on: str = "Auto"
+    build_arn: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Function:
     """All that one function name stands for. ``next_version`` only grows.
 
     ``serving`` is what invocations of ``$LATEST`` run while an update of it is in progress or
     after one has failed; None when that is ``latest`` itself. ``published`` is the fingerprint of
-    ``$LATEST`` when a version was last published from it. ``provisioned`` is by qualifier.
+    ``$LATEST`` when a version was last published from it. ``code_signing`` is the ARN of a
+    configuration. ``provisioned`` is by qualifier, and so is what follows it, where ``$LATEST``
+    stands for the function without a qualifier; ``policies`` are JSON texts.
     """
 
     latest: FunctionVersion
@@ -167,7 +181,12 @@ class Function:
     serving: FunctionVersion | None = None
     published: str | None = None
     recursive_loop: str = "Terminate"
+    code_signing: str | None = None
     provisioned: Mapping[str, ProvisionedConcurrency] = field(default_factory=dict)
+    policies: Mapping[str, str] = field(default_factory=dict)
+    urls: Mapping[str, FunctionUrl] = field(default_factory=dict)
+    event_invoke: Mapping[str, EventInvokeConfig] = field(default_factory=dict)
+    runtime_management: Mapping[str, RuntimeManagement] = field(default_factory=dict)
 
     @property
     def key(self) -> FunctionKey:

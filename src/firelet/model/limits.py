@@ -23,6 +23,7 @@ LAYERS_MAX = 5
 TAGS_MAX = 50
 ROUTING_VERSIONS_MAX = 1
 FUNCTION_NAME_MAX = 64
+POLICY_MAX_BYTES = 20 * KIB
 
 # Code (quotas; the request size is recorded).
 CODE_ZIPPED_MAX_BYTES = 52_428_800
@@ -46,6 +47,8 @@ SOURCE_TIMEOUT_S = 30.0  # for each read from the endpoint that a zip is fetched
 # Invocation (quotas; the response limit is recorded and is not the request limit).
 PAYLOAD_SYNC_MAX_BYTES = 6_291_456
 PAYLOAD_ASYNC_MAX_BYTES = 1_048_576
+PAYLOAD_INVOKE_ASYNC_MAX_BYTES = 262_144  # of the deprecated operation InvokeAsync
+RECURSION_MAX = 16  # invocations of one function in one chain of requests
 RESPONSE_MAX_BYTES = 6_291_556
 CLIENT_CONTEXT_MAX_BYTES = 3_583
 LOG_RESULT_BYTES = 4_096
@@ -104,3 +107,7 @@ VERSIONS_PER_PAGE = 50
 ALIASES_PER_PAGE = 50
 PROVISIONED_CONFIGS_PER_PAGE = 50
 MAPPINGS_PER_PAGE = 100
+URL_CONFIGS_PER_PAGE = 50
+EVENT_INVOKE_CONFIGS_PER_PAGE = 50
+CODE_SIGNING_CONFIGS_PER_PAGE = 50
+FUNCTION_ARNS_PER_PAGE = 50

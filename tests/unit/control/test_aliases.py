@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
@@ -106,5 +107,34 @@ async def test_names_are_taken_once_and_unknown_ones_are_not_found(published: Re
 
 
 async def test_aliases_of_an_unknown_function_are_not_found(registry: Registry) -> None:
-    with pytest.raises(ResourceNotFound, match=f"Function not found: {ARN}$"):
+    with pytest.raises(ResourceNotFound, match=f"Function not found: {ARN}:1$"):
         await registry.aliases.create(KEY, "live", "1")
+
+
+async def test_the_version_is_looked_for_before_the_alias(published: Registry) -> None:
+    await published.aliases.create(KEY, "live", "1")
+    with pytest.raises(ResourceNotFound, match=f"Function not found: {ARN}:7$"):
+        await published.aliases.create(KEY, "live", "7")
+    with pytest.raises(ResourceConflict, match="Alias already exists"):
+        await published.aliases.create(KEY, "live", "2", weights={"2": 0.5})
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"role": "arn:aws:iam::123456789012:role/other"}, "the same execution role"),
+        (
+            {"extras": {"DeadLetterConfig": {"TargetArn": "arn:aws:sqs:eu-central-1:1:q"}}},
+            "the same dead-letter queue",
+        ),
+    ],
+)
+async def test_versions_that_share_an_alias_have_role_and_dead_letter_queue_in_common(
+    published: Registry, settings: dict[str, Any], sentence: str
+) -> None:
+    await published.functions.update_configuration(KEY, Settings(**settings), None)
+    await settle(published)
+    await published.versions.publish(KEY)
+    with pytest.raises(InvalidParameterValue, match=sentence):
+        await published.aliases.create(KEY, "live", "2", weights={"3": 0.5})
+    await published.aliases.create(KEY, "live", "1", weights={"2": 0.5})

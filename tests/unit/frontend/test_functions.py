@@ -12,6 +12,7 @@ import pytest
 
 from firelet.control.registry import Registry
 from firelet.frontend.aliases import AliasOperations
+from firelet.frontend.code_signing import CodeSigningOperations
 from firelet.frontend.codelink import CodeLinks
 from firelet.frontend.concurrency import ConcurrencyOperations
 from firelet.frontend.function_options import FunctionOptionOperations
@@ -23,7 +24,7 @@ from firelet.frontend.versions import VersionOperations
 from firelet.model import limits
 from firelet.model.errors import (
     AccessDenied,
-    CallerError,
+    CodeSigningConfigNotFound,
     FireletError,
     InvalidParameterValue,
     NotYetImplemented,
@@ -49,6 +50,7 @@ from registry_parts import (
 )
 
 LAYER = f"arn:aws:lambda:{REGION}:{ACCOUNT}:layer:tools:1"
+MISSING_SIGNING = f"arn:aws:lambda:{REGION}:{ACCOUNT}:code-signing-config:csc-{'0' * 17}"
 MINIMAL: dict[str, Any] = {
     "FunctionName": "greeter",
     "Runtime": "python3.12",
@@ -145,6 +147,7 @@ def api(registry: Registry, links: CodeLinks) -> Api:
         TagOperations,
         ConcurrencyOperations,
         FunctionOptionOperations,
+        CodeSigningOperations,
     ):
         family(registry).register(operations)
     return Api(operations)
@@ -249,7 +252,11 @@ async def test_code_can_come_from_s3(api: Api) -> None:
         ({"Code": {"ImageUri": "x"}}, InvalidParameterValue, "ImageUri when creating a function"),
         ({"PackageType": "Image"}, NotYetImplemented, "container images"),
         ({"TenancyConfig": {"TenantIsolationMode": "PER_TENANT"}}, NotYetImplemented, "Tenancy"),
-        ({"CodeSigningConfigArn": "csc-1"}, CallerError, "not deleted: csc-1.$"),
+        (
+            {"CodeSigningConfigArn": MISSING_SIGNING},
+            CodeSigningConfigNotFound,
+            f"not deleted: {MISSING_SIGNING}.$",
+        ),
         (
             {"FunctionName": "a" * 65},
             InvalidParameterValue,
