@@ -55,7 +55,7 @@ class QueuedRunner:
                 invoked_arn=event.invoked_arn,
                 payload=event.payload or b"{}",
                 client_context=event.client_context,
-                trace_id=event.trace_id,
+                trace_id=None if event.trace_id is None else resolved.trace(event.trace_id),
                 received=time.monotonic(),
             ),
             resolved.function_key,

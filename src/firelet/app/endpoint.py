@@ -22,6 +22,7 @@ from firelet.frontend.function_options import FunctionOptionOperations
 from firelet.frontend.functions import FunctionOperations
 from firelet.frontend.iam import IamOperations
 from firelet.frontend.invoke import AsyncSink, InvokeEndpoint
+from firelet.frontend.invoke_async import InvokeAsyncOperations
 from firelet.frontend.logs import LogsOperations
 from firelet.frontend.mappings import MappingOperations
 from firelet.frontend.operations import Operations
@@ -121,6 +122,7 @@ def _families(parts: EndpointParts) -> list[OperationFamily]:
         UrlOperations(registry),
         EventInvokeOperations(registry),
         CodeSigningOperations(registry),
+        InvokeAsyncOperations(registry, parts.events),
         IamOperations(parts.roles, parts.policies, parts.sessions),
         StsOperations(parts.roles, parts.sessions),
         LogsOperations(parts.logs),

@@ -25,6 +25,7 @@ from firelet.control.invoke import Invoker
 from firelet.control.latencies import Latencies
 from firelet.control.manager import Manager
 from firelet.control.registry import Registry
+from firelet.events.destinations import Destinations
 from firelet.events.dispatcher import Dispatcher
 from firelet.events.queue import AsyncEventQueue
 from firelet.frontend.codelink import CodeLinks, load_link_key
@@ -135,7 +136,9 @@ async def _assembled(config: PlatformConfig, facts: HostFacts) -> AsyncIterator[
         invoker = Invoker(manager, counting, registry, latencies)
         queue = AsyncEventQueue(EventQueue(data / "events.db"))
         stack.push_async_callback(queue.close)
-        dispatcher = Dispatcher(queue, QueuedRunner(registry, invoker))
+        dispatcher = Dispatcher(
+            queue, QueuedRunner(registry, invoker), registry.event_invoke, Destinations(queue)
+        )
         endpoint = Endpoint(
             EndpointParts(
                 config=config,

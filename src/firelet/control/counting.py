@@ -18,7 +18,7 @@ from types import TracebackType
 
 from firelet.control.scaling import RateLimit, RateLimits
 from firelet.model import limits
-from firelet.model.errors import TooManyRequests
+from firelet.model.errors import FunctionSwitchedOff, TooManyRequests
 
 FunctionKey = tuple[str, str, str]
 _World = tuple[str, str]
@@ -122,6 +122,8 @@ class Counting:
                 share.running += 1
                 world.functions[key] = running + 1
                 return Lease(self, key, True, share)
+        if reserved == 0:
+            raise FunctionSwitchedOff
         if reserved is not None:
             if running + _unused(shares) >= reserved:
                 raise TooManyRequests("ReservedFunctionConcurrentInvocationLimitExceeded")

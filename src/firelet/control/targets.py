@@ -10,17 +10,25 @@ from dataclasses import dataclass
 
 from firelet.model.arn import LATEST, FunctionRef, format_function_arn
 from firelet.model.errors import AccessDenied, ResourceNotFound
-from firelet.model.function import Function, FunctionKey, FunctionVersion
+from firelet.model.function import ALLOW_LOOP, Function, FunctionKey, FunctionVersion
+from firelet.model.lineage import lineage_id, pass_function
 
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """What an invocation runs. ``invoked_arn`` is unqualified if the caller's reference was."""
+    """What an invocation runs. ``invoked_arn`` is unqualified if the caller's reference was.
+    ``is_loop_allowed``: the function may be called by what it calls."""
 
     version: FunctionVersion
     invoked_arn: str
     reserved_concurrency: int | None
     function_key: FunctionKey
+    is_loop_allowed: bool = False
+
+    def trace(self, header: str) -> str:
+        """The trace header of the invocation, from that of its request. RecursiveInvocation."""
+        identity = lineage_id(self.version.unqualified_arn)
+        return pass_function(header, identity, is_loop_allowed=self.is_loop_allowed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +80,13 @@ def find_target(function: Function, qualifier: str | None) -> Target | None:
     key = function.key
     account, region, name = key
     arn = format_function_arn(region, account, name, qualifier)
+    is_loop_allowed = function.recursive_loop == ALLOW_LOOP
 
     def resolved(number: str) -> Resolved | None:
         version = runnable(function, number)
         if version is None:
             return None
-        return Resolved(version, arn, function.reserved_concurrency, key)
+        return Resolved(version, arn, function.reserved_concurrency, key, is_loop_allowed)
 
     alias = None if qualifier is None else function.aliases.get(qualifier)
     first = resolved(qualifier or LATEST if alias is None else alias.version)

@@ -10,18 +10,35 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
+from firelet.events.destinations import Destinations, EndedEvent
 from firelet.events.queue import AsyncEvent, AsyncEventQueue, TakenEvent
-from firelet.events.retry import Again, Attempt, Condition, Discard, Ending, decide, is_too_old
+from firelet.events.retry import (
+    AGE_DEFAULT_MS,
+    RETRIES_DEFAULT,
+    Again,
+    Attempt,
+    Condition,
+    Discard,
+    Ending,
+    decide,
+    is_too_old,
+)
 from firelet.model.errors import (
     CallerError,
     FunctionError,
+    FunctionSwitchedOff,
     PlatformError,
+    RecursiveInvocation,
     ResourceConflict,
     TooManyRequests,
 )
+from firelet.model.event_invoke import EventInvokeConfig
+from firelet.model.function import FunctionKey
 from firelet.model.invocation import Outcome
 
 log = logging.getLogger(__name__)
@@ -37,7 +54,15 @@ class Runner(Protocol):
 
     async def run(self, event: AsyncEvent) -> Outcome:
         """One attempt. TooManyRequests, ResourceConflict and PlatformError mean that the function
-        did not run and may later; another CallerError, that it never can."""
+        did not run and may later; another CallerError, or FunctionSwitchedOff, that it never can.
+        """
+
+
+class Settings(Protocol):
+    """How the events of a function are to be treated."""
+
+    def find(self, key: FunctionKey, qualifier: str | None) -> EventInvokeConfig | None:
+        """None: as AWS treats them by default."""
 
 
 class TimerHandle(Protocol):
@@ -52,19 +77,32 @@ class Timers(Protocol):
     def call_later(self, delay: float, callback: Callable[[], None], /) -> TimerHandle: ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """How an attempt ended; without an outcome when the function did not run."""
+
+    ending: Ending
+    outcome: Outcome | None = None
+
+
 class Dispatcher:
-    """Runs the events of ``queue`` through ``runner``. Does not own either."""
+    """Runs the events of ``queue`` through ``runner``, and tells ``destinations`` of their end.
+    Does not own any of them."""
 
     def __init__(
         self,
         queue: AsyncEventQueue,
         runner: Runner,
+        settings: Settings,
+        destinations: Destinations,
         *,
         parallel_max: int = PARALLEL_MAX,
         timers: Timers | None = None,
     ) -> None:
         self._queue = queue
         self._runner = runner
+        self._settings = settings
+        self._destinations = destinations
         self._parallel_max = parallel_max
         self._timers = timers
         self._timer: TimerHandle | None = None
@@ -131,63 +169,92 @@ class Dispatcher:
 
     async def _see_through(self, taken: TakenEvent) -> None:
         try:
-            decision = await self._attempt(taken)
-            while not await self._settle(taken, decision):
-                await self._pause(_STORE_RETRY_S)
+            event = taken.event
+            config = self._settings.find(
+                (event.account, event.region, event.function_name), event.qualifier
+            )
+            decision, ended = await self._attempt(taken, config)
+            if ended is not None:
+                await self._insist(taken, partial(self._destinations.deliver, ended, config))
+            await self._insist(taken, partial(self._settle, taken, decision))
         finally:
             self._running -= 1
             self._woken.set()
 
-    async def _settle(self, taken: TakenEvent, decision: Again | Discard) -> bool:
-        """Writes the decision down. False when the disk refuses: the event must neither be run
-        again for that nor be forgotten."""
-        try:
-            if isinstance(decision, Discard):
-                await self._queue.done(taken.id)
-            else:
-                await self._queue.retry(taken.id, decision.due_ms, is_failure=decision.is_failure)
-        except PlatformError:
-            log.exception("event not settled: request=%s", taken.event.request_id)
-            return False
-        return True
+    async def _insist(self, taken: TakenEvent, step: Callable[[], Awaitable[None]]) -> None:
+        """Repeats ``step`` while the disk refuses: the event must neither be run again for that
+        nor be forgotten."""
+        while True:
+            try:
+                return await step()
+            except PlatformError:
+                log.exception("event not settled: request=%s", taken.event.request_id)
+            await self._pause(_STORE_RETRY_S)
 
-    async def _attempt(self, taken: TakenEvent) -> Again | Discard:
+    async def _settle(self, taken: TakenEvent, decision: Again | Discard) -> None:
+        """Writes the decision down."""
+        if isinstance(decision, Discard):
+            await self._queue.done(taken.id)
+        else:
+            await self._queue.retry(taken.id, decision.due_ms, is_failure=decision.is_failure)
+
+    async def _attempt(
+        self, taken: TakenEvent, config: EventInvokeConfig | None
+    ) -> tuple[Again | Discard, EndedEvent | None]:
+        """Runs the event, unless it is too old. What becomes of it, and its end if that is one."""
         event = taken.event
-        if is_too_old(event.enqueued_ms, self._queue.now_ms()):
+        retries_max, age_max_ms = _limits(config)
+        attempts, outcome = taken.failures, None
+        if is_too_old(event.enqueued_ms, self._queue.now_ms(), age_max_ms):
             decision: Again | Discard = Discard(Condition.EVENT_AGE_EXCEEDED)
         else:
+            ended = await self._run(event)
+            outcome = ended.outcome
+            attempts += outcome is not None
             attempt = Attempt(
-                ending=await self._run(event),
+                ending=ended.ending,
                 enqueued_ms=event.enqueued_ms,
                 failures=taken.failures,
                 postponements=taken.postponements,
+                retries_max=retries_max,
+                age_max_ms=age_max_ms,
             )
             decision = decide(attempt, self._queue.now_ms())
-        if isinstance(decision, Discard) and decision.condition is not Condition.SUCCESS:
+        if isinstance(decision, Again):
+            return decision, None
+        condition = decision.condition
+        if condition is not Condition.SUCCESS:
             log.warning(
                 "event discarded: condition=%s function=%s request=%s",
-                decision.condition,
+                condition,
                 event.invoked_arn,
                 event.request_id,
             )
-        return decision
+        return decision, EndedEvent(
+            event=event, condition=condition, attempts=attempts, outcome=outcome
+        )
 
-    async def _run(self, event: AsyncEvent) -> Ending:
+    async def _run(self, event: AsyncEvent) -> _Ended:
         try:
             outcome = await self._runner.run(event)
+        except FunctionSwitchedOff:
+            return _Ended(Ending.SWITCHED_OFF)
+        except RecursiveInvocation:
+            return _Ended(Ending.LOOPED)
         except (TooManyRequests, ResourceConflict, PlatformError) as error:
             log.info("event postponed: request=%s reason=%s", event.request_id, error.code)
-            return Ending.POSTPONED
+            return _Ended(Ending.POSTPONED)
         except CallerError as error:
             log.info("event rejected: request=%s reason=%s", event.request_id, error.message)
-            return Ending.REJECTED
+            return _Ended(Ending.REJECTED)
         except FunctionError:
-            return Ending.FUNCTION_ERROR
+            return _Ended(Ending.FUNCTION_ERROR)
         except Exception:
             # Supervisor: no event may end the dispatcher.
             log.exception("event failed in the platform: request=%s", event.request_id)
-            return Ending.POSTPONED
-        return Ending.SUCCESS if outcome.function_error is None else Ending.FUNCTION_ERROR
+            return _Ended(Ending.POSTPONED)
+        is_success = outcome.function_error is None
+        return _Ended(Ending.SUCCESS if is_success else Ending.FUNCTION_ERROR, outcome)
 
     async def _pause(self, delay_s: float) -> None:
         over = asyncio.Event()
@@ -207,3 +274,13 @@ class Dispatcher:
     def _call_later(self, delay_s: float, callback: Callable[[], None]) -> TimerHandle:
         timers = self._timers or asyncio.get_running_loop()
         return timers.call_later(delay_s, callback)
+
+
+def _limits(config: EventInvokeConfig | None) -> tuple[int, int]:
+    """The most retries after function errors, and the greatest age of an event in ms."""
+    retries_max = None if config is None else config.retries_max
+    age_max_s = None if config is None else config.age_max_s
+    return (
+        RETRIES_DEFAULT if retries_max is None else retries_max,
+        AGE_DEFAULT_MS if age_max_s is None else age_max_s * 1000,
+    )

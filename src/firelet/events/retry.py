@@ -1,12 +1,13 @@
 """Whether and when an asynchronous event is tried again.
 
 What it is: AWS's table of retries as a pure decision: no clock, no I/O. What it is not: the
-sending of what failed for good to a destination; the ``Discard`` says under which condition.
+sending of what has ended to a destination; the ``Discard`` says under which condition.
 Called by ``events.dispatcher``.
 
     function error, time-out          twice more, after 1 and 2 minutes
     throttle, system error            after 1 s, 2 s, 4 s … up to 5 min, until the event is too old
-    the event can never be run        not again
+    the event can never be run, the   not again
+    function is off or calls itself
 
 Source: AWS guide, "How Lambda handles errors and retries with asynchronous invocation";
 MaximumRetryAttempts and MaximumEventAgeInSeconds in the service model.
@@ -30,17 +31,29 @@ class Ending(Enum):
     SUCCESS = "success"
     FUNCTION_ERROR = "function error"
     POSTPONED = "throttle or system error"  # the function did not run
+    SWITCHED_OFF = "reserved concurrency is 0"
+    LOOPED = "the function calls itself"
     REJECTED = "rejected"  # it cannot run, now or later
 
 
 class Condition(StrEnum):
     """Why an event is done with; the words are those of AWS's destination records, except the
-    last, for which AWS keeps no record."""
+    last two: AWS does not document the one, and keeps no record for the other."""
 
     SUCCESS = "Success"
     RETRIES_EXHAUSTED = "RetriesExhausted"
     EVENT_AGE_EXCEEDED = "EventAgeExceeded"
+    ZERO_RESERVED_CONCURRENCY = "ZeroReservedConcurrency"
+    RECURSIVE_INVOCATION = "RecursiveInvocation"
     REJECTED = "Rejected"
+
+
+_FINAL = {
+    Ending.SUCCESS: Condition.SUCCESS,
+    Ending.SWITCHED_OFF: Condition.ZERO_RESERVED_CONCURRENCY,
+    Ending.LOOPED: Condition.RECURSIVE_INVOCATION,
+    Ending.REJECTED: Condition.REJECTED,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,10 +86,9 @@ class Discard:
 
 def decide(attempt: Attempt, now_ms: int) -> Again | Discard:
     """What becomes of an event after ``attempt``."""
-    if attempt.ending is Ending.SUCCESS:
-        return Discard(Condition.SUCCESS)
-    if attempt.ending is Ending.REJECTED:
-        return Discard(Condition.REJECTED)
+    final = _FINAL.get(attempt.ending)
+    if final is not None:
+        return Discard(final)
     if attempt.ending is Ending.FUNCTION_ERROR:
         if attempt.failures >= attempt.retries_max:
             return Discard(Condition.RETRIES_EXHAUSTED)

@@ -134,12 +134,17 @@ class InvokeEndpoint:
         kind = _choice(headers, b"x-amz-invocation-type", "invocationType", _TYPES)
         wants_tail = _choice(headers, b"x-amz-log-type", "logType", _LOG_TYPES) == "Tail"
         resolved = self._registry.resolve(caller.account, caller.region, ref)
-        _check_payload(request.body, kind)
+        is_event = kind == "Event"
+        check_payload(
+            request.body,
+            limits.PAYLOAD_ASYNC_MAX_BYTES if is_event else limits.PAYLOAD_SYNC_MAX_BYTES,
+            "InvokeFunction",
+        )
         client_context = _decode_client_context(headers.get(b"x-amz-client-context"))
-        trace_id = _trace_id(headers.get(b"x-amzn-trace-id"))
+        trace_id = make_trace_id(headers.get(b"x-amzn-trace-id"))
         if kind == "DryRun":
             return _respond(204, _EMPTY, request_id, resolved, trace_id)
-        if kind == "Event":
+        if is_event:
             await self._events.put(
                 AsyncInvocation(
                     account=caller.account,
@@ -160,7 +165,7 @@ class InvokeEndpoint:
                 invoked_arn=resolved.invoked_arn,
                 payload=request.body or b"{}",
                 client_context=client_context,
-                trace_id=trace_id,
+                trace_id=resolved.trace(trace_id),
                 wants_tail=wants_tail,
                 received=time.monotonic(),
             ),
@@ -235,12 +240,11 @@ def _invalid(value: str, member: str, rule: str) -> ValidationError:
     )
 
 
-def _check_payload(body: bytes, kind: str) -> None:
+def check_payload(body: bytes, limit: int, operation: str) -> None:
     """Size first, then JSON: what AWS checks of a payload, and all that it checks."""
-    limit = limits.PAYLOAD_ASYNC_MAX_BYTES if kind == "Event" else limits.PAYLOAD_SYNC_MAX_BYTES
     if len(body) > limit:
         raise RequestTooLarge(
-            f"Request must be smaller than {limit} bytes for the InvokeFunction operation"
+            f"Request must be smaller than {limit} bytes for the {operation} operation"
         )
     if not body:
         return
@@ -277,7 +281,7 @@ def _make_request_id() -> str:
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
-def _trace_id(header: bytes | None) -> str:
+def make_trace_id(header: bytes | None = None) -> str:
     """The caller's trace header, else a new root that is not sampled."""
     if header is not None:
         return header.decode("latin-1")

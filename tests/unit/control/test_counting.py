@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from firelet.control.counting import Counting, Lease
-from firelet.model.errors import TooManyRequests
+from firelet.model.errors import FunctionSwitchedOff, TooManyRequests
 from unit.control.fake_fleet import FakeClock
 
 WORLD = ("123456789012", "us-east-1")
@@ -55,6 +55,8 @@ def test_a_reservation_is_a_guarantee_and_a_maximum() -> None:
 
 def test_a_reservation_of_nothing_turns_a_function_off() -> None:
     assert refusal_of(Counting(), ONE, 0, 0) == RESERVED
+    with pytest.raises(FunctionSwitchedOff):
+        Counting().acquire(ONE, 0, 0)
 
 
 def test_a_refusal_is_aws_s_429_with_its_reason() -> None:

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from firelet.events.destinations import Destinations
 from firelet.events.dispatcher import Dispatcher
 from firelet.events.queue import AsyncEvent, AsyncEventQueue
-from firelet.model.errors import PlatformError, ResourceNotFound, TooManyRequests
+from firelet.model.errors import (
+    FunctionSwitchedOff,
+    PlatformError,
+    RecursiveInvocation,
+    ResourceNotFound,
+    TooManyRequests,
+)
+from firelet.model.event_invoke import EventInvokeConfig
+from firelet.model.function import FunctionKey
 from firelet.model.invocation import Outcome
 from firelet.store.queue import EventQueue
 
 SUCCESS = Outcome(payload=b"null", executed_version="$LATEST")
 FAILURE = Outcome(payload=b"{}", executed_version="$LATEST", function_error="Unhandled")
+LISTENER = "arn:aws:lambda:eu-west-1:123456789012:function:listener"
 THROTTLE = TooManyRequests("ConcurrentInvocationLimitExceeded")
 
 
@@ -119,11 +131,27 @@ class Events:
         self.clock = clock
         self.queue = WatchedQueue(EventQueue(path, clock=clock), clock)
         self.runner = FakeRunner()
+        self.config: EventInvokeConfig | None = None
         self.dispatcher = Dispatcher(
-            self.queue, self.runner, parallel_max=parallel_max, timers=clock
+            self.queue,
+            self.runner,
+            self,
+            Destinations(self.queue),
+            parallel_max=parallel_max,
+            timers=clock,
         )
 
-    async def put(self, name: str) -> None:
+    def find(self, key: FunctionKey, qualifier: str | None) -> EventInvokeConfig | None:
+        """The settings of ``f``; other functions have none."""
+        return self.config if (key[2], qualifier) == ("f", "live") else None
+
+    async def record(self) -> Any:
+        """What the destination of ``f`` is told."""
+        event = await self.runner.answer(SUCCESS)
+        assert event.invoked_arn == LISTENER
+        return json.loads(event.payload)
+
+    async def put(self, name: str, payload: bytes = b"\x00\xff") -> None:
         await self.queue.put(
             AsyncEvent(
                 account="123456789012",
@@ -131,7 +159,7 @@ class Events:
                 function_name=name,
                 qualifier="live",
                 invoked_arn=f"arn:aws:lambda:eu-west-1:123456789012:function:{name}:live",
-                payload=b"\x00\xff",
+                payload=payload,
                 client_context='{"a":1}',
                 request_id=f"request-{name}",
                 trace_id="Root=1",
@@ -297,3 +325,63 @@ async def test_a_message_that_cannot_be_read_does_not_stop_the_others(
     assert (await events.runner.answer(SUCCESS)).function_name == "f"
     assert "cannot be read" in caplog.text
     await events.close()
+
+
+async def test_the_settings_of_a_function_bound_its_retries(events: Events) -> None:
+    events.config = EventInvokeConfig(retries_max=0, last_modified=0)
+    await events.put("f")
+    await events.runner.answer(FAILURE)
+    assert await events.queue.settled.get() == "done"
+
+
+async def test_the_settings_of_a_function_bound_the_age_of_its_events(
+    events: Events, clock: FakeClock
+) -> None:
+    events.config = EventInvokeConfig(age_max_s=60, on_failure=LISTENER, last_modified=0)
+    await events.put("f", b"{}")
+    for delay_ms in (1_000, 2_000, 4_000, 8_000, 16_000):
+        await events.runner.answer(THROTTLE)
+        assert await events.queue.settled.get() == "retry"
+        assert await clock.next_timer() == delay_ms
+        clock.advance(delay_ms)
+    await events.runner.answer(THROTTLE)
+    assert await events.queue.settled.get() == "done", "32 s more would be over a minute"
+    record = await events.record()
+    assert record["requestContext"]["condition"] == "EventAgeExceeded"
+    assert record["requestContext"]["approximateInvokeCount"] == 0
+
+
+async def test_the_destination_learns_of_the_end_and_not_of_each_attempt(
+    events: Events, clock: FakeClock
+) -> None:
+    events.config = EventInvokeConfig(
+        retries_max=1, on_failure=LISTENER, on_success=LISTENER, last_modified=0
+    )
+    await events.put("f", b"[]")
+    await events.runner.answer(FAILURE)
+    assert await events.queue.settled.get() == "retry"
+    await clock.next_timer()
+    clock.advance(60_000)
+    await events.runner.answer(FAILURE)
+    record = await events.record()
+    assert record["requestContext"]["condition"] == "RetriesExhausted"
+    assert record["requestContext"]["approximateInvokeCount"] == 2
+    assert record["responseContext"]["functionError"] == "Unhandled"
+
+
+@pytest.mark.parametrize(
+    ("error", "condition"),
+    [
+        (FunctionSwitchedOff(), "ZeroReservedConcurrency"),
+        (RecursiveInvocation("a loop"), "RecursiveInvocation"),
+    ],
+)
+async def test_what_waiting_does_not_help_is_told_to_the_destination_at_once(
+    events: Events, error: Exception, condition: str
+) -> None:
+    events.config = EventInvokeConfig(on_failure=LISTENER, last_modified=0)
+    await events.put("f", b"{}")
+    await events.runner.answer(error)
+    record = await events.record()
+    assert record["requestContext"]["condition"] == condition
+    assert "responseContext" not in record

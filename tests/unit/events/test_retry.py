@@ -76,3 +76,16 @@ def test_nothing_is_tried_again_when_it_will_be_too_old(
         assert now_ms < decision.due_ms <= AGE_DEFAULT_MS
         assert decision.due_ms <= now_ms + BACKOFF_MAX_MS
         assert not is_too_old(0, decision.due_ms)
+
+
+@pytest.mark.parametrize(
+    ("ending", "condition"),
+    [
+        (Ending.SUCCESS, Condition.SUCCESS),
+        (Ending.SWITCHED_OFF, Condition.ZERO_RESERVED_CONCURRENCY),
+        (Ending.LOOPED, Condition.RECURSIVE_INVOCATION),
+        (Ending.REJECTED, Condition.REJECTED),
+    ],
+)
+def test_what_cannot_end_otherwise_is_not_tried_again(ending: Ending, condition: Condition) -> None:
+    assert decide(attempt(ending), 0) == Discard(condition)

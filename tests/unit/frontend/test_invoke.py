@@ -19,10 +19,12 @@ from firelet.model import limits
 from firelet.model.arn import FunctionRef
 from firelet.model.errors import ResourceNotFound, TooManyRequests
 from firelet.model.invocation import Invocation, Outcome
+from firelet.model.lineage import lineage_id
 from firelet.wire.http1 import Request, Response
 from unit.versions import make_version
 
 ARN = "arn:aws:lambda:us-east-1:000000000000:function:hello"
+IDENTITY = lineage_id(make_version().unqualified_arn)
 
 
 @dataclass
@@ -321,3 +323,28 @@ async def test_what_does_not_end_in_time_is_given_up() -> None:
     await asyncio.sleep(0)
     await platform.endpoint.drain(0)
     assert not asyncio.ensure_future(answer).done()
+
+
+async def test_the_invocation_continues_the_lineage_of_its_caller(platform: Platform) -> None:
+    await platform.call(x_amzn_trace_id="Root=1-2;Sampled=1")
+    assert platform.invocations[0].trace_id == f"Root=1-2;Sampled=1;Lineage={IDENTITY}:0"
+
+
+@pytest.mark.parametrize(("passed", "status"), [(14, 200), (15, 400)])
+async def test_a_function_that_calls_itself_is_stopped(
+    platform: Platform, passed: int, status: int
+) -> None:
+    response = await platform.call(x_amzn_trace_id=f"Root=1-2;Lineage={IDENTITY}:{passed}")
+    assert response.status == status
+    if status == 400:
+        assert header(response, "x-amzn-errortype") == "RecursiveInvocationException"
+        assert platform.invocations == []
+
+
+async def test_an_event_is_accepted_whatever_its_lineage_and_carries_it(
+    platform: Platform,
+) -> None:
+    trace = f"Root=1-2;Lineage={IDENTITY}:15"
+    response = await platform.call(x_amz_invocation_type="Event", x_amzn_trace_id=trace)
+    assert response.status == 202
+    assert platform.events[0].trace_id == trace
