@@ -265,3 +265,39 @@ def test_an_operation_that_is_not_there_is_an_error_and_no_fault(
     assert done.returncode in (254, 255)
     assert "An error occurred (" in done.stderr
     assert "ListCapacityProviders" in done.stderr
+
+
+def test_what_hangs_on_a_function_is_managed_by_command(deploy: Deployer, aws: Aws) -> None:
+    named = ("--function-name", deploy(CODE.format("one")))
+    added = aws(
+        *("lambda", "add-permission", *named, "--statement-id", "logs"),
+        *("--action", "lambda:InvokeFunction", "--principal", "logs.amazonaws.com"),
+    )
+    policy = json.loads(aws("lambda", "get-policy", *named)["Policy"])
+    assert policy["Statement"] == [json.loads(added["Statement"])]
+    aws("lambda", "remove-permission", *named, "--statement-id", "logs")
+
+    url = aws("lambda", "create-function-url-config", *named, "--auth-type", "NONE")
+    assert (
+        aws("lambda", "list-function-url-configs", *named)["FunctionUrlConfigs"][0]["FunctionUrl"]
+        == url["FunctionUrl"]
+    )
+    aws("lambda", "delete-function-url-config", *named)
+
+    aws(
+        *("lambda", "put-function-event-invoke-config", *named),
+        *("--maximum-retry-attempts", "1", "--maximum-event-age-in-seconds", "3600"),
+    )
+    found = aws("lambda", "get-function-event-invoke-config", *named)
+    assert (found["MaximumRetryAttempts"], found["MaximumEventAgeInSeconds"]) == (1, 3600)
+    aws("lambda", "delete-function-event-invoke-config", *named)
+
+    managed = aws(
+        *("lambda", "put-runtime-management-config", *named),
+        *("--update-runtime-on", "FunctionUpdate"),
+    )
+    assert managed["UpdateRuntimeOn"] == "FunctionUpdate"
+    recursion = aws(
+        *("lambda", "put-function-recursion-config", *named, "--recursive-loop", "Allow")
+    )
+    assert recursion == {"RecursiveLoop": "Allow"}

@@ -71,6 +71,8 @@ resource "aws_lambda_function" "function" {
   memory_size      = var.memory
   timeout          = 5
   publish          = true
+
+  code_signing_config_arn = aws_lambda_code_signing_config.ours.arn
   environment {
     variables = { COLOUR = "red" }
   }
@@ -116,6 +118,40 @@ resource "aws_lambda_event_source_mapping" "kafka" {
     type = "SASL_SCRAM_512_AUTH"
     uri  = "arn:aws:secretsmanager:%(region)s:000000000000:secret:kafka"
   }
+}
+resource "aws_lambda_code_signing_config" "ours" {
+  description = "ours"
+  allowed_publishers {
+    signing_profile_version_arns = [
+      "arn:aws:signer:%(region)s:000000000000:/signing-profiles/release/abcdefghij"
+    ]
+  }
+  policies { untrusted_artifact_on_deployment = "Warn" }
+}
+resource "aws_lambda_permission" "bucket" {
+  statement_id   = "bucket"
+  action         = "lambda:InvokeFunction"
+  function_name  = aws_lambda_function.function.function_name
+  qualifier      = aws_lambda_alias.live.name
+  principal      = "s3.amazonaws.com"
+  source_arn     = "arn:aws:s3:::bucket"
+  source_account = "000000000000"
+}
+resource "aws_lambda_function_url" "live" {
+  function_name      = aws_lambda_function.function.function_name
+  qualifier          = aws_lambda_alias.live.name
+  authorization_type = "AWS_IAM"
+  cors {
+    allow_origins = ["https://example.com"]
+    allow_methods = ["GET"]
+    max_age       = 60
+  }
+}
+resource "aws_lambda_function_event_invoke_config" "live" {
+  function_name                = aws_lambda_function.function.function_name
+  qualifier                    = aws_lambda_alias.live.name
+  maximum_event_age_in_seconds = 60
+  maximum_retry_attempts       = 0
 }
 output "arn" { value = aws_lambda_function.function.arn }
 output "account" { value = data.aws_caller_identity.me.account_id }
