@@ -35,6 +35,9 @@ from firelet.model.errors import (
     PlatformError,
     RecursiveInvocation,
     ResourceConflict,
+    SnapStartFailed,
+    SnapStartNotReady,
+    SnapStartTimeout,
     TooManyRequests,
 )
 from firelet.model.event_invoke import EventInvokeConfig
@@ -46,6 +49,14 @@ log = logging.getLogger(__name__)
 # Events under way at once (firelet): enough that a few slow functions do not hold up the others,
 # few enough that their payloads, of up to a megabyte each, fit into memory.
 PARALLEL_MAX = 256
+_MAY_RUN_LATER = (
+    TooManyRequests,
+    ResourceConflict,
+    SnapStartNotReady,
+    SnapStartFailed,
+    SnapStartTimeout,
+    PlatformError,
+)
 _STORE_RETRY_S = 1.0  # after the queue itself failed
 
 
@@ -53,9 +64,9 @@ class Runner(Protocol):
     """The way to run an event."""
 
     async def run(self, event: AsyncEvent) -> Outcome:
-        """One attempt. TooManyRequests, ResourceConflict and PlatformError mean that the function
-        did not run and may later; another CallerError, or FunctionSwitchedOff, that it never can.
-        """
+        """One attempt. TooManyRequests, ResourceConflict, the errors of SnapStart and PlatformError
+        mean that the function did not run and may later; another CallerError, or
+        FunctionSwitchedOff, that it never can."""
 
 
 class Settings(Protocol):
@@ -241,7 +252,7 @@ class Dispatcher:
             return _Ended(Ending.SWITCHED_OFF)
         except RecursiveInvocation:
             return _Ended(Ending.LOOPED)
-        except (TooManyRequests, ResourceConflict, PlatformError) as error:
+        except _MAY_RUN_LATER as error:
             log.info("event postponed: request=%s reason=%s", event.request_id, error.code)
             return _Ended(Ending.POSTPONED)
         except CallerError as error:

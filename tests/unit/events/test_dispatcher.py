@@ -20,6 +20,7 @@ from firelet.model.errors import (
     PlatformError,
     RecursiveInvocation,
     ResourceNotFound,
+    SnapStartNotReady,
     TooManyRequests,
 )
 from firelet.model.event_invoke import EventInvokeConfig
@@ -220,7 +221,13 @@ async def test_a_function_error_is_retried_twice_with_the_same_request_id(
 
 
 @pytest.mark.parametrize(
-    "error", [THROTTLE, PlatformError("no worker"), RuntimeError("a bug in the runner")]
+    "error",
+    [
+        THROTTLE,
+        PlatformError("no worker"),
+        SnapStartNotReady("initializing"),
+        RuntimeError("a bug in the runner"),
+    ],
 )
 async def test_what_could_not_be_run_is_postponed_ever_longer(
     events: Events, clock: FakeClock, error: Exception
