@@ -1,16 +1,25 @@
 """Names of Lambda resources: the forms in which callers write them and the ARN that they mean.
 
 Source: FunctionName in the service model (name, name:qualifier, account:function:name,
-function:name, full ARN with or without qualifier).
+function:name, full ARN with or without qualifier). Every part before the name may be left out, and
+what can be read as an account or a region is one.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from firelet.model.errors import InvalidParameterValue
 
 LATEST = "$LATEST"
+
+_REF = re.compile(
+    r"(?:arn:(?:aws[a-zA-Z-]*)?:lambda:)?"
+    r"(?:(?P<region>(?:eusc-)?[a-z]{2}(?:-gov|-iso[a-z]?)?-[a-z]+-\d):)?"
+    r"(?:(?P<account>\d{12}):)?(?:function:)?(?P<name>[a-zA-Z0-9_.-]+)"
+    r"(?::(?P<qualifier>\$LATEST(?:\.PUBLISHED)?|[a-zA-Z0-9_-]+))?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,26 +44,14 @@ class FunctionRef:
 
 
 def parse_function_ref(text: str) -> FunctionRef:
-    """Splits a FunctionName that already satisfies the model's pattern."""
-    parts = text.split(":")
-    if parts[0] == "arn":
-        # arn:aws:lambda:REGION:ACCOUNT:function:NAME[:QUALIFIER]
-        if len(parts) not in (7, 8):
-            raise InvalidParameterValue(f"Invalid ARN: {text}")
-        return FunctionRef(
-            name=parts[6],
-            qualifier=parts[7] if len(parts) == 8 else None,
-            account=parts[4],
-            region=parts[3],
-        )
-    if "function" in parts[:-1]:
-        # [REGION:][ACCOUNT:]function:NAME[:QUALIFIER]
-        at = parts.index("function")
-        account = next((p for p in parts[:at] if p.isdigit()), None)
-        region = next((p for p in parts[:at] if not p.isdigit()), None)
-        rest = parts[at + 1 :]
-        return FunctionRef(rest[0], rest[1] if len(rest) > 1 else None, account, region)
-    return FunctionRef(parts[0], parts[1] if len(parts) > 1 else None)
+    """Splits a FunctionName. InvalidParameterValue for what does not satisfy the model's pattern,
+    which the hot path and the validator have refused before."""
+    if ":" not in text:
+        return FunctionRef(text)
+    parts = _REF.fullmatch(text)
+    if parts is None:
+        raise InvalidParameterValue(f"Invalid ARN: {text}")
+    return FunctionRef(parts["name"], parts["qualifier"], parts["account"], parts["region"])
 
 
 def format_function_arn(region: str, account: str, name: str, qualifier: str | None = None) -> str:

@@ -193,7 +193,7 @@ async def test_what_cannot_be_made_is_not_counted_and_not_tried_for_ever(
         (b'{"function": "hello", "n": 0}', 400, b"InvalidRequestContentException"),
         (b'{"function": "hello", "n": 21}', 400, b"InvalidParameterValueException"),
         (b'{"function": "other"}', 404, b"ResourceNotFoundException"),
-        (b'{"function": "arn:aws"}', 400, b"InvalidParameterValueException"),
+        (b'{"function": "arn:aws:x"}', 400, b"InvalidParameterValueException"),
     ],
 )
 async def test_an_order_that_is_wrong_is_refused_as_an_operation_would(
