@@ -27,7 +27,7 @@ from firelet.control.packages import Packages, describe_package
 from firelet.control.signatures import with_signature
 from firelet.control.tags import check_tags
 from firelet.control.targets import find_version, not_found
-from firelet.control.versions import check_revision, publish
+from firelet.control.versions import check_revision, last_published, publish
 from firelet.model import limits
 from firelet.model.errors import CodeStorageExceeded, ResourceConflict
 from firelet.model.function import Function, FunctionKey, FunctionVersion, State, UpdateStatus
@@ -177,14 +177,15 @@ class Functions:
             async with self._packages.hold(new.package) as code:
                 latest = replace(changed, code=code)
                 after = self._updated(function, latest)
+                last = last_published(after) if new.publish else None
                 published = None
-                if new.publish:
+                if new.publish and last is None:
                     after, published = publish(after, None, self._now())
                 await self._commit(function, after)
             self._activations.start(after.latest)
             if published is not None:
                 self._activations.start(published)
-            return published or after.latest
+            return published or last or after.latest
 
     async def _update_configuration(
         self, key: FunctionKey, settings: Settings, revision_id: str | None

@@ -66,6 +66,13 @@ def publish(
     return after, version
 
 
+def last_published(function: Function) -> FunctionVersion | None:
+    """The version that publishing would only repeat, because nothing has changed since; None."""
+    if function.published != fingerprint(function.latest):
+        return None
+    return function.versions.get(str(function.next_version - 1))
+
+
 class Versions:
     """The operations on published versions."""
 
@@ -127,8 +134,8 @@ class Versions:
                     f"CodeSHA256 ({code_sha256}) is different from current CodeSHA256 in $LATEST"
                     f" ({latest.code.sha256}). Please try again with the CodeSHA256 in $LATEST."
                 )
-            last = function.versions.get(str(function.next_version - 1))
-            if last is not None and function.published == fingerprint(latest):
+            last = last_published(function)
+            if last is not None:
                 return last
             if latest.state is not State.ACTIVE:
                 raise ResourceConflict(

@@ -57,6 +57,18 @@ async def test_a_change_of_code_or_configuration_makes_a_new_version(deployed: R
     assert [v.version for v in deployed.versions.all(KEY)] == ["$LATEST", "1", "2", "3"]
 
 
+async def test_code_that_changes_nothing_publishes_no_other_version(deployed: Registry) -> None:
+    code = NewCode(key=KEY, package=OTHER_ZIP, publish=True)
+    first = await deployed.functions.update_code(code)
+    await settle(deployed)
+    again = await deployed.functions.update_code(code)
+    assert (first.version, again.version) == ("1", "1")
+    assert again.state is State.ACTIVE
+    await settle(deployed)
+    await deployed.versions.delete(KEY, "1")
+    assert (await deployed.functions.update_code(code)).version == "2"
+
+
 async def test_a_published_version_does_not_follow_latest(deployed: Registry) -> None:
     await deployed.versions.publish(KEY)
     await deployed.functions.update_configuration(KEY, Settings(timeout_s=60), None)
