@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import re
 import zipfile
+import zlib
 from dataclasses import replace
 
 from firelet.model.code_signing import Signature
@@ -30,8 +31,11 @@ def find_signature(package: bytes) -> Signature | None:
             entry = archive.getinfo(SIGNATURE_FILE)
         except KeyError:
             return None
-        with archive.open(entry) as file:
-            text = file.read(_SIZE_MAX_BYTES)
+        try:
+            with archive.open(entry) as file:
+                text = file.read(_SIZE_MAX_BYTES)
+        except (zipfile.BadZipFile, zlib.error, EOFError):
+            return None
     profile, job = _PROFILE.search(text), _JOB.search(text)
     if profile is None:
         return None

@@ -154,6 +154,9 @@ def test_a_signature_names_the_profile_version_and_the_job() -> None:
     assert find_signature(SIGNED) == Signature(SIGNER, JOB)
     assert find_signature(ZIP) is None
     assert find_signature(make_zip({SIGNATURE_FILE: "nothing"})) is None
+    at = SIGNED.index(SIGNATURE_FILE.encode()) + len(SIGNATURE_FILE)
+    damaged = SIGNED[:at] + b"\xff" * 20 + SIGNED[at + 20 :]
+    assert find_signature(damaged) is None
 
 
 @pytest.mark.parametrize("publisher", [SIGNER, PROFILE])
