@@ -22,8 +22,13 @@ class CodeSigningOperations:
         self._signing = registry.code_signing
 
     def register(self, operations: Operations) -> None:
+        operations.add(
+            "lambda",
+            "CreateCodeSigningConfig",
+            self.create_code_signing_config,
+            lacks="signatures are read, and not verified",
+        )
         for name, handler in (
-            ("CreateCodeSigningConfig", self.create_code_signing_config),
             ("GetCodeSigningConfig", self.get_code_signing_config),
             ("UpdateCodeSigningConfig", self.update_code_signing_config),
             ("ListCodeSigningConfigs", self.list_code_signing_configs),

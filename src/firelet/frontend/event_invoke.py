@@ -17,6 +17,8 @@ from firelet.model.arn import LATEST
 from firelet.model.event_invoke import EventInvokeConfig
 from firelet.model.function import FunctionKey
 
+LACKS = "delivery to queues, topics, event buses and buckets"
+
 
 class EventInvokeOperations:
     """The family of event invoke configurations."""
@@ -25,9 +27,13 @@ class EventInvokeOperations:
         self._configs = registry.event_invoke
 
     def register(self, operations: Operations) -> None:
+        put, update = (
+            self.put_function_event_invoke_config,
+            self.update_function_event_invoke_config,
+        )
+        operations.add("lambda", "PutFunctionEventInvokeConfig", put, lacks=LACKS)
+        operations.add("lambda", "UpdateFunctionEventInvokeConfig", update, lacks=LACKS)
         for name, handler in (
-            ("PutFunctionEventInvokeConfig", self.put_function_event_invoke_config),
-            ("UpdateFunctionEventInvokeConfig", self.update_function_event_invoke_config),
             ("GetFunctionEventInvokeConfig", self.get_function_event_invoke_config),
             ("ListFunctionEventInvokeConfigs", self.list_function_event_invoke_configs),
         ):
