@@ -218,3 +218,34 @@ def test_the_name_of_a_function_or_of_a_stack_is_needed(stacks: Stacks) -> None:
     stacks.run("delete", "name", "--stack", "name", expect=2)
     done = stacks.run("delete", "--stack", "../name", expect=1)
     assert "../name is no name of a stack" in done.stderr
+
+
+def test_what_hangs_on_a_function_is_part_of_its_stack(stacks: Stacks, platform: Platform) -> None:
+    client = platform.client("lambda")
+    settings = (
+        "      FunctionUrlConfig: {AuthType: NONE, Cors: {AllowOrigins: ['*']}}\n"
+        "      EventInvokeConfig: {MaximumRetryAttempts: 1}\n"
+        "      Events:\n"
+    )
+    template = SAM.replace("      Events:\n", settings, 1).replace(
+        "Outputs:\n", "Outputs:\n  Url: {Value: !GetAtt GreeterUrl.FunctionUrl}\n"
+    )
+    path = stacks.write(template)
+    outputs, _ = stacks.deploy(path, "four")
+    alias = {"FunctionName": outputs["Arn"], "Qualifier": "live"}
+    url = client.get_function_url_config(**alias)
+    assert url["FunctionUrl"] == outputs["Url"]
+    assert url["Cors"] == {"AllowOrigins": ["*"]}
+    assert client.get_function_event_invoke_config(**alias)["MaximumRetryAttempts"] == 1
+    assert '"lambda:FunctionUrlAuthType":"NONE"' in client.get_policy(**alias)["Policy"]
+    assert stacks.deploy(path, "four") == (outputs, [])
+
+    stacks.deploy(stacks.write(SAM), "four")
+    for read in (
+        client.get_function_url_config,
+        client.get_function_event_invoke_config,
+        client.get_policy,
+    ):
+        with pytest.raises(client.exceptions.ResourceNotFoundException):
+            read(**alias)
+    stacks.run("delete", "--stack", "four")
