@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -70,13 +71,17 @@ class CodeSigning:
         self._now = now
         self._mutations = Mutations()
         self._configs: dict[SigningKey, CodeSigningConfig] = {}
+        self._users: defaultdict[str, set[FunctionKey]] = defaultdict(set)
         self.tags = SigningTags(self)
+        catalog.watch(self._follow)
 
     def load(self) -> None:
-        """Reads the store. Blocking: at start-up, in a thread."""
+        """Reads the store, once the catalog has. Blocking: at start-up, in a thread."""
         for _, body in self._documents.load(KIND):
             config = msgspec.json.decode(body, type=CodeSigningConfig)
             self._configs[config.key] = config
+        for function in self._catalog.everything():
+            self._follow(None, function)
 
     async def close(self) -> None:
         """Waits for the changes that are under way."""
@@ -96,11 +101,9 @@ class CodeSigning:
         own = [key for key in self._configs if key[:2] == (account, region)]
         return [self._configs[key] for key in sorted(own)]
 
-    def users(self, key: SigningKey) -> list[Function]:
+    def users(self, key: SigningKey) -> list[FunctionKey]:
         """The functions that have a configuration, by name."""
-        arn = self.get(key).arn
-        functions = self._catalog.functions(*key[:2])
-        return [function for function in functions if function.code_signing == arn]
+        return sorted(self._users.get(self.get(key).arn, ()))
 
     async def create(
         self, account: str, region: str, settings: SigningSettings
@@ -201,6 +204,7 @@ class CodeSigning:
                 )
             await self._documents.apply([Delete(KIND, "/".join(key))])
             del self._configs[key]
+            self._users.pop(arn, None)
 
     async def _change_tags(
         self, key: SigningKey, added: Mapping[str, str], removed: tuple[str, ...]
@@ -220,6 +224,13 @@ class CodeSigning:
             function = self._catalog.get(key)
             if function.code_signing != arn:
                 await self._catalog.commit(function, replace(function, code_signing=arn))
+
+    def _follow(self, before: Function | None, after: Function | None) -> None:
+        """After each change of a function."""
+        if before is not None and before.code_signing is not None:
+            self._users[before.code_signing].discard(before.key)
+        if after is not None and after.code_signing is not None:
+            self._users[after.code_signing].add(after.key)
 
 
 class SigningTags:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from firelet.control.code_signing import SigningSettings
+from firelet.control.qualifiers import qualified_arn
 from firelet.control.registry import Registry
 from firelet.frontend.function_names import parse_function_name
 from firelet.frontend.markers import cut_page
@@ -68,7 +69,7 @@ class CodeSigningOperations:
 
     async def list_functions_by_code_signing_config(self, call: Call) -> Mapping[str, Any]:
         page, marker = cut_page(
-            [function.latest.unqualified_arn for function in self._signing.users(_parse_arn(call))],
+            [qualified_arn(key, None) for key in self._signing.users(_parse_arn(call))],
             lambda arn: (arn,),
             call.params,
             limits.FUNCTION_ARNS_PER_PAGE,

@@ -199,10 +199,21 @@ async def test_a_new_function_is_checked_too(api: LambdaApi) -> None:
     assert found["CodeSigningConfigArn"] == arn
 
 
+async def test_a_function_that_is_deleted_has_no_configuration_any_more(api: LambdaApi) -> None:
+    arn = (await create(api))["CodeSigningConfigArn"]
+    await api.call("PutFunctionCodeSigningConfig", CodeSigningConfigArn=arn)
+    await api.registry.functions.delete(KEY)
+    assert await api.call("ListFunctionsByCodeSigningConfig", CodeSigningConfigArn=arn) == {
+        "FunctionArns": []
+    }
+    assert await api.call("DeleteCodeSigningConfig", CodeSigningConfigArn=arn) == 204
+
+
 async def test_configurations_have_tags_and_survive_a_restart(
     api: LambdaApi, documents: MemoryDocuments, tmp_path: Path
 ) -> None:
     arn = (await create(api, Tags={"team": "a"}))["CodeSigningConfigArn"]
+    await api.call("PutFunctionCodeSigningConfig", CodeSigningConfigArn=arn)
     await api.call("TagResource", Resource=arn, Tags={"stage": "b"})
     await api.call("UntagResource", Resource=arn, TagKeys=["team"])
     assert await api.call("ListTags", Resource=arn) == {"Tags": {"stage": "b"}}
@@ -211,3 +222,5 @@ async def test_configurations_have_tags_and_survive_a_restart(
     other = LambdaApi(again, CodeSigningOperations, TagOperations)
     assert await other.call("ListTags", Resource=arn) == {"Tags": {"stage": "b"}}
     assert await other.call("GetCodeSigningConfig", CodeSigningConfigArn=arn)
+    users = await other.call("ListFunctionsByCodeSigningConfig", CodeSigningConfigArn=arn)
+    assert users == {"FunctionArns": [ARN]}
