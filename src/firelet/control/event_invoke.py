@@ -132,12 +132,13 @@ class EventInvokeConfigs:
         if len(parts) not in (7, 8) or parts[5] != "function":
             raise _invalid(arn)
         ref = parse_function_ref(arn)
-        destination = (ref.account or key[0], ref.region or key[1], ref.name)
-        if destination == key:
+        if (ref.account, ref.region) != key[:2]:
+            raise _invalid(arn)  # nobody has said yet that this account may call that function
+        if ref.name == key[2]:
             raise InvalidParameterValue(
                 "You can't specify the function as a destination for itself."
             )
-        function = self._catalog.find(destination)
+        function = self._catalog.find((*key[:2], ref.name))
         if function is None or find_version(function, ref.qualifier) is None:
             raise _invalid(arn)
 

@@ -14,6 +14,7 @@ from lambda_api import LambdaApi
 from registry_parts import ACCOUNT, ARN, KEY, REGION, new_function, settle
 
 OTHER = ARN.replace("greeter", "other")
+STRANGER = f"arn:aws:lambda:{REGION}:999999999999:function:other"
 QUEUE = f"arn:aws:sqs:{REGION}:{ACCOUNT}:queue"
 BUCKET = "arn:aws:s3:::bucket"
 
@@ -29,7 +30,8 @@ def to(success: str | None = None, failure: str | None = None) -> dict[str, Any]
 
 @pytest.fixture
 async def api(published: Registry) -> LambdaApi:
-    await published.functions.create(new_function((ACCOUNT, REGION, "other")))
+    for account in (ACCOUNT, "999999999999"):
+        await published.functions.create(new_function((account, REGION, "other")))
     await settle(published)
     return LambdaApi(published, EventInvokeOperations)
 
@@ -121,6 +123,7 @@ async def test_a_list_is_of_a_function_that_exists(api: LambdaApi) -> None:
         (to(f"{ARN}:1"), "You can't specify the function as a destination for itself."),
         (to(f"{OTHER}x"), f"The destination ARN {OTHER}x is invalid."),
         (to(f"{OTHER}:no"), f"The destination ARN {OTHER}:no is invalid."),
+        (to(STRANGER), f"The destination ARN {STRANGER} is invalid."),
         (to(f"{QUEUE}.fifo"), f"The destination ARN {QUEUE}.fifo is invalid."),
         (
             to(f"arn:aws:iam:{REGION}:{ACCOUNT}:function:greeter"),
