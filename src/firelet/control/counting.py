@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 
-from firelet.control.scaling import RateLimit, RateLimits
+from firelet.control.rates import RateLimit, RateLimits
 from firelet.model import limits
 from firelet.model.errors import FunctionSwitchedOff, TooManyRequests
 

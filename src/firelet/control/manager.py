@@ -18,9 +18,9 @@ from firelet.control.agenda import Agenda
 from firelet.control.floor import Floor, FloorView
 from firelet.control.matching import Matching, is_same
 from firelet.control.pool import Environment, Pool, PoolView, VersionKey, Waiter
+from firelet.control.rates import RateLimits
 from firelet.control.relief import Relief
 from firelet.control.room import Room
-from firelet.control.scaling import RateLimits
 from firelet.control.starts import Fleet, Starts, describe
 from firelet.control.upkeep import Upkeep
 from firelet.model import limits

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firelet.control.scaling import RateLimit, RateLimits
+from firelet.control.rates import RateLimit, RateLimits
 
 ONE = ("123456789012", "us-east-1", "one")
 TWO = ("123456789012", "us-east-1", "two")
