@@ -10,13 +10,15 @@ from firelet.events.queue import AsyncEvent, AsyncEventQueue
 from firelet.frontend.invoke import AsyncInvocation
 from firelet.model.arn import FunctionRef
 from firelet.model.invocation import Invocation, Outcome
+from firelet.observe.invocation_meter import InvocationMeter
 
 
 class QueueSink:
     """The frontend's ``AsyncSink``: an accepted invocation becomes a queued event."""
 
-    def __init__(self, queue: AsyncEventQueue) -> None:
+    def __init__(self, queue: AsyncEventQueue, meter: InvocationMeter) -> None:
         self._queue = queue
+        self._meter = meter
 
     async def put(self, event: AsyncInvocation) -> None:
         """Returns when the event is on disk."""
@@ -34,13 +36,16 @@ class QueueSink:
                 enqueued_ms=self._queue.now_ms(),
             )
         )
+        key = (event.account, event.region, event.ref.name)
+        self._meter.note(key, event.ref.qualifier, "AsyncEventsReceived", 1)
 
 
 class QueuedRunner:
     """The dispatcher's ``Runner``: a queued event becomes an invocation."""
 
-    def __init__(self, registry: Registry, invoker: Invoker) -> None:
+    def __init__(self, registry: Registry, invoker: Invoker, meter: InvocationMeter) -> None:
         self._registry = registry
+        self._meter = meter
         self._invoker = invoker
 
     async def run(self, event: AsyncEvent) -> Outcome:
@@ -48,6 +53,8 @@ class QueuedRunner:
         resolved = self._registry.resolve(
             event.account, event.region, FunctionRef(event.function_name, event.qualifier)
         )
+        age_ms = time.time() * 1_000 - event.enqueued_ms
+        self._meter.note(resolved.function_key, event.qualifier, "AsyncEventAge", age_ms)
         return await self._invoker.invoke(
             Invocation(
                 request_id=event.request_id,

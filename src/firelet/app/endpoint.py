@@ -14,6 +14,7 @@ from firelet.control.manager import Manager
 from firelet.control.registry import Registry
 from firelet.frontend.aliases import AliasOperations
 from firelet.frontend.callers import Callers
+from firelet.frontend.cloudwatch import CloudWatchOperations
 from firelet.frontend.code_signing import CodeSigningOperations
 from firelet.frontend.codelink import PATH_PREFIX, CodeLinks
 from firelet.frontend.concurrency import ConcurrencyOperations
@@ -41,10 +42,11 @@ from firelet.iam.credentials import SessionCredentials
 from firelet.iam.policies import Policies
 from firelet.iam.roles import Roles
 from firelet.observe.logs import LogStore
+from firelet.observe.metrics import MetricStore
 from firelet.wire.aws.model import load_services
 from firelet.wire.http1 import App, HttpServer
 
-SERVICES = ("lambda", "iam", "sts", "logs")
+SERVICES = ("lambda", "iam", "sts", "logs", "cloudwatch")
 
 
 class OperationFamily(Protocol):
@@ -64,6 +66,7 @@ class EndpointParts:
     latencies: Latencies
     events: AsyncSink
     logs: LogStore
+    metrics: MetricStore
     roles: Roles
     policies: Policies
     sessions: SessionCredentials
@@ -126,6 +129,7 @@ def _families(parts: EndpointParts) -> list[OperationFamily]:
         IamOperations(parts.roles, parts.policies, parts.sessions),
         StsOperations(parts.roles, parts.sessions),
         LogsOperations(parts.logs),
+        CloudWatchOperations(parts.metrics),
     ]
 
 

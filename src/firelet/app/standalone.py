@@ -19,11 +19,12 @@ from pathlib import Path
 from firelet.app.asynchronous import QueuedRunner, QueueSink
 from firelet.app.config import PlatformConfig
 from firelet.app.endpoint import Endpoint, EndpointParts
+from firelet.app.measuring import Measuring, open_metrics
 from firelet.control.counting import Counting
 from firelet.control.floor import FloorView
-from firelet.control.invoke import Invoker
 from firelet.control.latencies import Latencies
 from firelet.control.manager import Manager
+from firelet.control.metered import MeteredInvoker
 from firelet.control.registry import Registry
 from firelet.events.destinations import Destinations
 from firelet.events.dispatcher import Dispatcher
@@ -36,6 +37,7 @@ from firelet.model import limits
 from firelet.model.arn import LATEST
 from firelet.model.errors import PlatformError
 from firelet.model.function import FunctionVersion
+from firelet.observe.invocation_meter import InvocationMeter
 from firelet.observe.log_tables import LOG_MIGRATIONS
 from firelet.observe.logs import LogStore
 from firelet.runtime.credentials import SessionCredentials
@@ -133,11 +135,18 @@ async def _assembled(config: PlatformConfig, facts: HostFacts) -> AsyncIterator[
         stack.push_async_callback(registry.close)
         registry.provisioned.restore()
         latencies = Latencies()
-        invoker = Invoker(manager, counting, registry, latencies)
+        meter, metrics = InvocationMeter(), open_metrics(data / "metrics.db")
+        measuring = Measuring(metrics, meter, registry)
+        measuring.start()
+        stack.push_async_callback(measuring.close)
+        invoker = MeteredInvoker(manager, counting, registry, latencies, meter)
         queue = AsyncEventQueue(EventQueue(data / "events.db"))
         stack.push_async_callback(queue.close)
         dispatcher = Dispatcher(
-            queue, QueuedRunner(registry, invoker), registry.event_invoke, Destinations(queue)
+            queue,
+            QueuedRunner(registry, invoker, meter),
+            registry.event_invoke,
+            Destinations(queue),
         )
         endpoint = Endpoint(
             EndpointParts(
@@ -146,8 +155,9 @@ async def _assembled(config: PlatformConfig, facts: HostFacts) -> AsyncIterator[
                 manager=manager,
                 invoker=invoker,
                 latencies=latencies,
-                events=QueueSink(queue),
+                events=QueueSink(queue, meter),
                 logs=logs,
+                metrics=metrics,
                 roles=roles,
                 policies=policies,
                 sessions=sessions,

@@ -9,7 +9,7 @@ Source: docs.aws.amazon.com/lambda/latest/dg/provisioned-concurrency.html; recor
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
@@ -111,6 +111,12 @@ class Provisioned:
     def all(self, key: FunctionKey) -> list[Allocation]:
         """Those of one function, by qualifier."""
         return list(self._allocations(self._catalog.get(key)).values())
+
+    def shares(self) -> Iterator[tuple[FunctionKey, str, Mapping[str, int]]]:
+        """Every configuration there is: function, qualifier, and environments by version."""
+        for function in self._catalog.everything():
+            for qualifier in function.provisioned:
+                yield function.key, qualifier, _shares(function, qualifier)
 
     async def put(self, key: FunctionKey, qualifier: str, amount: int) -> Allocation:
         """Sets the configuration of a version or alias. InvalidParameterValue when there is not so

@@ -21,12 +21,18 @@ log = logging.getLogger(__name__)
 INTERNAL_MESSAGE = "An internal error occurred and the request cannot be processed."
 
 
-def failure_response(error: Exception, request_id: str, service: Service | None = None) -> Response:
-    """The response that reports ``error``, in the service's protocol (REST-JSON without one)."""
+def failure_response(
+    error: Exception,
+    request_id: str,
+    service: Service | None = None,
+    protocol: str | None = None,
+) -> Response:
+    """The response that reports ``error``, in the protocol of the call, else in that of the
+    service (REST-JSON without one)."""
     if not isinstance(error, FireletError):
         log.error("request failed request_id=%s", request_id, exc_info=error)
         error = PlatformError(INTERNAL_MESSAGE)
-    return to_response(format_error(error, service, request_id), request_id)
+    return to_response(format_error(error, service, request_id, protocol), request_id)
 
 
 def to_response(answer: Answer, request_id: str) -> Response:

@@ -122,7 +122,8 @@ class Router:
         try:
             return to_response(await self._call(request, route, signature, request_id), request_id)
         except Exception as error:
-            return failure_response(error, request_id, route.operation.service)
+            service = route.operation.service
+            return failure_response(error, request_id, service, route.protocol)
 
     async def _call(
         self, request: Request, route: Route, signature: Signature | None, request_id: str

@@ -31,6 +31,7 @@ class Outcome:
     """What the caller gets. ``function_error`` is None or the value of X-Amz-Function-Error.
 
     ``error_type`` is the runtime's own error type (``Sandbox.Timedout``, ``ValueError`` …).
+    ``duration_ms`` is that of the report line: without INIT and without waiting for a sandbox.
     """
 
     payload: bytes
@@ -38,3 +39,4 @@ class Outcome:
     function_error: str | None = None
     error_type: str | None = None
     log_tail: bytes = b""
+    duration_ms: float = 0.0

@@ -234,6 +234,7 @@ class Slot:
             function_error=ending.function_error,
             error_type=ending.error_type,
             log_tail=b"" if tail is None else _tail_bytes(tail),
+            duration_ms=measured.duration_ms,
         )
 
     def when_free(self, callback: Callable[[Slot], None]) -> None:

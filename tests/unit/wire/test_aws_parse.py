@@ -183,7 +183,7 @@ def test_an_output_of_a_wrong_type_is_our_own_fault(shape: str, value: object) -
 @pytest.mark.parametrize("protocol", ["rest-json", "json", "query"])
 @pytest.mark.parametrize("shape", ["Texts", "TextMap"])
 def test_an_output_that_is_not_a_container_is_our_own_fault(shape: str, protocol: str) -> None:
-    route = Route(operation({"Member": {"shape": shape}}, protocol))
+    route = Route(operation({"Member": {"shape": shape}}, protocol), protocol)
     with pytest.raises(OutputMismatch):
         Protocol(Validator()).format(route, {"Member": "text"}, "r")
 

@@ -9,20 +9,28 @@ and answers of the real service (``Type``, and the message under both spellings)
 
 from __future__ import annotations
 
+import cbor2
 import orjson
 
 from firelet.model.errors import FireletError
-from firelet.wire.aws.model import Service
+from firelet.wire.aws.cbor import HEADERS as CBOR_HEADERS
+from firelet.wire.aws.model import CBOR, Service
 from firelet.wire.aws.query import escape_text
 from firelet.wire.aws.serialize import Answer
 
 
-def format_error(error: FireletError, service: Service | None, request_id: str) -> Answer:
-    """The answer that reports ``error`` in the service's protocol; REST-JSON without a service."""
-    if service is not None and service.protocol == "query":
+def format_error(
+    error: FireletError, service: Service | None, request_id: str, protocol: str | None = None
+) -> Answer:
+    """The answer that reports ``error`` in the protocol of the call, else in that of the service;
+    REST-JSON without a service."""
+    spoken = protocol or (None if service is None else service.protocol)
+    if service is not None and spoken == "query":
         answer = _format_xml(error, service, request_id)
-    elif service is not None and service.protocol == "json":
+    elif service is not None and spoken == "json":
         answer = _format_json_rpc(error, service)
+    elif service is not None and spoken == CBOR:
+        answer = _format_cbor(error, service)
     else:
         answer = _format_rest(error)
     for name, value in error.headers.items():
@@ -41,17 +49,36 @@ def _format_rest(error: FireletError) -> Answer:
 
 
 def _format_json_rpc(error: FireletError, service: Service) -> Answer:
-    # In these protocols every fault of the caller is a 400.
-    status = 400 if 400 <= error.status < 500 and error.status != 413 else error.status
-    body = {"__type": error.code, "message": error.message, "Message": error.message}
-    return Answer(
-        status,
-        orjson.dumps(body | dict(error.fields)),
-        {
-            "content-type": f"application/x-amz-json-{service.json_version}",
-            "x-amzn-errortype": error.code,
-        },
-    )
+    body, headers = _name_rpc(error, service)
+    headers["content-type"] = f"application/x-amz-json-{service.json_version}"
+    return Answer(_rpc_status(error), orjson.dumps(body), headers)
+
+
+def _format_cbor(error: FireletError, service: Service) -> Answer:
+    body, headers = _name_rpc(error, service)
+    return Answer(_rpc_status(error), cbor2.dumps(body), headers | CBOR_HEADERS)
+
+
+def _rpc_status(error: FireletError) -> int:
+    """In these protocols every fault of the caller is a 400."""
+    return 400 if 400 <= error.status < 500 and error.status != 413 else error.status
+
+
+def _name_rpc(error: FireletError, service: Service) -> tuple[dict[str, str], dict[str, str]]:
+    """Body and headers. A service that once spoke the query protocol only names its errors by
+    their shapes now, and keeps the old codes in a header for those who look for them.
+
+    Source: https://smithy.io/2.0/aws/protocols/aws-query-protocol.html#awsquerycompatible-trait
+    """
+    headers = {}
+    name = error.code
+    if service.is_query_compatible:
+        name = service.error_names.get(error.code, error.code)
+        fault = "Sender" if error.status < 500 else "Receiver"
+        headers["x-amzn-query-error"] = f"{error.code};{fault}"
+    headers["x-amzn-errortype"] = name
+    body = {"__type": name, "message": error.message, "Message": error.message}
+    return body | dict(error.fields), headers
 
 
 def _format_xml(error: FireletError, service: Service, request_id: str) -> Answer:

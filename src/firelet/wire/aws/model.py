@@ -26,6 +26,8 @@ DEFAULT_SERVICES = ("lambda", "iam", "sts", "logs")
 # A model may offer several protocols; this is the order in which botocore takes them.
 PROTOCOLS = ("json", "rest-json", "query")
 
+CBOR = "smithy-rpc-v2-cbor"  # only ever beside one of the others
+
 
 class ModelNotFound(LookupError):
     """The installed botocore has no model of that service in a protocol that firelet speaks."""
@@ -150,7 +152,11 @@ class Operation:
 
 
 class Service:
-    """One service model. ``name`` is botocore's name of the service (``lambda``)."""
+    """One service model. ``name`` is botocore's name of the service (``lambda``).
+
+    ``protocols`` are those that clients may choose from; ``protocol`` is the one that botocore
+    takes, in which whatever belongs to no call is answered.
+    """
 
     def __init__(self, name: str, model: Mapping[str, Any]) -> None:
         metadata = model["metadata"]
@@ -162,6 +168,8 @@ class Service:
         self._shapes: dict[str, Shape] = {}
         self.name = name
         self.protocol: str = protocol
+        self.protocols = frozenset(p for p in offered if p in PROTOCOLS or p == CBOR)
+        self.is_query_compatible = "awsQueryCompatible" in metadata
         self.api_version: str = metadata["apiVersion"]
         self.json_version: str = metadata.get("jsonVersion", "1.0")
         self.target_prefix: str | None = metadata.get("targetPrefix")
@@ -174,6 +182,15 @@ class Service:
 
     def __repr__(self) -> str:
         return f"<Service {self.name} {self.api_version}>"
+
+    @cached_property
+    def error_names(self) -> Mapping[str, str]:
+        """Names of the error shapes by the code that the query protocol gives to them."""
+        return {
+            traits["error"]["code"]: name
+            for name, traits in self._model["shapes"].items()
+            if "code" in traits.get("error", {})
+        }
 
     def shape(self, name: str) -> Shape:
         """The shape of that name; the same object each time, so that it can key a cache."""

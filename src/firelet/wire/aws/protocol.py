@@ -9,6 +9,8 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from firelet.wire.aws.cbor import format_cbor, parse_cbor
+from firelet.wire.aws.model import CBOR
 from firelet.wire.aws.parse import parse_json, parse_rest
 from firelet.wire.aws.query import format_xml, parse_form
 from firelet.wire.aws.route import Route
@@ -40,11 +42,13 @@ class Protocol:
     ) -> dict[str, Any]:
         """The validated parameters; raises ``SerializationError`` or ``ValidationError``."""
         operation = route.operation
-        match operation.service.protocol:
+        match route.protocol:
             case "rest-json":
                 params = parse_rest(operation, route.labels, query, headers, body)
             case "json":
                 params = parse_json(operation, body)
+            case protocol if protocol == CBOR:
+                params = parse_cbor(operation, body)
             case _:
                 params = parse_form(operation, route.form)
         self._validator.check(operation, params)
@@ -60,10 +64,12 @@ class Protocol:
             if self._is_strict:
                 raise OutputMismatch(f"{operation.name} has no output members {names}")
             log.error("output members unknown operation=%s members=%s", operation.name, names)
-        match operation.service.protocol:
+        match route.protocol:
             case "rest-json":
                 return format_rest(operation, output)
             case "json":
                 return format_json_rpc(operation, output)
+            case protocol if protocol == CBOR:
+                return format_cbor(operation, output)
         body = format_xml(operation, output, request_id)
         return Answer(200, body, {"content-type": "text/xml"})

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 from firelet.model.errors import CallerError, SerializationError, UnknownOperation
-from firelet.wire.aws.model import Operation, Service
+from firelet.wire.aws.model import CBOR, Operation, Service
 
 _FORM = b"application/x-www-form-urlencoded"
 
@@ -33,9 +33,11 @@ class UnknownAction(CallerError):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What a request means: the operation, its path labels and, in the query protocol, its form."""
+    """What a request means: the operation, the protocol that the client chose for it, its path
+    labels and, in the query protocol, its form."""
 
     operation: Operation
+    protocol: str
     labels: Mapping[str, str] = field(default_factory=dict)
     form: Mapping[str, str] = field(default_factory=dict)
 
@@ -68,9 +70,9 @@ class RouteTable:
             if service.protocol == "rest-json":
                 for operation in service.operations.values():
                     self._add(operation)
-            elif service.protocol == "json" and service.target_prefix is not None:
+            if not service.protocols.isdisjoint(("json", CBOR)) and service.target_prefix:
                 self._by_target[service.target_prefix] = service
-            elif service.protocol == "query":
+            if "query" in service.protocols:
                 self._by_version.setdefault(service.api_version, []).append(service)
 
     def find(
@@ -90,6 +92,8 @@ class RouteTable:
         amz_target = headers.get(b"x-amz-target")
         if amz_target is not None and method == b"POST":
             return self._find_by_target(amz_target.decode("latin-1"))
+        if method == b"POST" and headers.get(b"smithy-protocol") == b"rpc-v2-cbor":
+            return self._find_rpc(path)
         if path in (b"/", b""):
             form = body if is_form(method, headers) else query
             if method in (b"GET", b"POST") and b"Action=" in form:
@@ -110,7 +114,7 @@ class RouteTable:
             shown = path[:200].decode("latin-1")
             raise UnknownOperation(f"No operation is served at {method.decode('latin-1')} {shown}")
         labels = dict(zip(leaf.labels, map(_decode_label, values), strict=True))
-        return Route(leaf.operation, labels)
+        return Route(leaf.operation, "rest-json", labels)
 
     def _find_by_target(self, amz_target: str) -> Route:
         prefix, _, name = amz_target.rpartition(".")
@@ -118,7 +122,18 @@ class RouteTable:
         operation = None if service is None else service.operations.get(name)
         if operation is None:
             raise UnknownOperation(f"firelet serves no operation {amz_target}")
-        return Route(operation)
+        return Route(operation, "json")
+
+    def _find_rpc(self, path: bytes) -> Route:
+        """``/service/GraniteServiceVersion20100801/operation/ListMetrics``, below any prefix."""
+        match path.decode("latin-1").split("/")[-4:]:
+            case ["service", prefix, "operation", name]:
+                service = self._by_target.get(prefix)
+                if service is not None and CBOR in service.protocols:
+                    operation = service.operations.get(name)
+                    if operation is not None:
+                        return Route(operation, CBOR)
+        raise UnknownOperation(f"No operation is served at POST {path[:200].decode('latin-1')}")
 
     def _find_by_action(self, encoded: bytes, signed_for: str | None) -> Route:
         try:
@@ -135,7 +150,7 @@ class RouteTable:
             chosen = candidates[0]
         if chosen is None:
             raise UnknownAction(action, version, services[0] if services else None)
-        return Route(chosen.operations[action], form=form)
+        return Route(chosen.operations[action], "query", form=form)
 
     def _add(self, operation: Operation) -> None:
         template, _, query = operation.uri.partition("?")

@@ -56,6 +56,11 @@ def parse_json_scalar(shape: Shape, value: object) -> Scalar:
             return parse_text(shape, str(value))
         case _, str():
             return parse_text(shape, value)
+        # CBOR has types for these, JSON has not.
+        case "timestamp", datetime():
+            return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        case "blob", bytes():
+            return value
     raise mismatch(shape, value)
 
 

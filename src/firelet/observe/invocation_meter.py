@@ -1,0 +1,255 @@
+"""The meter of invocations: the metrics of namespace AWS/Lambda, counted where they happen.
+
+What it is: counters in memory, one row for each way in which a function is invoked; entering and
+leaving a row is all that the path of an invocation pays. Once a second the rows are emptied into
+the metric store, under the dimensions that AWS documents. What it is not: a store, a clock or a
+timer. Used in the event loop only.
+
+Source: Lambda guide, "Types of metrics for Lambda functions" (names, units, dimensions).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from firelet.model.arn import LATEST
+from firelet.model.function import FunctionKey
+from firelet.model.invocation import Invocation, Outcome
+from firelet.observe.metric_summary import Summary
+from firelet.observe.metric_tables import Dimensions, Metric, Series
+
+NAMESPACE = "AWS/Lambda"
+UTILIZATION = "ProvisionedConcurrencyUtilization"
+
+_SPILLOVER = "ProvisionedConcurrencySpilloverInvocations"
+_OF_RESOURCE = 2  # the place of that gauge in a row
+
+_UNITS = {"Duration": "Milliseconds", "AsyncEventAge": "Milliseconds", UTILIZATION: "None"}
+
+
+class MetricSink(Protocol):
+    """Where the rows are emptied into."""
+
+    def record(self, series: Series, summary: Summary) -> None:
+        """Adds to the current minute; never blocks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Provisioned concurrency of a version or alias, divided among ``versions``."""
+
+    key: FunctionKey
+    qualifier: str
+    versions: Mapping[str, int]
+
+
+@dataclass(slots=True, eq=False)
+class _Gauge:
+    """What runs at once. ``peak`` is looked at when something ends and when the row is emptied,
+    never when it begins: an invocation that is throttled at once has not run."""
+
+    running: int = 0
+    peak: int = 0
+    provided: int = 0  # of a version: its provisioned concurrency
+
+    def take(self) -> int:
+        """The peak since the last time."""
+        peak, self.peak = max(self.peak, self.running), 0
+        return peak
+
+
+@dataclass(slots=True, eq=False)
+class Row:
+    """One version of a function, invoked by one ARN. ``gauges`` are those of the account, the
+    function, the resource, perhaps the unreserved rest of the account, and the version."""
+
+    key: FunctionKey
+    resource: str
+    executed: str | None
+    gauges: tuple[_Gauge, ...]
+    counts: dict[str, int] = field(default_factory=dict)
+    duration: Summary = field(default_factory=Summary)
+
+    def enter(self) -> None:
+        """An invocation has come; ``leave`` or ``refuse`` follows in any case."""
+        for gauge in self.gauges:
+            gauge.running += 1
+
+    def leave(self, outcome: Outcome | None) -> None:
+        """It has run; None if it came to nothing, which AWS does not count."""
+        for gauge in self.gauges:
+            if gauge.running > gauge.peak:
+                gauge.peak = gauge.running
+            gauge.running -= 1
+        if outcome is None:
+            return
+        counts, version = self.counts, self.gauges[-1]
+        counts["Invocations"] = counts.get("Invocations", 0) + 1
+        if outcome.function_error is not None:
+            counts["Errors"] = counts.get("Errors", 0) + 1
+        if version.provided:
+            is_within = version.running < version.provided
+            name = "ProvisionedConcurrencyInvocations" if is_within else _SPILLOVER
+            counts[name] = counts.get(name, 0) + 1
+        self.duration.add(outcome.duration_ms)
+
+    def refuse(self) -> None:
+        """It was throttled."""
+        for gauge in self.gauges:
+            gauge.running -= 1
+        self.counts["Throttles"] = self.counts.get("Throttles", 0) + 1
+
+    def dimensions(self) -> list[Dimensions]:
+        """Each combination under which AWS shows the values of this row."""
+        name = ("FunctionName", self.key[2])
+        combinations: list[Dimensions] = [(), (name,), (name, ("Resource", self.resource))]
+        if self.executed is not None:
+            combinations.append(
+                (("ExecutedVersion", self.executed), name, ("Resource", self.resource))
+            )
+        return combinations
+
+
+class InvocationMeter:
+    """``row`` is on the path of every invocation; ``drain`` is called by a task."""
+
+    def __init__(self) -> None:
+        self.utilization: dict[tuple[FunctionKey, str], float] = {}
+        self._rows: dict[tuple[str, str, bool], Row] = {}
+        self._gauges: dict[tuple[str, ...], _Gauge] = {}
+        self._provided: dict[tuple[FunctionKey, str], int] = {}
+        self._noted: dict[tuple[Metric, str], Summary] = {}
+
+    def row(self, invocation: Invocation, is_reserved: bool) -> Row:
+        """Where an invocation is counted."""
+        version = invocation.function
+        found = self._rows.get((invocation.invoked_arn, version.version, is_reserved))
+        return found or self._open(invocation, is_reserved)
+
+    def note(self, key: FunctionKey, qualifier: str | None, name: str, value: float) -> None:
+        """One value of a metric that is not a matter of running: of asynchronous events."""
+        account, region, function = key
+        resource = function if qualifier in (None, LATEST) else f"{function}:{qualifier}"
+        of_function = ("FunctionName", function)
+        for dimensions in ((of_function,), (of_function, ("Resource", resource))):
+            metric = Metric(account, region, NAMESPACE, name, dimensions)
+            unit = _UNITS.get(name, "Count")
+            self._noted.setdefault((metric, unit), Summary()).add(value)
+
+    def drain(self, sink: MetricSink, shares: Iterable[Share]) -> None:
+        """Empties everything into ``sink``. ``shares`` is what is provisioned from now on."""
+        for (metric, unit), summary in self._noted.items():
+            sink.record(Series(metric, unit), summary)
+        self._noted.clear()
+        self._drain_rows(sink)
+        self._drain_gauges(sink, list(shares))
+
+    def _open(self, invocation: Invocation, is_reserved: bool) -> Row:
+        version = invocation.function
+        world = (version.account, version.region)
+        key: FunctionKey = (*world, version.name)
+        qualifier = invocation.invoked_arn.partition(f":function:{version.name}")[2][1:]
+        is_alias = bool(qualifier) and qualifier != LATEST and not qualifier.isdigit()
+        resource = f"{version.name}:{qualifier}" if qualifier else version.name
+        names = [
+            ("ConcurrentExecutions", *world),
+            ("ConcurrentExecutions", *world, version.name),
+            ("ConcurrentExecutions", *world, version.name, resource),
+        ]
+        if not is_reserved:
+            names.append(("UnreservedConcurrentExecutions", *world))
+        names.append(("", *key, version.version))
+        of_version = self._gauges.setdefault(names[-1], _Gauge())
+        of_version.provided = self._provided.get((key, version.version), 0)
+        row = self._rows[invocation.invoked_arn, version.version, is_reserved] = Row(
+            key,
+            resource,
+            version.version if is_alias else None,
+            tuple(self._gauges.setdefault(name, _Gauge()) for name in names),
+        )
+        return row
+
+    def _drain_rows(self, sink: MetricSink) -> None:
+        for name, row in list(self._rows.items()):
+            counts, row.counts = row.counts, {}
+            duration, row.duration = row.duration, Summary()
+            if duration.count:
+                # AWS says "no errors" and "no throttles" for each invocation that had none.
+                counts = {"Errors": 0, "Throttles": 0} | counts
+            for dimensions in row.dimensions():
+                for metric, count in counts.items():
+                    summary = _counted(count, max(duration.count, 1.0))
+                    sink.record(_series(row.key, metric, dimensions), summary)
+                if duration.count:
+                    sink.record(_series(row.key, "Duration", dimensions), duration)
+            if not counts and not row.gauges[_OF_RESOURCE].running:
+                del self._rows[name]
+
+    def _drain_gauges(self, sink: MetricSink, shares: list[Share]) -> None:
+        provided: dict[tuple[FunctionKey, str], int] = {}
+        for share in shares:
+            for version, count in share.versions.items():
+                place = (share.key, version)
+                provided[place] = provided.get(place, 0) + count
+        self._provided = provided
+        used = {gauge for row in self._rows.values() for gauge in row.gauges}
+        peaks: dict[tuple[FunctionKey, str], int] = {}
+        for name, gauge in list(self._gauges.items()):
+            peak = gauge.take()
+            if not name[0]:
+                place = ((name[1], name[2], name[3]), name[4])
+                peaks[place] = peak
+                gauge.provided = provided.get(place, 0)
+            elif peak:
+                sink.record(_of_gauge(name), _single(peak))
+            if gauge not in used:
+                del self._gauges[name]
+        self.utilization = {}
+        for share in shares:
+            self._drain_share(sink, share, peaks)
+
+    def _drain_share(
+        self, sink: MetricSink, share: Share, peaks: Mapping[tuple[FunctionKey, str], int]
+    ) -> None:
+        used = provided = 0
+        for version, count in share.versions.items():
+            used += min(count, peaks.get((share.key, version), 0))
+            provided += count
+        if not provided:
+            return
+        self.utilization[share.key, share.qualifier] = used / provided
+        function = ("FunctionName", share.key[2])
+        dimensions = (function, ("Resource", f"{share.key[2]}:{share.qualifier}"))
+        for metric, value in (
+            ("ProvisionedConcurrentExecutions", float(used)),
+            (UTILIZATION, used / provided),
+        ):
+            sink.record(_series(share.key, metric, dimensions), _single(value))
+
+
+def _series(key: FunctionKey, name: str, dimensions: Dimensions) -> Series:
+    return Series(Metric(key[0], key[1], NAMESPACE, name, dimensions), _UNITS.get(name, "Count"))
+
+
+def _of_gauge(name: tuple[str, ...]) -> Series:
+    metric, account, region, *rest = name
+    dimensions = tuple(zip(("FunctionName", "Resource"), rest, strict=False))
+    return Series(Metric(account, region, NAMESPACE, metric, dimensions), "Count")
+
+
+def _single(value: float) -> Summary:
+    summary = Summary()
+    summary.add(value)
+    return summary
+
+
+def _counted(count: int, samples: float) -> Summary:
+    """``count`` ones among so many samples, the rest zeros: what AWS records per invocation."""
+    summary = Summary()
+    if count:
+        summary.add(1.0, count)
+    if samples > count:
+        summary.add(0.0, samples - count)
+    return summary
