@@ -45,6 +45,7 @@ class PlatformConfig:
     idle_stop_after_s: float = limits.IDLE_STOP_AFTER_S
     account_concurrency: int = limits.ACCOUNT_CONCURRENCY
     memory_overcommit: float = limits.MEMORY_OVERCOMMIT
+    scale_in_after_s: float = limits.SCALE_IN_AFTER_S
     s3_endpoint: str | None = None
     drain_s: float = 5.0
 
@@ -73,6 +74,7 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "idle_stop_after_s": float,
     "account_concurrency": int,
     "memory_overcommit": _parse_ratio,
+    "scale_in_after_s": float,
     "s3_endpoint": str,
     "drain_s": float,
 }

@@ -12,7 +12,9 @@ from firelet.control.invoke import Invoker
 from firelet.control.latencies import Latencies
 from firelet.control.manager import Manager
 from firelet.control.registry import Registry
+from firelet.control.scaling import Scaling
 from firelet.frontend.aliases import AliasOperations
+from firelet.frontend.autoscaling import AutoScalingOperations
 from firelet.frontend.callers import Callers
 from firelet.frontend.cloudwatch import CloudWatchOperations
 from firelet.frontend.code_signing import CodeSigningOperations
@@ -46,7 +48,7 @@ from firelet.observe.metrics import MetricStore
 from firelet.wire.aws.model import load_services
 from firelet.wire.http1 import App, HttpServer
 
-SERVICES = ("lambda", "iam", "sts", "logs", "cloudwatch")
+SERVICES = ("lambda", "iam", "sts", "logs", "cloudwatch", "application-autoscaling")
 
 
 class OperationFamily(Protocol):
@@ -67,6 +69,7 @@ class EndpointParts:
     events: AsyncSink
     logs: LogStore
     metrics: MetricStore
+    scaling: Scaling
     roles: Roles
     policies: Policies
     sessions: SessionCredentials
@@ -130,6 +133,7 @@ def _families(parts: EndpointParts) -> list[OperationFamily]:
         StsOperations(parts.roles, parts.sessions),
         LogsOperations(parts.logs),
         CloudWatchOperations(parts.metrics),
+        AutoScalingOperations(parts.scaling, registry),
     ]
 
 

@@ -20,12 +20,14 @@ from firelet.app.asynchronous import QueuedRunner, QueueSink
 from firelet.app.config import PlatformConfig
 from firelet.app.endpoint import Endpoint, EndpointParts
 from firelet.app.measuring import Measuring, open_metrics
+from firelet.app.scaling import Scaler
 from firelet.control.counting import Counting
 from firelet.control.floor import FloorView
 from firelet.control.latencies import Latencies
 from firelet.control.manager import Manager
 from firelet.control.metered import MeteredInvoker
 from firelet.control.registry import Registry
+from firelet.control.scaling import Scaling
 from firelet.events.destinations import Destinations
 from firelet.events.dispatcher import Dispatcher
 from firelet.events.queue import AsyncEventQueue
@@ -139,6 +141,13 @@ async def _assembled(config: PlatformConfig, facts: HostFacts) -> AsyncIterator[
         measuring = Measuring(metrics, meter, registry)
         measuring.start()
         stack.push_async_callback(measuring.close)
+        scaling = Scaling(documents, time.time)
+        await asyncio.to_thread(scaling.load)
+        scaler = Scaler(
+            scaling, registry.provisioned, meter, metrics, in_after_s=config.scale_in_after_s
+        )
+        scaler.start()
+        stack.push_async_callback(scaler.close)
         invoker = MeteredInvoker(manager, counting, registry, latencies, meter)
         queue = AsyncEventQueue(EventQueue(data / "events.db"))
         stack.push_async_callback(queue.close)
@@ -158,6 +167,7 @@ async def _assembled(config: PlatformConfig, facts: HostFacts) -> AsyncIterator[
                 events=QueueSink(queue, meter),
                 logs=logs,
                 metrics=metrics,
+                scaling=scaling,
                 roles=roles,
                 policies=policies,
                 sessions=sessions,

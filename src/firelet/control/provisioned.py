@@ -112,6 +112,13 @@ class Provisioned:
         """Those of one function, by qualifier."""
         return list(self._allocations(self._catalog.get(key)).values())
 
+    def has_place(self, key: FunctionKey, qualifier: str) -> bool:
+        """Whether there is such a version or alias to provision."""
+        function = self._catalog.find(key)
+        return function is not None and (
+            qualifier in function.versions or qualifier in function.aliases
+        )
+
     def shares(self) -> Iterator[tuple[FunctionKey, str, Mapping[str, int]]]:
         """Every configuration there is: function, qualifier, and environments by version."""
         for function in self._catalog.everything():

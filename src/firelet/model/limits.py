@@ -91,6 +91,13 @@ SQS_POLLERS_MAX = 10_000
 KAFKA_POLLERS_MIN = 1
 KAFKA_POLLERS_MAX = 2_000
 
+# Scaling of provisioned concurrency by a metric.
+# Source: Application Auto Scaling guide, where the alarm for less sees 15 minutes below 90 %.
+SCALE_IN_BELOW = 0.9  # of the target
+SCALE_IN_AFTER_S = 900.0
+SCALE_OUT_AFTER_S = 3.0  # AWS: three minutes; there is no reason to be as slow (firelet)
+SCALING_ACTIVITIES_KEPT = 100  # of one target (firelet)
+
 # Sandbox (quotas, except where said).
 MEMORY_PER_VCPU_MIB = 1_769
 CPU_PERIOD_US = 20_000  # short, so that a small function waits 20 ms and not 100 (firelet)
