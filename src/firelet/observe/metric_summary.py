@@ -80,6 +80,8 @@ class Summary:
         held = sum(self.buckets.values())
         if self.minimum < 0 or held < self.count:
             return None
+        if percent == 100:
+            return self.maximum
         rank, passed = percent / 100 * held, 0.0
         for bucket in sorted(self.buckets):
             passed += self.buckets[bucket]
