@@ -38,6 +38,7 @@ provider "aws" {
     iam    = "%(url)s"
     sts    = "%(url)s"
     logs   = "%(url)s"
+    appautoscaling = "%(url)s"
   }
 }
 data "aws_caller_identity" "me" {}
@@ -153,6 +154,40 @@ resource "aws_lambda_function_event_invoke_config" "live" {
   maximum_event_age_in_seconds = 60
   maximum_retry_attempts       = 0
 }
+resource "aws_appautoscaling_target" "floor" {
+  service_namespace  = "lambda"
+  resource_id        = "function:${aws_lambda_alias.live.function_name}:live"
+  scalable_dimension = "lambda:function:ProvisionedConcurrency"
+  min_capacity       = 0
+  max_capacity       = 2
+  tags               = { team = "red" }
+}
+resource "aws_appautoscaling_policy" "follow" {
+  name               = "follow"
+  policy_type        = "TargetTrackingScaling"
+  service_namespace  = aws_appautoscaling_target.floor.service_namespace
+  resource_id        = aws_appautoscaling_target.floor.resource_id
+  scalable_dimension = aws_appautoscaling_target.floor.scalable_dimension
+  target_tracking_scaling_policy_configuration {
+    target_value      = 0.7
+    scale_in_cooldown = 60
+    predefined_metric_specification {
+      predefined_metric_type = "LambdaProvisionedConcurrencyUtilization"
+    }
+  }
+}
+resource "aws_appautoscaling_scheduled_action" "night" {
+  name               = "night"
+  service_namespace  = aws_appautoscaling_target.floor.service_namespace
+  resource_id        = aws_appautoscaling_target.floor.resource_id
+  scalable_dimension = aws_appautoscaling_target.floor.scalable_dimension
+  schedule           = "cron(0 3 1 1 ? *)"
+  timezone           = "Europe/Berlin"
+  scalable_target_action {
+    min_capacity = 0
+    max_capacity = 1
+  }
+}
 output "arn" { value = aws_lambda_function.function.arn }
 output "account" { value = data.aws_caller_identity.me.account_id }
 """
@@ -244,6 +279,9 @@ def test_terraform_applies_sees_no_drift_changes_and_destroys(
     ]
 
     terraform("destroy", "-auto-approve", "-input=false", "-var", "memory=256")
+    scaling = platform.client("application-autoscaling")
+    left = scaling.describe_scalable_targets(ServiceNamespace="lambda")
+    assert left["ScalableTargets"] == []
     client, iam = platform.client("lambda"), platform.client("iam")
     with pytest.raises(client.exceptions.ResourceNotFoundException):
         client.get_function(FunctionName=arn)

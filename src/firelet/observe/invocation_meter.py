@@ -23,7 +23,6 @@ from firelet.observe.metric_tables import Dimensions, Metric, Series
 NAMESPACE = "AWS/Lambda"
 UTILIZATION = "ProvisionedConcurrencyUtilization"
 
-_SPILLOVER = "ProvisionedConcurrencySpilloverInvocations"
 _OF_RESOURCE = 2  # the place of that gauge in a row
 
 _UNITS = {"Duration": "Milliseconds", "AsyncEventAge": "Milliseconds", UTILIZATION: "None"}
@@ -69,8 +68,11 @@ class Row:
     resource: str
     executed: str | None
     gauges: tuple[_Gauge, ...]
-    counts: dict[str, int] = field(default_factory=dict)
-    duration: Summary = field(default_factory=Summary)
+    durations_ms: list[float] = field(default_factory=list)
+    errors: int = 0
+    throttles: int = 0
+    within: int = 0  # of what is provisioned
+    beyond: int = 0
 
     def enter(self) -> None:
         """An invocation has come; ``leave`` or ``refuse`` follows in any case."""
@@ -85,21 +87,39 @@ class Row:
             gauge.running -= 1
         if outcome is None:
             return
-        counts, version = self.counts, self.gauges[-1]
-        counts["Invocations"] = counts.get("Invocations", 0) + 1
+        self.durations_ms.append(outcome.duration_ms)
         if outcome.function_error is not None:
-            counts["Errors"] = counts.get("Errors", 0) + 1
-        if version.provided:
-            is_within = version.running < version.provided
-            name = "ProvisionedConcurrencyInvocations" if is_within else _SPILLOVER
-            counts[name] = counts.get(name, 0) + 1
-        self.duration.add(outcome.duration_ms)
+            self.errors += 1
+        # The loop has ended with the gauge of the version.
+        if gauge.provided:
+            if gauge.running < gauge.provided:
+                self.within += 1
+            else:
+                self.beyond += 1
 
     def refuse(self) -> None:
         """It was throttled."""
         for gauge in self.gauges:
             gauge.running -= 1
-        self.counts["Throttles"] = self.counts.get("Throttles", 0) + 1
+        self.throttles += 1
+
+    def take(self) -> tuple[dict[str, int], Summary]:
+        """Counts and durations since the last time; what is not there has not happened."""
+        durations, self.durations_ms = self.durations_ms, []
+        duration = Summary()
+        for value in durations:
+            duration.add(value)
+        counts = {
+            "Invocations": len(durations),
+            "ProvisionedConcurrencyInvocations": self.within,
+            "ProvisionedConcurrencySpilloverInvocations": self.beyond,
+        }
+        counts = {name: count for name, count in counts.items() if count}
+        if durations or self.throttles:
+            # AWS says "no errors" and "no throttles" for each invocation that had none.
+            counts |= {"Errors": self.errors, "Throttles": self.throttles}
+        self.errors = self.throttles = self.within = self.beyond = 0
+        return counts, duration
 
     def dimensions(self) -> list[Dimensions]:
         """Each combination under which AWS shows the values of this row."""
@@ -173,11 +193,7 @@ class InvocationMeter:
 
     def _drain_rows(self, sink: MetricSink) -> None:
         for name, row in list(self._rows.items()):
-            counts, row.counts = row.counts, {}
-            duration, row.duration = row.duration, Summary()
-            if duration.count:
-                # AWS says "no errors" and "no throttles" for each invocation that had none.
-                counts = {"Errors": 0, "Throttles": 0} | counts
+            counts, duration = row.take()
             for dimensions in row.dimensions():
                 for metric, count in counts.items():
                     summary = _counted(count, max(duration.count, 1.0))
