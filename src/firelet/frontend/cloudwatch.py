@@ -38,6 +38,7 @@ DATAPOINTS_MAX = 1_440  # source: API reference of GetMetricStatistics
 DATA_MAX = 1_000  # source: API reference of PutMetricData
 LISTED_S = 14 * 86_400  # source: API reference of ListMetrics, two weeks
 RECENT_S = 3 * 3_600  # source: the same, RecentlyActive
+_VALUE_MAX = 2.0**360  # source: API reference of MetricDatum
 _PAST_S, _FUTURE_S = 14 * 86_400, 2 * 3_600  # source: API reference of MetricDatum, Timestamp
 
 
@@ -173,7 +174,7 @@ def _parse_values(where: str, datum: Mapping[str, Any]) -> Summary:
     if "StatisticValues" in datum:
         given = datum["StatisticValues"]
         return Summary(
-            _finite(where, given["SampleCount"]),
+            _count(where, given["SampleCount"]),
             _finite(where, given["Sum"]),
             _finite(where, given["Minimum"]),
             _finite(where, given["Maximum"]),
@@ -186,11 +187,17 @@ def _parse_values(where: str, datum: Mapping[str, Any]) -> Summary:
         )
     summary = Summary()
     for value, count in zip(values, counts, strict=True):
-        summary.add(_finite(where, value), _finite(where, count))
+        summary.add(_finite(where, value), _count(where, count))
     return summary
 
 
 def _finite(where: str, value: float) -> float:
-    if not math.isfinite(value):
+    if not -_VALUE_MAX <= value <= _VALUE_MAX:
         raise InvalidMetricParameter(f"The value {value} for parameter {where}.Value is invalid.")
+    return value
+
+
+def _count(where: str, value: float) -> float:
+    if not 0 < value <= _VALUE_MAX:
+        raise InvalidMetricParameter(f"The value {value} for parameter {where}.Counts is invalid.")
     return value
