@@ -1,9 +1,11 @@
-"""Joins the invoke path and the metric store: empties the meter once a second."""
+"""Joins the invoke path and the metric store: empties the meter, and looks each second at
+how much is used of what is provisioned."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from itertools import count
 from pathlib import Path
 
 from firelet.control.registry import Registry
@@ -14,7 +16,8 @@ from firelet.store.sqlite import Database
 
 log = logging.getLogger(__name__)
 
-_DRAIN_EVERY_S = 1.0
+_LOOK_EVERY_S = 1.0
+_DRAIN_EVERY = 3  # looks
 
 
 def open_metrics(path: Path) -> MetricStore:
@@ -33,25 +36,26 @@ class Measuring:
 
     def start(self) -> None:
         self._store.start()
-        self._task = asyncio.create_task(self._drain_often())
+        self._task = asyncio.create_task(self._measure())
 
     async def close(self) -> None:
         """Nothing that was measured is lost."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        self._drain()
+        for _ in self._meter.drain(self._store):
+            continue
         await self._store.close()
 
-    async def _drain_often(self) -> None:
-        while True:
-            await asyncio.sleep(_DRAIN_EVERY_S)
+    async def _measure(self) -> None:
+        for number in count(1):
+            await asyncio.sleep(_LOOK_EVERY_S)
             try:
-                self._drain()
+                shares = self._registry.provisioned.shares()
+                self._meter.look(self._store, (Share(*share) for share in shares))
+                if number % _DRAIN_EVERY == 0:
+                    for _ in self._meter.drain(self._store):
+                        await asyncio.sleep(0)
             except Exception:
                 # The supervisor of the meter: what cannot be drained must not end the measuring.
                 log.exception("meter not drained")
-
-    def _drain(self) -> None:
-        shares = self._registry.provisioned.shares()
-        self._meter.drain(self._store, (Share(*share) for share in shares))

@@ -1,16 +1,16 @@
 """The meter of invocations: the metrics of namespace AWS/Lambda, counted where they happen.
 
 What it is: counters in memory, one row for each way in which a function is invoked; entering and
-leaving a row is all that the path of an invocation pays. Once a second the rows are emptied into
-the metric store, under the dimensions that AWS documents. What it is not: a store, a clock or a
-timer. Used in the event loop only.
+leaving a row is all that the path of an invocation pays. Every few seconds the rows are emptied
+into the metric store, under the dimensions that AWS documents. What it is not: a store, a clock or
+a timer. Used in the event loop only.
 
 Source: Lambda guide, "Types of metrics for Lambda functions" (names, units, dimensions).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -23,6 +23,7 @@ from firelet.observe.metric_tables import Dimensions, Metric, Series
 NAMESPACE = "AWS/Lambda"
 UTILIZATION = "ProvisionedConcurrencyUtilization"
 
+_STEP = 25  # rows or gauges, about 1 ms
 _OF_RESOURCE = 2  # the place of that gauge in a row
 
 _UNITS = {"Duration": "Milliseconds", "AsyncEventAge": "Milliseconds", UTILIZATION: "None"}
@@ -133,7 +134,7 @@ class Row:
 
 
 class InvocationMeter:
-    """``row`` is on the path of every invocation; ``drain`` is called by a task."""
+    """``row`` is on the path of every invocation; ``look`` and ``drain`` are called by a task."""
 
     def __init__(self) -> None:
         self.utilization: dict[tuple[FunctionKey, str], float] = {}
@@ -158,13 +159,44 @@ class InvocationMeter:
             unit = _UNITS.get(name, "Count")
             self._noted.setdefault((metric, unit), Summary()).add(value)
 
-    def drain(self, sink: MetricSink, shares: Iterable[Share]) -> None:
-        """Empties everything into ``sink``. ``shares`` is what is provisioned from now on."""
-        for (metric, unit), summary in self._noted.items():
+    def look(self, sink: MetricSink, shares: Iterable[Share]) -> None:
+        """Measures how much is used of what is provisioned, which is ``shares`` from now on."""
+        shares = list(shares)
+        provided: dict[tuple[FunctionKey, str], int] = {}
+        for share in shares:
+            for version, count in share.versions.items():
+                place = (share.key, version)
+                provided[place] = provided.get(place, 0) + count
+        peaks = {}
+        for key, version in self._provided.keys() | provided.keys():
+            gauge = self._gauges.get(("", *key, version))
+            if gauge is not None:
+                gauge.provided = provided.get((key, version), 0)
+                peaks[key, version] = gauge.take()
+        self._provided = provided
+        self.utilization = {}
+        for share in shares:
+            self._drain_share(sink, share, peaks)
+
+    def drain(self, sink: MetricSink) -> Iterator[None]:
+        """Empties everything else into ``sink``, some at a time: between two steps others may
+        have their turn."""
+        noted, self._noted = self._noted, {}
+        for (metric, unit), summary in noted.items():
             sink.record(Series(metric, unit), summary)
-        self._noted.clear()
-        self._drain_rows(sink)
-        self._drain_gauges(sink, list(shares))
+        for number, of_row in enumerate(list(self._rows)):
+            self._drain_row(sink, of_row)
+            if number % _STEP == _STEP - 1:
+                yield
+        for number, (name, gauge) in enumerate(list(self._gauges.items())):
+            if name[0] and (peak := gauge.take()):
+                sink.record(_of_gauge(name), _single(peak))
+            if number % _STEP == _STEP - 1:
+                yield
+        # In one go: a row that is opened meanwhile may take up a gauge that had none.
+        used = {gauge for row in self._rows.values() for gauge in row.gauges}
+        self._gauges = {name: gauge for name, gauge in self._gauges.items() if gauge in used}
+        yield
 
     def _open(self, invocation: Invocation, is_reserved: bool) -> Row:
         version = invocation.function
@@ -191,40 +223,17 @@ class InvocationMeter:
         )
         return row
 
-    def _drain_rows(self, sink: MetricSink) -> None:
-        for name, row in list(self._rows.items()):
-            counts, duration = row.take()
-            for dimensions in row.dimensions():
-                for metric, count in counts.items():
-                    summary = _counted(count, max(duration.count, 1.0))
-                    sink.record(_series(row.key, metric, dimensions), summary)
-                if duration.count:
-                    sink.record(_series(row.key, "Duration", dimensions), duration)
-            if not counts and not row.gauges[_OF_RESOURCE].running:
-                del self._rows[name]
-
-    def _drain_gauges(self, sink: MetricSink, shares: list[Share]) -> None:
-        provided: dict[tuple[FunctionKey, str], int] = {}
-        for share in shares:
-            for version, count in share.versions.items():
-                place = (share.key, version)
-                provided[place] = provided.get(place, 0) + count
-        self._provided = provided
-        used = {gauge for row in self._rows.values() for gauge in row.gauges}
-        peaks: dict[tuple[FunctionKey, str], int] = {}
-        for name, gauge in list(self._gauges.items()):
-            peak = gauge.take()
-            if not name[0]:
-                place = ((name[1], name[2], name[3]), name[4])
-                peaks[place] = peak
-                gauge.provided = provided.get(place, 0)
-            elif peak:
-                sink.record(_of_gauge(name), _single(peak))
-            if gauge not in used:
-                del self._gauges[name]
-        self.utilization = {}
-        for share in shares:
-            self._drain_share(sink, share, peaks)
+    def _drain_row(self, sink: MetricSink, name: tuple[str, str, bool]) -> None:
+        row = self._rows[name]
+        counts, duration = row.take()
+        for dimensions in row.dimensions():
+            for metric, count in counts.items():
+                summary = _counted(count, max(duration.count, 1.0))
+                sink.record(_series(row.key, metric, dimensions), summary)
+            if duration.count:
+                sink.record(_series(row.key, "Duration", dimensions), duration)
+        if not counts and not row.gauges[_OF_RESOURCE].running:
+            del self._rows[name]
 
     def _drain_share(
         self, sink: MetricSink, share: Share, peaks: Mapping[tuple[FunctionKey, str], int]

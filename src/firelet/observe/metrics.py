@@ -54,7 +54,7 @@ class MetricLimits:
 
     kept_s: int = 15 * 86_400  # source: CloudWatch user guide, "metrics retention", 1 minute
     waiting_max: int = 100_000  # points in memory while the disk fails (firelet)
-    flush_every_s: float = 5.0  # a crash can lose as much (firelet)
+    flush_every_s: float = 10.0  # a crash can lose as much (firelet)
     sweep_every_s: float = 3_600.0
 
 

@@ -54,7 +54,9 @@ class Metered:
 
     def drain(self, *shares: Share) -> Sink:
         sink = Sink()
-        self.meter.drain(sink, shares)
+        self.meter.look(sink, shares)
+        for _ in self.meter.drain(sink):
+            continue
         return sink
 
 
