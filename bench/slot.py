@@ -2,12 +2,18 @@
 
 What a start and a warm invocation cost below the HTTP API, in the process that runs this, with the
 real driver. Needs what ``firelet up`` needs.
+
+The CPU of a start is told by process: it is steadier than any time on a machine that is shared.
+What the kernel's own threads do after a sandbox (its network namespace, its control groups) is in
+the last figure alone, which holds the work of every other program too.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
+import os
 import resource
 import statistics
 import sys
@@ -21,9 +27,10 @@ from firelet.model.function import Code, FunctionVersion, LoggingConfig, State
 from firelet.model.invocation import Invocation
 from firelet.runtime.credentials import SessionCredentials
 from firelet.sandbox import cgroups
+from firelet.sandbox.embryos import Bounds
 from firelet.sandbox.host import probe_host
 from firelet.sandbox.namespaces import NamespacesDriver, NamespacesSettings
-from firelet.sandbox.seccomp_profile import compile_profile
+from firelet.sandbox.seccomp_profile import compile_profile, compile_snapshot_profile
 from firelet.worker.node import Node, NodeParts
 from firelet.worker.slots import Slot
 
@@ -31,6 +38,8 @@ _DIGEST = "0" * 64
 _STARTS = 25
 _CALLS = 2_000
 _PAUSE_S = 0.25  # in which the next embryo is made
+_SUSTAINED = 300
+_AT_ONCE = 4
 _PYTHON = ("app.py", "def handler(event, context):\n    return event\n")
 _NODE = ("app.mjs", "export const handler = async (event) => event;\n")
 
@@ -75,7 +84,11 @@ async def _measure(runtime: str, root: Path) -> None:
     tree = None if facts.cgroup_version is None else cgroups.open_tree(facts.cgroup_version)
     driver = NamespacesDriver(
         NamespacesSettings(
-            code_store=root, is_rootless=facts.is_rootless, filter_program=compile_profile()
+            code_store=root,
+            is_rootless=facts.is_rootless,
+            profile=compile_profile(),
+            snapshot_profile=compile_snapshot_profile(may_join=facts.is_rootless),
+            embryos=Bounds(least=2, most=16),
         ),
         facts.interpreters,
         tree,
@@ -93,6 +106,7 @@ async def _measure(runtime: str, root: Path) -> None:
     )
     try:
         await _starts(node, version)
+        await _sustained(node, version)
         await _calls(node, version)
     finally:
         await node.close()
@@ -110,6 +124,88 @@ async def _starts(node: Node, version: FunctionVersion) -> None:
     # The first one starts the zygote.
     print(f"zygote and first start: {taken[0] * 1e3:.0f} ms")
     _tell("start with INIT, from an embryo", taken[1:])
+
+
+async def _sustained(node: Node, version: FunctionVersion) -> None:
+    """Starts, one call each, stops: ``_AT_ONCE`` of them at any time."""
+    left = iter(range(_SUSTAINED))
+    spent: dict[str, float] = {}
+    first = await node.start(version)
+    zygote = int(_stat_of(_init_of(first))[1])
+    await first.close()
+
+    async def one_after_the_other() -> None:
+        for _ in left:
+            slot = await node.start(version)
+            await _call(slot)
+            for name, seconds in _cpu_of_sandbox(slot).items():
+                spent[name] = spent.get(name, 0.0) + seconds
+            await slot.close()
+
+    before = _cpu_s(zygote)
+    ended = _cpu_of_ended_s(zygote)
+    kernel = _cpu_of_kernel_s()
+    busy = _busy_s()
+    own = time.process_time()
+    began = time.perf_counter()
+    await asyncio.gather(*(one_after_the_other() for _ in range(_AT_ONCE)))
+    elapsed_s = time.perf_counter() - began
+    spent["platform"] = time.process_time() - own
+    spent["pid 1"] = _cpu_of_ended_s(zygote) - ended
+    spent["zygote"] = _cpu_s(zygote) - before
+    spent["threads of the kernel"] = _cpu_of_kernel_s() - kernel
+    spent["whole machine"] = _busy_s() - busy
+    print(f"sustained, {_AT_ONCE} at once: {_SUSTAINED / elapsed_s:.0f} starts/s")
+    for name, seconds in spent.items():
+        print(f"CPU of a start, {name}: {seconds / _SUSTAINED * 1e3:.2f} ms")
+
+
+def _cpu_of_sandbox(slot: Slot) -> dict[str, float]:
+    """CPU seconds until now of the runtime of a sandbox."""
+    init = _init_of(slot)
+    children = Path(f"/proc/{init}/task/{init}/children").read_text().split()
+    return {"runtime": sum(_cpu_s(int(pid)) for pid in children)}
+
+
+def _init_of(slot: Slot) -> int:
+    """Pid 1 of a sandbox by its number on the host."""
+    pidfd: int = slot.sandbox.pidfd  # type: ignore[attr-defined]
+    info = Path(f"/proc/self/fdinfo/{pidfd}").read_text()
+    (line,) = [line for line in info.splitlines() if line.startswith("Pid:")]
+    return int(line.split()[1])
+
+
+def _stat_of(pid: int) -> list[str]:
+    """State, parent and what follows. Source: proc(5), stat."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def _cpu_s(pid: int) -> float:
+    """CPU seconds of a process with one thread. Source: proc(5), schedstat, in nanoseconds."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
+
+
+def _cpu_of_ended_s(pid: int) -> float:
+    """CPU seconds of the children that this process has reaped, their ends included."""
+    return sum(map(int, _stat_of(pid)[13:15])) / os.sysconf("SC_CLK_TCK")
+
+
+def _cpu_of_kernel_s() -> float:
+    """CPU seconds of the kernel's threads: the children of number 2."""
+    total = 0.0
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if _stat_of(int(path.name))[1] == "2":
+                total += _cpu_s(int(path.name))
+    return total
+
+
+def _busy_s() -> float:
+    """CPU seconds that the machine was not idle."""
+    user, nice, system, _idle, _wait, irq, softirq = map(
+        int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:8]
+    )
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
 
 
 async def _calls(node: Node, version: FunctionVersion) -> None:

@@ -10,6 +10,7 @@ import pytest
 import leaks
 from boxes import DIGEST, PYTHON, Box, BoxMaker, MakeDriver, Packages
 from firelet.sandbox import cgroups, seccomp_profile
+from firelet.sandbox.embryos import Bounds
 from firelet.sandbox.host import HostFacts, probe_host
 from firelet.sandbox.namespaces import NamespacesDriver, NamespacesSettings
 
@@ -65,9 +66,11 @@ def make_driver(host: HostFacts, packages: Packages) -> MakeDriver:
             NamespacesSettings(
                 code_store=packages.root,
                 is_rootless=host.is_rootless,
-                filter_program=seccomp_profile.compile_profile(),
-                snapshot_filter=seccomp_profile.compile_profile(may_join=host.is_rootless),
-                embryos=embryos,
+                profile=seccomp_profile.compile_profile(),
+                snapshot_profile=seccomp_profile.compile_snapshot_profile(
+                    may_join=host.is_rootless
+                ),
+                embryos=Bounds(embryos, embryos),
             ),
             host.interpreters,
             cgroups.open_tree(host.cgroup_version or 1) if has_tree else None,

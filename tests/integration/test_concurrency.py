@@ -34,6 +34,17 @@ def handler(event, context):
 """
 
 
+# Draws without a seed of its own, and says whether it knows its own thread.
+GAMBLER = """
+import random, threading, time
+drawn = random.random()
+def handler(event, context):
+    time.sleep(event)
+    thread = threading.main_thread()
+    return [drawn, thread.native_id == threading.get_native_id()]
+"""
+
+
 @pytest.fixture
 def at_once() -> Iterator[Callable[..., list[Future[Answer]]]]:
     """``at_once(call, n)``: starts n calls in threads of their own."""
@@ -60,6 +71,17 @@ def test_invocations_at_the_same_time_get_environments_of_their_own(
     answers = [call.result() for call in at_once(lambda: platform.invoke(name, 1.0), 8)]
 
     assert len({answer.json for answer in answers}) == 8
+
+
+def test_environments_draw_numbers_of_their_own_and_know_their_own_thread(
+    deploy: Deployer, platform: Platform, at_once: Callable[..., list[Future[Answer]]]
+) -> None:
+    name = deploy(GAMBLER, Timeout=20)
+
+    answers = [call.result().json for call in at_once(lambda: platform.invoke(name, 1.0), 8)]
+
+    assert len({drawn for drawn, _ in answers}) == 8
+    assert all(knows for _, knows in answers)
 
 
 def test_invocations_one_after_another_share_one_environment(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from firelet.sandbox import cgroups, seccomp_profile
 from firelet.sandbox.driver import RuntimeStart, SandboxSpec
+from firelet.sandbox.embryos import Bounds
 from firelet.sandbox.interpreters import discover
 from firelet.sandbox.janitor import Janitor
 from firelet.sandbox.namespaces import NamespacesDriver, NamespacesSettings
@@ -23,8 +24,9 @@ async def main(code_store: Path, digest: str, has_janitor: bool) -> None:
         NamespacesSettings(
             code_store=code_store,
             is_rootless=False,
-            filter_program=seccomp_profile.compile_profile(),
-            embryos=1,
+            profile=seccomp_profile.compile_profile(),
+            snapshot_profile=seccomp_profile.compile_snapshot_profile(may_join=False),
+            embryos=Bounds(1, 1),
         ),
         discover(),
         cgroups.open_tree(version),

@@ -405,31 +405,30 @@ class TestDriver:
         await driver.close()
 
     async def refilled(self, driver: NamespacesDriver) -> None:
-        while driver._refilling:
-            await next(iter(driver._refilling.values()))
+        await driver._pools[SHELL].settle()
 
     async def test_embryos_are_made_ahead_and_replaced(self, ahead: NamespacesDriver) -> None:
-        embryos = list(ahead._embryos[SHELL])
+        embryos = list(ahead._pools[SHELL].waiting)
         assert len(embryos) == 2
         taken = [await ahead.create(self.SPEC) for _ in range(2)]
         assert taken == embryos
         await self.refilled(ahead)
-        assert len(ahead._embryos[SHELL]) == 2
+        assert len(ahead._pools[SHELL].waiting) == 2
 
     async def test_the_last_but_one_is_replaced_later_and_the_last_one_at_once(
         self, ahead: NamespacesDriver
     ) -> None:
         first = await ahead.create(self.SPEC)
-        assert not ahead._refilling
+        assert not ahead._pools[SHELL]._making
         second = await ahead.create(self.SPEC)
-        assert ahead._refilling
+        assert ahead._pools[SHELL]._making
         for sandbox in (first, second):
             await sandbox.stop()
 
     async def test_an_embryo_that_died_does_not_serve_and_is_given_back(
         self, ahead: NamespacesDriver
     ) -> None:
-        first, second = ahead._embryos[SHELL]
+        first, second = ahead._pools[SHELL].waiting
         watched = Watched(first)
         signal.pidfd_send_signal(first.pidfd, signal.SIGKILL)
         await watched.ending()

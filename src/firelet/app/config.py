@@ -41,6 +41,7 @@ class PlatformConfig:
     region: str = "us-east-1"
     accept: frozenset[str] = frozenset()
     embryos: int = 2
+    embryos_max: int = 16
     freeze_after_s: float = limits.FREEZE_AFTER_S
     idle_stop_after_s: float = limits.IDLE_STOP_AFTER_S
     account_concurrency: int = limits.ACCOUNT_CONCURRENCY
@@ -70,6 +71,7 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "region": str,
     "accept": _parse_names,
     "embryos": int,
+    "embryos_max": int,
     "freeze_after_s": float,
     "idle_stop_after_s": float,
     "account_concurrency": int,

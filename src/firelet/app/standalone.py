@@ -44,10 +44,11 @@ from firelet.observe.log_tables import LOG_MIGRATIONS
 from firelet.observe.logs import LogStore
 from firelet.runtime.credentials import SessionCredentials
 from firelet.sandbox import cgroups
+from firelet.sandbox.embryos import Bounds
 from firelet.sandbox.host import HostFacts, probe_host
 from firelet.sandbox.janitor import Janitor
 from firelet.sandbox.namespaces import NamespacesDriver, NamespacesSettings
-from firelet.sandbox.seccomp_profile import compile_profile
+from firelet.sandbox.seccomp_profile import compile_profile, compile_snapshot_profile
 from firelet.store.blobs import BlobStore
 from firelet.store.documents import SqliteDocuments
 from firelet.store.queue import EventQueue
@@ -254,13 +255,11 @@ async def _open_driver(
         NamespacesSettings(
             code_store=code_store,
             is_rootless=facts.is_rootless,
-            filter_program=await asyncio.to_thread(compile_profile),
-            snapshot_filter=(
-                await asyncio.to_thread(compile_profile, may_join=True)
-                if facts.is_rootless
-                else None
+            profile=await asyncio.to_thread(compile_profile),
+            snapshot_profile=await asyncio.to_thread(
+                compile_snapshot_profile, may_join=facts.is_rootless
             ),
-            embryos=config.embryos,
+            embryos=Bounds(config.embryos, max(config.embryos, config.embryos_max)),
         ),
         facts.interpreters,
         tree,

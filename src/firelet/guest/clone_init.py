@@ -17,6 +17,7 @@ import stat
 from typing import Any, NoReturn
 
 from firelet.guest import steps
+from firelet.guest.inheritance import Inheritance
 from firelet.linux import messages, mount, namespaces, process
 
 NAMESPACES = (
@@ -39,7 +40,7 @@ def main(
     lead: socket.socket,
     procs: list[int],
     request: dict[str, Any],
-    program: bytes,
+    inherited: Inheritance,
     runtime_user_namespace: str | None,
 ) -> NoReturn:
     """Never returns. ``lead`` is told the pid of the new init; ``channel_fd`` is its own."""
@@ -58,8 +59,8 @@ def main(
         _close_except({channel.fileno(), lead.fileno()})
         os.setsid()
         process.set_name("firelet-init")
-        listener = _build(request)
-        _give_up_rights(program)
+        listener = _build(request, inherited.proc_covers)
+        _give_up_rights(inherited.final_filter)
         messages.send(channel, {"event": "embryo"}, [listener.fileno()])
         listener.close()
         _run(channel, lead)
@@ -97,12 +98,12 @@ def _enter_namespaces(uid: int, gid: int, runtime_user_namespace: str | None) ->
     namespaces.map_single_user(uid, uid, gid, gid)
 
 
-def _build(request: dict[str, Any]) -> socket.socket:
+def _build(request: dict[str, Any], covers: steps.ProcCovers) -> socket.socket:
     """Mounts, host name and network; the listener of the Runtime API."""
     mount.make_private("/")
     namespaces.set_hostname(request["hostname"])
     listener = steps.open_runtime_listener(request["port"])
-    steps.mount_proc()
+    steps.mount_proc(covers)
     # What a less privileged namespace has inherited can be covered, not removed.
     mount.mount("firelet", steps.HIDDEN, "tmpfs", mount.MS_RDONLY, "size=4k,mode=000")
     _mount_tmp(request["tmp_mib"])

@@ -51,4 +51,7 @@ def main(channel: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    main(socket.socket(fileno=int(sys.argv[1])))
+    try:
+        main(socket.socket(fileno=int(sys.argv[1])))
+    except (EOFError, ConnectionError):
+        sys.exit(1)  # the platform has gone away already

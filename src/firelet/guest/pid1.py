@@ -12,7 +12,6 @@ Messages to it: ``embryo`` with the Runtime API's listener, ``assigned``, ``exit
 
 from __future__ import annotations
 
-import base64
 import os
 import select
 import signal
@@ -21,16 +20,17 @@ import traceback
 from typing import Any, NoReturn
 
 from firelet.guest import runtime_process, steps
+from firelet.guest.inheritance import Inheritance
 from firelet.guest.snapshot import Snapshot
 from firelet.linux import messages, process
 
 
-def main(request: dict[str, Any], fds: list[int]) -> NoReturn:
+def main(request: dict[str, Any], fds: list[int], inherited: Inheritance) -> NoReturn:
     """Runs to the end of the sandbox; never returns into the zygote's code."""
     channel = socket.socket(fileno=fds[0])
     code = 1
     try:
-        init = _Init(channel, request, fds[1], fds[2], fds[3:])
+        init = _Init(channel, request, inherited, fds[1], fds[2], fds[3:])
         init.run()
         code = 0
     except (EOFError, ConnectionError):
@@ -62,11 +62,13 @@ class _Init:
         self,
         channel: socket.socket,
         request: dict[str, Any],
+        inherited: Inheritance,
         output: int,
         log: int,
         procs: list[int],
     ) -> None:
         self._channel = channel
+        self._inherited = inherited
         self._is_rootless: bool = request["rootless"]
         self._output = output
         self._log = log
@@ -75,13 +77,13 @@ class _Init:
         self._snapshot: Snapshot | None = None
         # A session of its own: kill(0) and kill(-group) do not stop at the pid namespace.
         os.setsid()
-        # Pid 1 is safe from signals of its own namespace only as long as it has no handler.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
         steps.join_cgroups(procs)
         process.set_name("firelet-init")
         steps.enter_namespaces(request["hostname"])
         listener = steps.open_runtime_listener(request["port"])
-        steps.mount_proc()
+        steps.mount_proc(inherited.proc_covers)
+        if not inherited.makes_snapshots:
+            steps.hide_store()
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
@@ -90,10 +92,9 @@ class _Init:
         steps.mount_tmp(self._tmp_mib)
         steps.write_passwd(request["uid"], request["gid"])
         steps.set_resource_limits(request["open_files"], request["processes"])
-        request["filter"] = self._filter = base64.b64decode(request["filter"])
         if request["preload"] is not None:
             self._preloaded = runtime_process.preload(
-                channel, output, log, request, self._is_rootless
+                channel, output, log, request, inherited.final_filter
             )
         messages.send(channel, {"event": "embryo"}, [listener.fileno()])
         listener.close()
@@ -131,17 +132,16 @@ class _Init:
     def _assign(self, message: dict[str, Any]) -> None:
         if message["tmp_mib"] != self._tmp_mib:
             steps.resize_tmp(message["tmp_mib"])
-        steps.mount_code(message["code"])
-        if message["snapshot_filter"] is not None:
+        steps.mount_code(self._inherited.mount_namespace, message["code"])
+        if self._inherited.makes_snapshots:
             self._become_snapshot(message)
             return
-        steps.hide_store()
         if message["data_bytes"] is not None:
             steps.set_address_space(message["data_bytes"])
             if self._preloaded is not None:
                 self._preloaded.limit_data(message["data_bytes"])
         steps.drop_privileges(message["uid"], message["gid"], self._is_rootless)
-        steps.install_filter(self._filter)
+        steps.install_filter(self._inherited.final_filter)
         messages.send(self._channel, {"event": "assigned"})
 
     def _become_snapshot(self, message: dict[str, Any]) -> None:
@@ -150,7 +150,7 @@ class _Init:
         process.set_dumpable(False)
         self._snapshot = Snapshot(
             self._channel,
-            base64.b64decode(message["snapshot_filter"]),
+            self._inherited,
             message["uid"],
             message["gid"],
             self._is_rootless,

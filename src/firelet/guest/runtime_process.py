@@ -6,14 +6,18 @@ Called by ``pid1`` only. Nothing here returns to pid 1's code in the child.
 
 from __future__ import annotations
 
+# The C functions: those of ``signal`` take the way through its enumerations and back, which makes
+# each start copy a hundred pages more.
+import _signal  # type: ignore[import-not-found]
 import atexit
 import gc
 import json
 import os
+import random
 import resource
-import signal
 import socket
 import sys
+import threading
 import time
 import traceback
 from typing import Any, Callable, NoReturn
@@ -52,7 +56,7 @@ class Preloaded:
         signal only makes it sooner, and is refused while the process is still privileged."""
         self.close()
         try:
-            os.kill(self.pid, signal.SIGKILL)
+            os.kill(self.pid, _signal.SIGKILL)
         except PermissionError:
             return
 
@@ -61,22 +65,23 @@ class Preloaded:
 
 
 def preload(
-    channel: socket.socket, output: int, log: int, request: dict[str, Any], is_rootless: bool
+    channel: socket.socket, output: int, log: int, request: dict[str, Any], final_filter: bytes
 ) -> Preloaded:
     """Starts a runtime ahead of the function that it will run. It has its own rights dropped at
     once; what it is to run is mounted later, in the namespaces that it shares with pid 1."""
     waiting, handover = os.pipe()
-    pid = os.fork()
+    pid = process.fork()
     if pid == 0:
         try:
             _leave_init(channel)
             steps.become_runtime(output, log, "/", waiting)
-            steps.drop_privileges(request["uid"], request["gid"], is_rootless)
+            steps.drop_privileges(request["uid"], request["gid"], request["rootless"])
             process.set_dumpable(True)
-            steps.install_filter(request["filter"])
+            steps.install_filter(final_filter)
             arguments = request["preload"]["arguments"]
             if arguments:
                 _execute(arguments, request["preload"]["environment"])
+            _renew_after_fork()
             _run_client(_wait_for_start())
         finally:
             os._exit(1)
@@ -110,15 +115,22 @@ def start(
 def _leave_init(channel: socket.socket) -> None:
     """Out of init's session, without its handlers and its channel."""
     os.setsid()
-    signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    _signal.set_wakeup_fd(-1)
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
     channel.detach()
+
+
+def _renew_after_fork() -> None:
+    """What a function could notice of ``process.fork``: numbers that its neighbours draw too, and
+    a thread that goes by the number of the zygote's."""
+    random.seed()
+    threading.main_thread()._set_native_id()  # type: ignore[attr-defined]
 
 
 def _execute(arguments: list[str], environment: dict[str, str]) -> NoReturn:
     # Python ignores these, and what is ignored stays so across an exec.
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    _signal.signal(_signal.SIGPIPE, _signal.SIG_DFL)
+    _signal.signal(_signal.SIGXFSZ, _signal.SIG_DFL)
     try:
         os.execve(arguments[0], arguments, environment)
     except OSError as error:
@@ -141,7 +153,7 @@ def _run_client(message: dict[str, Any]) -> NoReturn:
     """The Python client in this process, and then what an interpreter does at its end."""
     code = 1
     try:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        _signal.signal(_signal.SIGINT, _signal.default_int_handler)
         process.set_name(message["name"])
         os.environ.clear()
         os.environ.update(message["environment"])

@@ -27,6 +27,7 @@ import socket
 from typing import Any
 
 from firelet.guest import clone_init, steps
+from firelet.guest.inheritance import Inheritance
 from firelet.linux import messages, namespaces, process
 from firelet.linux.libc import PIDFD_OPEN, capset_number, close_number, setns_number
 from firelet.linux.ptrace import Borrowed
@@ -53,10 +54,15 @@ class Snapshot:
     """Owns the channel to the runtime and the clones that wait. ``channel`` is the platform's."""
 
     def __init__(
-        self, channel: socket.socket, program: bytes, uid: int, gid: int, is_rootless: bool
+        self,
+        channel: socket.socket,
+        inherited: Inheritance,
+        uid: int,
+        gid: int,
+        is_rootless: bool,
     ) -> None:
         self._channel = channel
-        self._filter = program
+        self._inherited = inherited
         self._uid = uid
         self._gid = gid
         self._is_rootless = is_rootless
@@ -76,7 +82,7 @@ class Snapshot:
         steps.become_runtime(output, log, directory, self._runtime_end.fileno())
         steps.drop_privileges(self._uid, self._gid, self._is_rootless)
         process.set_dumpable(True)
-        steps.install_filter(self._filter)
+        steps.install_filter(self._inherited.final_filter)
 
     def spawn(self, message: dict[str, Any], fds: list[int]) -> None:
         """Makes the namespaces of a clone and its init, which answers on its own channel."""
@@ -91,7 +97,7 @@ class Snapshot:
                     end,
                     procs,
                     {**message, "uid": self._uid, "gid": self._gid},
-                    self._filter,
+                    self._inherited,
                     self._runtime_user_namespace(),
                 )
             end.close()

@@ -1,8 +1,9 @@
 """The ordered steps from a fresh fork to a sandbox, one function per step.
 
 Called by ``pid1`` only, in the order in which they stand here. Each says why it is where it is.
-The order follows the rule that a right is given up as soon as the last step that needs it is
-done, and that the system call filter comes last.
+The zygote calls ``give_up_for_good`` and ``find_proc_covers``, once. The order follows the rule
+that a right is given up as soon as the last step that needs it is done, and that the system call
+filter comes last.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import fcntl
 import os
 import resource
 import socket
+from typing import Iterable, NamedTuple
 
 from firelet.linux import mount, namespaces, network, process, seccomp
 
@@ -25,6 +27,14 @@ _LIMITS = (
     (resource.RLIMIT_STACK, 8 * 1024 * 1024),
     (resource.RLIMIT_MEMLOCK, 64 * 1024),
 )
+
+
+def give_up_for_good(inherited_filter: bytes | None) -> None:
+    """In the zygote, for itself and for all that it forks: what none of them ever needs."""
+    process.drop_bounding_set()
+    process.set_no_new_privileges()
+    if inherited_filter is not None:
+        seccomp.install_filter(inherited_filter)
 
 
 def join_cgroups(procs_fds: list[int]) -> None:
@@ -59,20 +69,43 @@ def open_runtime_listener(port: int) -> socket.socket:
     return listener
 
 
-def mount_proc() -> None:
+class ProcCovers(NamedTuple):
+    """What this kernel has in /proc that tells of or acts on the host."""
+
+    files: list[str]
+    directories: list[str]
+    read_only: list[str]
+
+
+def find_proc_covers(proc: str) -> ProcCovers:
+    """Looked up once, by the zygote, in a /proc of its own: it depends on the kernel alone."""
+
+    def present(names: Iterable[str]) -> list[str]:
+        return ["/proc/" + name for name in names if os.path.exists(f"{proc}/{name}")]
+
+    return ProcCovers(
+        present(_PROC_MASKED), present(_PROC_MASKED_DIRECTORIES), present(_PROC_READ_ONLY)
+    )
+
+
+def mount_proc(covers: ProcCovers) -> None:
     """A /proc of the new pid namespace, with what tells of or acts on the host covered up."""
     mount.mount("proc", "/proc", "proc", mount.MS_NOSUID | mount.MS_NODEV | mount.MS_NOEXEC)
-    for name in _PROC_MASKED:
-        if os.path.exists("/proc/" + name):
-            mount.bind("/dev/null", "/proc/" + name)
-    for name in _PROC_MASKED_DIRECTORIES:
-        if os.path.isdir("/proc/" + name):
-            mount.mount("firelet", "/proc/" + name, "tmpfs", mount.MS_RDONLY, "size=4k")
-    for name in _PROC_READ_ONLY:
-        path = "/proc/" + name
-        if os.path.exists(path):
-            mount.bind(path, path)
-            mount.set_attributes(path, mount.MOUNT_ATTR_RDONLY)
+    # A copy of a mount has its flags: two changes of these, instead of one for each path.
+    mount.set_attributes("/proc", mount.MOUNT_ATTR_RDONLY)
+    for path in covers.read_only:
+        mount.bind(path, path)
+    mount.clear_attributes("/proc", mount.MOUNT_ATTR_RDONLY)
+    for path in covers.files:
+        mount.bind("/dev/null", path)
+    for path in covers.directories:
+        mount.mount("firelet", path, "tmpfs", mount.MS_RDONLY, "size=4k")
+
+
+def hide_store() -> None:
+    """Takes the stores of all functions out of this mount namespace, for good. It waits for the
+    kernel's readers of the mount table (RCU), so it is not left for when the function is known."""
+    mount.detach(HIDDEN)
 
 
 def mount_tmp(size_mib: int) -> None:
@@ -115,16 +148,6 @@ def write_passwd(uid: int, gid: int) -> None:
         os.unlink(source)
 
 
-def mount_code(code: str) -> None:
-    """The deployment package at /var/task: read-only, as the hidden store that it comes from."""
-    mount.bind(f"{HIDDEN}/code/{code}", "/var/task")
-
-
-def hide_store() -> None:
-    """Takes the stores of all functions out of this mount namespace, for good."""
-    mount.detach(HIDDEN)
-
-
 def set_resource_limits(open_files: int, processes: int | None) -> None:
     """``processes`` is for the user as a whole; None where that user has many sandboxes."""
     for kind, limit in (*_LIMITS, (resource.RLIMIT_NOFILE, open_files)):
@@ -138,19 +161,36 @@ def set_address_space(bytes_limit: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (bytes_limit, bytes_limit))
 
 
+def mount_code(zygote: int, code: str) -> None:
+    """The deployment package at /var/task: read-only, as the hidden store that it comes from.
+
+    ``zygote`` is a descriptor of the zygote's mount namespace, which still has the store: a look
+    into it brings a copy of this one package's mount along. The descriptor is closed.
+    """
+    own = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    namespaces.setns(zygote, namespaces.CLONE_NEWNS)
+    try:
+        tree = mount.open_copy(f"{HIDDEN}/code/{code}")
+    finally:
+        namespaces.setns(own, namespaces.CLONE_NEWNS)
+        os.close(zygote)
+        os.close(own)
+    mount.attach(tree, "/var/task")
+    os.close(tree)
+
+
 def drop_privileges(uid: int, gid: int, is_rootless: bool) -> None:
     """From root (of the host, or of the platform's user namespace) to the sandbox's own user.
 
     Rootless: one more user namespace, made last and without any right over the others, in which
-    the platform's user is seen as ``uid``.
+    the platform's user is seen as ``uid``. The bounding set is empty and no_new_privs is set since
+    the zygote; but a new user namespace comes with a full bounding set.
     """
-    process.set_no_new_privileges()
     if is_rootless:
         namespaces.unshare(namespaces.CLONE_NEWUSER)
         namespaces.map_single_user(uid, 0, gid, 0)
         process.drop_bounding_set()
     else:
-        process.drop_bounding_set()
         os.setgroups([])
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)

@@ -1,4 +1,5 @@
-"""Mounting: mount(2), umount2(2), pivot_root(2) and mount_setattr(2), one function each.
+"""Mounting: mount(2), umount2(2), pivot_root(2), mount_setattr(2), open_tree(2) and move_mount(2),
+one function each.
 
 Source: the manual pages of the same names; struct mount_attr from linux/mount.h.
 """
@@ -8,7 +9,15 @@ from __future__ import annotations
 import ctypes
 import os
 
-from firelet.linux.libc import LIBC, MOUNT_SETATTR, check, pivot_root_number, syscall
+from firelet.linux.libc import (
+    LIBC,
+    MOUNT_SETATTR,
+    MOVE_MOUNT,
+    OPEN_TREE,
+    check,
+    pivot_root_number,
+    syscall,
+)
 
 MS_RDONLY = 1
 MS_NOSUID = 2
@@ -25,6 +34,9 @@ MOUNT_ATTR_RDONLY = 0x1
 MOUNT_ATTR_NOSUID = 0x2
 MOUNT_ATTR_NODEV = 0x4
 MOUNT_ATTR_NOEXEC = 0x8
+
+_OPEN_TREE_CLONE = 1
+_MOVE_MOUNT_F_EMPTY_PATH = 4
 
 _AT_FDCWD = -100
 _AT_RECURSIVE = 0x8000
@@ -77,7 +89,15 @@ def make_private(path: str) -> None:
 
 def set_attributes(path: str, attributes: int, recursive: bool = False) -> None:
     """mount_setattr(2): the only read-only that holds for submounts too (Linux 5.12)."""
-    attr = _MountAttr(attr_set=attributes)
+    _change_attributes(path, _MountAttr(attr_set=attributes), recursive)
+
+
+def clear_attributes(path: str, attributes: int) -> None:
+    """The opposite, for this mount alone."""
+    _change_attributes(path, _MountAttr(attr_clr=attributes), recursive=False)
+
+
+def _change_attributes(path: str, attr: _MountAttr, recursive: bool) -> None:
     syscall(
         "mount_setattr",
         MOUNT_SETATTR,
@@ -87,6 +107,33 @@ def set_attributes(path: str, attributes: int, recursive: bool = False) -> None:
         ctypes.byref(attr),
         ctypes.sizeof(attr),
         path=path,
+    )
+
+
+def open_copy(path: str) -> int:
+    """A descriptor, closed on exec, of a copy of the mount that shows ``path``: a mount that is in
+    no namespace yet, and has the flags of the first (Linux 5.2)."""
+    return syscall(
+        "open_tree",
+        OPEN_TREE,
+        _AT_FDCWD,
+        ctypes.c_char_p(os.fsencode(path)),
+        _OPEN_TREE_CLONE | os.O_CLOEXEC,
+        path=path,
+    )
+
+
+def attach(tree: int, target: str) -> None:
+    """Puts a mount that ``open_copy`` made into the namespace of this process."""
+    syscall(
+        "move_mount",
+        MOVE_MOUNT,
+        tree,
+        ctypes.c_char_p(b""),
+        _AT_FDCWD,
+        ctypes.c_char_p(os.fsencode(target)),
+        _MOVE_MOUNT_F_EMPTY_PATH,
+        path=target,
     )
 
 

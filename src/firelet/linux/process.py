@@ -1,6 +1,6 @@
-"""Processes and privileges: prctl(2), capset(2), pidfds, close_range(2).
+"""Processes and privileges: fork(2), prctl(2), capset(2), pidfds, close_range(2).
 
-Source: prctl(2), capabilities(7), pidfd_open(2), close_range(2).
+Source: fork(2), prctl(2), capabilities(7), pidfd_open(2), close_range(2).
 """
 
 from __future__ import annotations
@@ -33,6 +33,20 @@ _SIGNALS = 64
 _SIGSET_BYTES = 8
 
 LIBC.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
+
+# The same library, for a call that keeps the interpreter's lock.
+_LOCKED_LIBC = ctypes.PyDLL(None, use_errno=True)
+
+
+def fork() -> int:
+    """fork(2) without what ``os.fork`` has the interpreter and its modules do in the child: that
+    touches some 200 pages, each of which the kernel then has to copy.
+
+    Only for a process with one thread, in which no lock can be held by another. The child lacks a
+    new seed of ``random`` and keeps the number of its parent's thread. The interpreter's lock is
+    held across the call: let go of, it could not be taken back without the interpreter's help.
+    """
+    return check(_LOCKED_LIBC.fork(), "fork")
 
 
 def _prctl(step: str, option: int, first: int = 0, second: int = 0) -> int:

@@ -17,6 +17,7 @@ from firelet.model.errors import PlatformError, SandboxEnded
 from firelet.sandbox.cgroups import Cgroup, Limits
 from firelet.sandbox.channel import Channel, close_all, make_pair
 from firelet.sandbox.driver import RuntimeExit, RuntimeStart, SandboxSpec
+from firelet.sandbox.removal import Remains, Removals
 from firelet.sandbox.rootfs import HOSTNAME
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ class Cell:
         identity: str,
         uid: int,
         cgroup: Cgroup | None,
+        removals: Removals,
         is_rootless: bool,
         on_ended: Callable[[Cell], None],
         on_stopped: Callable[[Cell], None],
@@ -58,6 +60,7 @@ class Cell:
         self.uid = uid
         self.is_dead = False
         self._cgroup = cgroup
+        self._removals = removals
         self._is_rootless = is_rootless
         self._on_ended = on_ended
         self._on_stopped = on_stopped
@@ -95,7 +98,7 @@ class Cell:
         """A descriptor for pid 1 of the sandbox; the cell owns it."""
         return self._pidfd
 
-    async def hatch(self, parent: Spawner, filter_program: str, preload: Preload | None) -> None:
+    async def hatch(self, parent: Spawner, preload: Preload | None) -> None:
         """Forks pid 1 from its parent and waits until its namespaces stand."""
         ours, theirs = make_pair()
         self._channel = Channel(ours, self._on_message, self._on_close)
@@ -114,7 +117,6 @@ class Cell:
             "open_files": limits.OPEN_FILES_MAX,
             "processes": self._processes,
             "tmp_mib": limits.EPHEMERAL_MIN_MIB,
-            "filter": filter_program,
             "preload": None if preload is None else preload.message(),
         }
         try:
@@ -128,11 +130,8 @@ class Cell:
         if self._cgroup is not None:
             self._cgroup.close_procs()
 
-    async def assign(self, spec: SandboxSpec, snapshot_filter: str | None = None) -> None:
-        """Makes the embryo a sandbox of one function: code, limits, user, system calls.
-
-        With ``snapshot_filter``, the filter of its runtime, one that can be cloned: its pid 1 keeps
-        the rights that this takes."""
+    async def assign(self, spec: SandboxSpec) -> None:
+        """Makes the embryo a sandbox of one function: code, limits, user, system calls."""
         if self._cgroup is not None:
             self._cgroup.set_limits(Limits(memory_mib=spec.memory_mib, vcpus=None))
         answer = self._expect("assigned")
@@ -144,7 +143,6 @@ class Cell:
                 "uid": self.uid,
                 "gid": self.uid,
                 "data_bytes": None if self._cgroup else spec.memory_mib * limits.MIB,
-                "snapshot_filter": snapshot_filter,
             }
         )
         await self._wait(answer)
@@ -199,28 +197,30 @@ class Cell:
     def memory_bytes(self) -> int:
         return 0 if self._cgroup is None or self._is_stopped else self._cgroup.memory_bytes()
 
-    async def stop(self) -> None:
-        if self._is_stopped:
-            return
+    def kill(self) -> None:
         self.thaw()
-        self._is_stopped = True
         self.is_dead = True
         self._fail(PlatformError("The sandbox was stopped."))
-        if self._channel is not None:
-            self._channel.close()
         if self._pidfd >= 0:
             try:
                 process.pidfd_send_signal(self._pidfd, signal.SIGKILL)
             except ProcessLookupError:
                 log.debug("sandbox had ended already id=%s", self.id)
-            os.close(self._pidfd)
-            self._pidfd = -1
+        # After the signal: pid 1 is not to be woken by the end of the channel first.
+        if self._channel is not None:
+            self._channel.close()
+
+    async def stop(self) -> None:
+        if self._is_stopped:
+            return
+        self._is_stopped = True
+        self.kill()
         if self._listener is not None:
             self._listener.close()
         close_all([fd for fd in (self._output, self._log) if fd >= 0])
         self._output = self._log = -1
-        if self._cgroup is not None:
-            await asyncio.to_thread(self._cgroup.remove)
+        pidfd, self._pidfd = self._pidfd, -1
+        await self._removals.remove(Remains(self._cgroup, pidfd))
         self._on_stopped(self)
 
     def _send(self, message: dict[str, Any], fds: Sequence[int] = ()) -> None:

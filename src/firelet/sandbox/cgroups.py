@@ -40,7 +40,7 @@ class Cgroup(Protocol):
 
     @property
     def procs_fds(self) -> list[int]:
-        """Open ``cgroup.procs`` files: a process that writes 0 to each joins."""
+        """Open files: a process of one thread that writes 0 to each joins."""
 
     def set_limits(self, wanted: Limits) -> None: ...
     def set_vcpus(self, vcpus: float | None) -> None: ...
@@ -86,37 +86,43 @@ def _read_int(fd: int) -> int:
 
 
 class _V1Cgroup:
-    def __init__(self, directories: dict[str, Path]) -> None:
+    def __init__(self, directories: dict[str, Path], *, counts_swap: bool) -> None:
         self._directories = directories
+        self._counts_swap = counts_swap
         for path in directories.values():
             path.mkdir()
         self.procs_fds = [
-            os.open(path / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+            # Not cgroup.procs: to move all threads of a process, as that does, the kernel waits
+            # until no process on the machine is forking or ending. Who joins here has one thread.
+            os.open(f"{path}/tasks", os.O_WRONLY | os.O_CLOEXEC)
             for path in directories.values()
         ]
         memory = directories["memory"]
-        self._peak = os.open(memory / "memory.max_usage_in_bytes", os.O_RDONLY | os.O_CLOEXEC)
-        self._oom = os.open(memory / "memory.oom_control", os.O_RDONLY | os.O_CLOEXEC)
+        self._peak = os.open(f"{memory}/memory.max_usage_in_bytes", os.O_RDONLY | os.O_CLOEXEC)
+        self._oom = os.open(f"{memory}/memory.oom_control", os.O_RDONLY | os.O_CLOEXEC)
         self._freezer = directories["freezer"] / "freezer.state"
         self._is_frozen = False
+        self._vcpus: float | None = None  # as the kernel makes it
 
     def set_limits(self, wanted: Limits) -> None:
         memory = self._directories["memory"]
         size = str(wanted.memory_mib * limits.MIB)
         _write(memory / "memory.limit_in_bytes", size)
-        with contextlib.suppress(FileNotFoundError):
-            # Only there when the kernel counts swap; without swap there is nothing to limit.
+        if self._counts_swap:
             _write(memory / "memory.memsw.limit_in_bytes", size)
         _write(self._directories["pids"] / "pids.max", str(wanted.pids))
         self.set_vcpus(wanted.vcpus)
 
     def set_vcpus(self, vcpus: float | None) -> None:
+        if vcpus == self._vcpus:
+            return
         cpu = self._directories["cpu"]
         if vcpus is None:
             _write(cpu / "cpu.cfs_quota_us", "-1")
-            return
-        _write(cpu / "cpu.cfs_period_us", str(limits.CPU_PERIOD_US))
-        _write(cpu / "cpu.cfs_quota_us", str(cpu_quota_us(vcpus)))
+        else:
+            _write(cpu / "cpu.cfs_period_us", str(limits.CPU_PERIOD_US))
+            _write(cpu / "cpu.cfs_quota_us", str(cpu_quota_us(vcpus)))
+        self._vcpus = vcpus
 
     def freeze(self) -> None:
         self._is_frozen = True
@@ -162,9 +168,14 @@ class V1Tree:
         self._homes = {name: root / name / "firelet" / owner for name in _V1_CONTROLLERS}
         for home in self._homes.values():
             home.mkdir(parents=True, exist_ok=True)
+        # Only there when the kernel counts swap; without swap there is nothing to limit.
+        self._counts_swap = (self._homes["memory"] / "memory.memsw.limit_in_bytes").exists()
 
     def create(self, name: str) -> Cgroup:
-        return _V1Cgroup({key: home / name for key, home in self._homes.items()})
+        return _V1Cgroup(
+            {key: home / name for key, home in self._homes.items()},
+            counts_swap=self._counts_swap,
+        )
 
     def close(self) -> None:
         remove_tree(self._homes["freezer"])

@@ -83,6 +83,9 @@ class Sandbox(Protocol):
     def memory_bytes(self) -> int:
         """What it holds now, without what it shares with others; 0 if that is not known."""
 
+    def kill(self) -> None:
+        """Ends every process at once. What the sandbox holds stays until ``stop``."""
+
     async def stop(self) -> None:
         """Ends everything and gives everything back. May be called again."""
 

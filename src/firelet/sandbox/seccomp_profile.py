@@ -2,6 +2,10 @@
 
 The list is what Docker's default profile allows without capabilities, minus what a function never
 needs: tracing and reading other processes, key rings, io_uring, userfaultfd, namespaces, bpf.
+The program comes in two parts. To install the long one costs a process a quarter of a millisecond,
+so the zygote does it once and everything that it forks inherits it; it still allows the few calls
+by which a sandbox is set up. The short one, which each process of a sandbox installs as its last
+step, refuses those too: the kernel takes the strictest answer of all filters.
 A call that is listed as refused fails with EPERM; one that neither list knows fails with ENOSYS,
 so that a newer libc falls back to the older call as it does on an older kernel.
 Source: docs.docker.com/engine/security/seccomp; the reason for ENOSYS is runc's issue with glibc
@@ -11,6 +15,7 @@ and clone3. Proved by tests/security and tests/unit/sandbox/test_seccomp_profile
 from __future__ import annotations
 
 import errno
+from dataclasses import dataclass
 
 from firelet.linux import namespaces, seccomp
 
@@ -53,12 +58,15 @@ _REFUSED = """
 _sysctl acct add_key adjtimex bpf chroot clock_adjtime clock_settime delete_module fanotify_init
 fanotify_mark finit_module fsconfig fsmount fsopen fspick get_kernel_syms init_module io_uring_enter
 io_uring_register io_uring_setup ioperm iopl kcmp kexec_file_load kexec_load keyctl
-lookup_dcookie lsm_set_self_attr migrate_pages modify_ldt mount mount_setattr move_mount move_pages
-name_to_handle_at nfsservctl open_by_handle_at open_tree perf_event_open pidfd_getfd pivot_root
+lookup_dcookie lsm_set_self_attr migrate_pages modify_ldt move_pages
+name_to_handle_at nfsservctl open_by_handle_at perf_event_open pidfd_getfd pivot_root
 process_madvise process_vm_readv process_vm_writev ptrace query_module quotactl quotactl_fd reboot
-request_key setdomainname sethostname setns settimeofday swapoff swapon sysfs syslog umount umount2
-unshare uselib userfaultfd ustat vhangup
+request_key setdomainname settimeofday swapoff swapon sysfs syslog umount
+uselib userfaultfd ustat vhangup
 """
+
+# What pid 1 of a sandbox calls (``guest.steps``) before it installs the short program.
+_SET_UP = "mount mount_setattr move_mount open_tree sethostname setns umount2 unshare"
 
 # AF_UNIX, AF_INET, AF_INET6 and AF_NETLINK (getifaddrs needs it). Not AF_VSOCK, which reaches the
 # host of a virtual machine, nor AF_ALG and AF_PACKET, kernel surface that no function needs.
@@ -78,12 +86,21 @@ _NAMESPACE_FLAGS = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """The two parts, compiled: ``inherited`` is the zygote's, ``final`` each process's own."""
+
+    inherited: bytes | None
+    final: bytes
+
+
 def rules(*, may_join: bool = False) -> list[seccomp.Rule]:
     """The profile as data: (action, system call, conditions). ``may_join`` also allows setns."""
     refuse = seccomp.errno_action(errno.EPERM)
     allowed = [*_ALLOWED.split(), *(["setns"] if may_join else [])]
     table: list[seccomp.Rule] = [(seccomp.ACT_ALLOW, name, []) for name in allowed]
-    table += [(refuse, name, []) for name in _REFUSED.split() if name not in allowed]
+    table += [(refuse, name, []) for name in _REFUSED.split()]
+    table += [rule for rule in final_rules() if rule[1] not in allowed]
     table += [
         (seccomp.ACT_ALLOW, "socket", [seccomp.masked_equal(0, 0xFFFFFFFF, family)])
         for family in _SOCKET_FAMILIES
@@ -98,11 +115,33 @@ def rules(*, may_join: bool = False) -> list[seccomp.Rule]:
     return table
 
 
-def compile_profile(*, may_join: bool = False) -> bytes:
-    """The BPF program for the running architecture. Needs libseccomp on the host.
+def inherited_rules() -> list[seccomp.Rule]:
+    """``rules``, but for the calls of the set-up, which are allowed."""
+    set_up = _SET_UP.split()
+    table = [rule for rule in rules() if rule[1] not in set_up]
+    return table + [(seccomp.ACT_ALLOW, name, []) for name in set_up]
 
-    ``may_join`` is for snapshots where firelet is not root: the filter of a process that is moved
-    into the namespaces of a clone can be suspended for that call by root only. A function that
-    calls setns by itself gets no further than the namespaces of its own clones.
+
+def final_rules() -> list[seccomp.Rule]:
+    """What is refused on top; every other call is left to the inherited program."""
+    return [(seccomp.errno_action(errno.EPERM), name, []) for name in _SET_UP.split()]
+
+
+def compile_profile() -> Profile:
+    """The BPF programs for the running architecture. Needs libseccomp on the host."""
+    return Profile(
+        inherited=seccomp.compile_filter(seccomp.errno_action(errno.ENOSYS), inherited_rules()),
+        final=seccomp.compile_filter(seccomp.ACT_ALLOW, final_rules()),
+    )
+
+
+def compile_snapshot_profile(*, may_join: bool) -> Profile:
+    """The profile in one part, for snapshots and their clones: pid 1 of a snapshot must have no
+    filter to be allowed to suspend the one of a process that it moves.
+
+    ``may_join`` is for where firelet is not root and cannot suspend it at all: that process makes
+    its call, setns, with the filter on. A function that calls setns by itself gets no further than
+    the namespaces of its own clones.
     """
-    return seccomp.compile_filter(seccomp.errno_action(errno.ENOSYS), rules(may_join=may_join))
+    default = seccomp.errno_action(errno.ENOSYS)
+    return Profile(inherited=None, final=seccomp.compile_filter(default, rules(may_join=may_join)))

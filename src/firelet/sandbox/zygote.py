@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -16,6 +18,7 @@ from firelet.linux import process
 from firelet.model.errors import PlatformError, SandboxEnded
 from firelet.sandbox.channel import Channel, close_all, make_pair
 from firelet.sandbox.rootfs import RootPlan
+from firelet.sandbox.seccomp_profile import Profile
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +32,9 @@ _ENTER = Path(__file__).resolve().parent.parent / "guest" / "enter.py"
 class Zygote:
     """One zygote process. ``spawn`` may be called as soon as ``start`` has returned."""
 
-    def __init__(self, plan: RootPlan, on_end: Callable[[], None]) -> None:
+    def __init__(self, plan: RootPlan, profile: Profile, on_end: Callable[[], None]) -> None:
         self._plan = plan
+        self._profile = profile
         self._on_end = on_end
         self._channel: Channel | None = None
         self._pidfd = -1
@@ -45,32 +49,26 @@ class Zygote:
         self._ready = loop.create_future()
         ours, theirs = make_pair()
         self._channel = Channel(ours, self._on_message, self._on_close)
+        starting = asyncio.create_task(asyncio.to_thread(_start_first_stage, theirs))
         try:
-            # -I -S -B: no environment, no site, nothing written; enter.py finds its own package.
-            # A session of its own keeps the terminal's Ctrl-C away from it.
-            first_stage = await asyncio.to_thread(
-                subprocess.Popen,
-                [sys.executable, "-I", "-S", "-B", str(_ENTER), str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                env={},
-                start_new_session=True,
-            )
-        finally:
-            theirs.close()
-        try:
+            # Shielded: who gives up waiting cannot call back a thread that starts a process.
+            await asyncio.shield(starting)
             self._channel.send(self._plan.message())
-            async with asyncio.timeout(START_TIMEOUT_S):
-                await self._ready
-        except TimeoutError:
-            await self.stop()
-            raise PlatformError("A zygote did not start in time.") from None
-        except PlatformError:
+            self._channel.send(_profile_message(self._profile))
+            await self._await_ready(self._ready)
+        except BaseException:
             await self.stop()
             raise
         finally:
             # The first stage ends by itself once the second runs, or when it has failed.
-            await asyncio.to_thread(first_stage.wait)
+            await asyncio.to_thread((await starting).wait)
+
+    async def _await_ready(self, ready: asyncio.Future[None]) -> None:
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                await ready
+        except TimeoutError:
+            raise PlatformError("A zygote did not start in time.") from None
 
     async def spawn(self, identity: str, request: dict[str, Any], fds: Sequence[int]) -> int:
         """Forks a child that becomes pid 1 of a sandbox; returns a pidfd that the caller owns."""
@@ -137,3 +135,29 @@ class Zygote:
             return
         log.error("zygote ended interpreter=%s", self._plan.interpreter)
         self._on_end()
+
+
+def _start_first_stage(channel: socket.socket) -> subprocess.Popen[bytes]:
+    """Gives it its end of the channel, which is closed here."""
+    with channel:
+        # -I -S -B: no environment, no site, nothing written; enter.py finds its own package.
+        # A session of its own keeps the terminal's Ctrl-C away from it.
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", "-B", str(_ENTER), str(channel.fileno())],
+            pass_fds=[channel.fileno()],
+            stdin=subprocess.DEVNULL,
+            env={},
+            start_new_session=True,
+        )
+
+
+def _profile_message(profile: Profile) -> dict[str, Any]:
+    """For the second stage, which reads it once it runs."""
+    return {
+        "inherited": None if profile.inherited is None else _encode(profile.inherited),
+        "final": _encode(profile.final),
+    }
+
+
+def _encode(program: bytes) -> str:
+    return base64.b64encode(program).decode()

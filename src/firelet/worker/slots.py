@@ -268,6 +268,8 @@ class Slot:
         self._deadline.close()
         self._end_of_process()
         self._unwatch_pipes()
+        # First, or the runtime would wake up to report the end of its connection.
+        self._sandbox.kill()
         if self._exchange.phase is not Phase.STOPPED:
             self._exchange.end()
         await self._server.close()

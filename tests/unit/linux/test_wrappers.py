@@ -92,6 +92,26 @@ def test_no_new_privileges_and_dumpable_are_what_they_say() -> None:
     assert run_python(program) == "0 1"
 
 
+def test_a_bare_fork_is_a_child_that_goes_on_and_ends() -> None:
+    program = (
+        "import os; from firelet.linux import process;"
+        "parent = os.getpid(); pid = process.fork()\n"
+        "if pid == 0: os._exit(7 if os.getppid() == parent != os.getpid() else 1)\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))"
+    )
+    assert run_python(program) == "7"
+
+
+def test_a_bare_fork_runs_none_of_the_handlers_of_modules() -> None:
+    program = (
+        "import os; from firelet.linux import process;"
+        "os.register_at_fork(after_in_child=lambda: os._exit(3)); pid = process.fork()\n"
+        "if pid == 0: os._exit(7)\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))"
+    )
+    assert run_python(program) == "7"
+
+
 def test_a_filter_refuses_with_its_errno_and_lets_the_rest_pass() -> None:
     try:
         seccomp.load_library()

@@ -104,7 +104,8 @@ class FakeCgroups:
     def _populate(self, path: Path) -> None:
         hierarchy = path.relative_to(self.root).parts[:1]
         files = _V2_FILES if self.version == 2 else _V1_FILES[hierarchy[0]]
-        for name, text in {"cgroup.procs": "", **files}.items():
+        join = {} if self.version == 2 else {"tasks": ""}
+        for name, text in {"cgroup.procs": "", **join, **files}.items():
             if name not in self._missing:
                 (path / name).write_text(text)
 

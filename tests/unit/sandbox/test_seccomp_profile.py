@@ -8,7 +8,12 @@ from collections import Counter
 import pytest
 
 from firelet.linux import seccomp
-from firelet.sandbox.seccomp_profile import compile_profile, rules
+from firelet.sandbox.seccomp_profile import (
+    compile_profile,
+    final_rules,
+    inherited_rules,
+    rules,
+)
 
 REFUSE = seccomp.errno_action(errno.EPERM)
 
@@ -75,12 +80,37 @@ def test_clone3_is_not_listed_so_that_libc_falls_back() -> None:
     assert "clone3" not in actions_by_name()
 
 
+def test_the_two_parts_together_are_the_profile() -> None:
+    """What the inherited part allows beyond the profile is what the final part refuses."""
+    refused = {name for _, name, _ in final_rules()}
+    inherited = [rule for rule in inherited_rules() if rule[1] not in refused]
+    profile = [rule for rule in rules() if rule[1] not in refused]
+    assert [rule[:2] for rule in inherited] == [rule[:2] for rule in profile]
+    assert {rule[:2] for rule in final_rules()} == {(REFUSE, name) for name in refused}
+    assert {(action, name) for action, name, _ in rules() if name in refused} == {
+        (REFUSE, name) for name in refused
+    }
+
+
+def test_the_inherited_part_allows_beyond_the_profile_only_what_sets_a_sandbox_up() -> None:
+    allowed = {name for action, name, _ in rules() if action == seccomp.ACT_ALLOW}
+    inherited = {name for action, name, _ in inherited_rules() if action == seccomp.ACT_ALLOW}
+    assert " ".join(sorted(inherited - allowed)) == (
+        "mount mount_setattr move_mount open_tree sethostname setns umount2 unshare"
+    )
+
+
 @pytest.mark.skipif(needs_libseccomp() is not None, reason=str(needs_libseccomp()))
 class TestCompiled:
     def test_the_program_is_whole_instructions_and_within_the_kernel_s_limit(self) -> None:
-        program = compile_profile()
-        assert len(program) % 8 == 0
-        assert 0 < len(program) // 8 <= 4096
+        profile = compile_profile()
+        for program in (profile.inherited, profile.final):
+            assert len(program) % 8 == 0
+            assert 0 < len(program) // 8 <= 4096
+
+    def test_what_every_process_installs_itself_is_short(self) -> None:
+        profile = compile_profile()
+        assert len(profile.final) * 10 < len(profile.inherited)
 
     def test_a_name_of_another_architecture_is_left_out(self) -> None:
         bare = seccomp.compile_filter(REFUSE, [])

@@ -175,6 +175,9 @@ class FakeSandbox:
     def memory_bytes(self) -> int:
         return 0 if self.is_stopped else self.held_bytes
 
+    def kill(self) -> None:
+        self.is_dead = True
+
     async def stop(self) -> None:
         if self.is_stopped:
             return
