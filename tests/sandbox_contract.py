@@ -136,6 +136,22 @@ class SandboxContract:
         assert sandbox.memory_bytes() == 0
         assert watched.endings == []
 
+    async def test_a_killed_one_is_dead_and_holds_what_it_holds_until_it_is_stopped(
+        self, watched: Watched
+    ) -> None:
+        sandbox = watched.sandbox
+        sandbox.start_runtime(self.start_of("hang"))
+        sandbox.freeze()
+        sandbox.kill()
+        sandbox.kill()
+        assert sandbox.is_dead
+        with pytest.raises(PlatformError):
+            sandbox.start_runtime(self.start_of("exit 3"))
+        os.fstat(sandbox.output_fd)
+        assert sandbox.listener.fileno() >= 0
+        await sandbox.stop()
+        assert watched.endings == []
+
     async def test_a_frozen_one_can_be_reset_and_stopped(self, watched: Watched) -> None:
         watched.sandbox.start_runtime(self.start_of("hang"))
         watched.sandbox.freeze()

@@ -177,6 +177,8 @@ class FakeSandbox:
 
     def kill(self) -> None:
         self.is_dead = True
+        if self._process is not None:
+            self._process.cancel()
 
     async def stop(self) -> None:
         if self.is_stopped:

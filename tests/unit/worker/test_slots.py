@@ -847,6 +847,20 @@ class TestClose:
         await bench.slot.close()
         assert bench.freed == [bench.slot]
 
+    async def test_the_runtime_is_ended_before_its_connection(self, initialised: Bring) -> None:
+        """It would spend the platform's time on a report of the lost connection."""
+        bench = await initialised(echo)
+        server = bench.slot._server
+        seen: list[bool] = []
+
+        async def close() -> None:
+            seen.append(bench.sandbox.is_dead)
+            await type(server).close(server)
+
+        server.close = close
+        await bench.slot.close()
+        assert seen == [True]
+
     async def test_last_words_are_written(self, initialised: Bring) -> None:
         bench = await initialised(echo)
         os.write(bench.sandbox.output, b"last words")
