@@ -114,6 +114,8 @@ def main(channel: socket.socket) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     profile, _ = messages.receive(channel)
     python_runtime.preload()
+    # What the dynamic linker and the C library read at the start. A runtime gets its function's.
+    os.environ.clear()
     # Once here instead of in every process of every sandbox: what a fork inherits, and what
     # setting a sandbox up does not need.
     inherited = profile["inherited"]
