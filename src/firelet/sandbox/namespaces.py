@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import itertools
 import logging
-import os
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -29,16 +27,12 @@ from firelet.sandbox.janitor import Janitor
 from firelet.sandbox.removal import Removals
 from firelet.sandbox.seccomp_profile import Profile
 from firelet.sandbox.snapshot import CloneCell, SnapshotCell
+from firelet.sandbox.uids import UidRange
 from firelet.sandbox.zygote import Zygote
 
 log = logging.getLogger(__name__)
 
-# Above every range that distributions and container tools hand out
-# (systemd.io/UIDS-GIDS: 1,879,048,192 and up are unused).
-_UID_FIRST = 1_900_000_000
 _UID_ROOTLESS = 993
-_UIDS_PER_PLATFORM = 8_192
-_PLATFORMS = 20_000
 
 # The runtime, and whether it is for what is to be cloned.
 _ZygoteKind = tuple[str, bool]
@@ -84,12 +78,13 @@ class NamespacesDriver:
         self._pools: dict[str, EmbryoPool[Cell]] = {}
         self._cells: set[Cell] = set()
         self._removals = Removals()
-        first = _UID_FIRST + os.getpid() % _PLATFORMS * _UIDS_PER_PLATFORM
-        self._uids = itertools.cycle(range(first, first + _UIDS_PER_PLATFORM))
-        self._uids_in_use: set[int] = set()
+        self._uids = UidRange()
 
     async def open(self) -> None:
-        """Zygotes start with the first function of their runtime; the janitor starts now."""
+        """Zygotes start with the first function of their runtime; the janitor starts now.
+        PlatformError when there are no user ids for sandboxes."""
+        if not self._settings.is_rootless:
+            self._uids.open()
         if self._janitor is not None:
             await asyncio.to_thread(self._janitor.start)
 
@@ -177,6 +172,7 @@ class NamespacesDriver:
             await asyncio.to_thread(self._cgroups.close)
         if self._janitor is not None:
             await asyncio.to_thread(self._janitor.stop)
+        self._uids.close()
 
     def _pool(self, runtime: str) -> EmbryoPool[Cell]:
         pool = self._pools.get(runtime)
@@ -212,7 +208,7 @@ class NamespacesDriver:
 
     def _forget(self, cell: Cell) -> None:
         self._cells.discard(cell)
-        self._uids_in_use.discard(cell.uid)
+        self._uids.give_back(cell.uid)
 
     async def _zygote(self, runtime: str, *, makes_snapshots: bool = False) -> Zygote:
         kind = (runtime, makes_snapshots)
@@ -262,10 +258,4 @@ class NamespacesDriver:
         return None
 
     def _take_uid(self) -> int:
-        if self._settings.is_rootless:
-            return _UID_ROOTLESS
-        for uid in itertools.islice(self._uids, _UIDS_PER_PLATFORM):
-            if uid not in self._uids_in_use:
-                self._uids_in_use.add(uid)
-                return uid
-        raise PlatformError("Every user id for sandboxes is in use.")
+        return _UID_ROOTLESS if self._settings.is_rootless else self._uids.take()
