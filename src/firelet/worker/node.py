@@ -6,10 +6,8 @@ and initialises the slot. Implements ``control.manager.Fleet`` and ``control.reg
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +25,7 @@ from firelet.runtime.environment import (
     runtime_family,
 )
 from firelet.sandbox.driver import RuntimeStart, Sandbox, SandboxDriver, SandboxSpec
+from firelet.worker.custody import CodeStore, Custody
 from firelet.worker.role_session import RoleSession
 from firelet.worker.slots import Slot, SlotParts
 from firelet.worker.snapshots import Snapshots
@@ -36,16 +35,6 @@ log = logging.getLogger(__name__)
 _RESTORE_ATTEMPTS = 2
 _BOOTSTRAP = "/var/task/bootstrap"
 _NO_BOOTSTRAP = "Couldn't find valid bootstrap(s): [/var/task/bootstrap /opt/bootstrap]"
-
-
-class CodeStore(Protocol):
-    """Where packages lie extracted, one directory per digest."""
-
-    async def ensure(self, digest: str) -> Path:
-        """The directory of a package, extracted now if it was not."""
-
-    async def discard(self, digest: str) -> None:
-        """Removes the directory."""
 
 
 class EventWriter(Protocol):
@@ -72,17 +61,14 @@ class Node:
 
     def __init__(self, parts: NodeParts) -> None:
         self._parts = parts
-        self._slots_of: Counter[str] = Counter()
-        self._unwanted: set[str] = set()
-        self._removals: set[asyncio.Task[None]] = set()
+        self._custody = Custody(parts.code, parts.credentials, parts.revoke)
         self._snapshots = Snapshots(self._start_snapshot)
 
     async def activate(self, version: FunctionVersion) -> None:
         """Makes a version ready to start: its interpreter is here, its code is on disk, and with
         SnapStart its snapshot has been through INIT (else FunctionError)."""
         self._parts.driver.expect(self._runtime(version))
-        self._unwanted.discard(version.code.digest)
-        await self._parts.code.ensure(version.code.digest)
+        await self._custody.prepare(version)
         if version.has_snap_start:
             await self._snapshots.of(version)
 
@@ -92,13 +78,12 @@ class Node:
 
     async def discard_code(self, digest: str) -> None:
         """No function wants this package any more; it goes when no environment uses it."""
-        self._unwanted.add(digest)
-        await self._remove_unwanted(digest)
+        await self._custody.discard(digest)
 
     async def close(self) -> None:
         """Ends the snapshots and waits for removals that are under way."""
         await self._snapshots.close()
-        await asyncio.gather(*self._removals)
+        await self._custody.close()
 
     async def start(
         self,
@@ -119,17 +104,14 @@ class Node:
         self, version: FunctionVersion, make: Callable[[RoleSession], Awaitable[Slot]]
     ) -> Slot:
         """A slot whose code stays on disk, and whose credentials are good, until it is closed."""
-        digest = version.code.digest
-        self._slots_of[digest] += 1
-        self._unwanted.discard(digest)
-        credentials = RoleSession(version, self._parts.credentials, self._parts.revoke)
+        stay = self._custody.admit(version)
         try:
-            credentials.current()  # before a sandbox is made in vain
-            slot = await make(credentials)
+            stay.credentials.current()  # before a sandbox is made in vain
+            slot = await make(stay.credentials)
         except BaseException:
-            self._let_go(digest, credentials)
+            stay.end()
             raise
-        slot.on_closed = lambda: self._let_go(digest, credentials)
+        slot.on_closed = stay.end
         return slot
 
     async def _start(
@@ -246,24 +228,14 @@ class Node:
         )
 
     def _runtime(self, version: FunctionVersion) -> str:
-        if version.runtime is None or version.runtime not in self._parts.runtimes:
-            raise InvalidRuntime(missing_runtime(version.runtime))
-        return version.runtime
+        return check_runtime(version, self._parts.runtimes)
 
-    def _let_go(self, digest: str, credentials: RoleSession) -> None:
-        """A slot has ended, or was never made."""
-        credentials.close()
-        self._slots_of[digest] -= 1
-        if digest in self._unwanted and not self._slots_of[digest]:
-            task = asyncio.create_task(self._remove_unwanted(digest))
-            self._removals.add(task)
-            task.add_done_callback(self._removals.discard)
 
-    async def _remove_unwanted(self, digest: str) -> None:
-        if digest in self._unwanted and not self._slots_of[digest]:
-            self._unwanted.discard(digest)
-            del self._slots_of[digest]
-            await self._parts.code.discard(digest)
+def check_runtime(version: FunctionVersion, runtimes: Collection[str]) -> str:
+    """The version's runtime. InvalidRuntime when it is none of those that are here."""
+    if version.runtime is None or version.runtime not in runtimes:
+        raise InvalidRuntime(missing_runtime(version.runtime))
+    return version.runtime
 
 
 def init_timeout_s(version: FunctionVersion, initialization: InitializationType) -> float:
