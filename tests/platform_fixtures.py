@@ -5,6 +5,7 @@ A pytest plugin: a test module that wants it says ``pytest_plugins = ("platform_
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ def accepted(host: HostFacts) -> str | None:
 @pytest.fixture(scope="session")
 def platform(tmp_path_factory: pytest.TempPathFactory, accepted: str | None) -> Iterator[Platform]:
     """The platform that tests share; at the end it stops cleanly and leaves nothing."""
-    made = Platform(tmp_path_factory.mktemp("platform") / "data", accepted)
+    made = Platform(tmp_path_factory.mktemp("platform") / "data", accepted, _variables())
     made.data_dir.mkdir()
     made.start()
     yield made
@@ -42,7 +43,7 @@ def make_platform(tmp_path: Path, accepted: str | None) -> Iterator[MakePlatform
     def make(**variables: str) -> Platform:
         data_dir = tmp_path / f"platform{len(made)}"
         data_dir.mkdir()
-        made.append(Platform(data_dir, accepted, variables))
+        made.append(Platform(data_dir, accepted, {**_variables(), **variables}))
         made[-1].start()
         return made[-1]
 
@@ -64,3 +65,9 @@ def deploy(platform: Platform) -> Iterator[Deployer]:
 @pytest.fixture
 def lambda_client(platform: Platform) -> Any:
     return platform.client("lambda")
+
+
+def _variables() -> dict[str, str]:
+    """The same tests with worker processes: FIRELET_TEST_WORKERS=2 pytest tests/integration."""
+    workers = os.environ.get("FIRELET_TEST_WORKERS")
+    return {} if workers is None else {"FIRELET_WORKERS": workers}

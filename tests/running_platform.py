@@ -187,9 +187,14 @@ class Platform:
             if started and _start_time(pid) == started
         ]
         left += [f"mount seen by {pid} {_command(pid)}" for pid in self.processes()]
-        if self._owner:
-            homes = [_CGROUPS / "firelet", *_CGROUPS.glob("*/firelet")]
-            left += [str(home / self._owner) for home in homes if (home / self._owner).exists()]
+        # Its own, and those of its worker processes.
+        owners = [self._owner, *(f"{pid}-{started}" for pid, started in self._seen.items())]
+        left += [
+            str(home / owner)
+            for home in cgroup_homes()
+            for owner in filter(None, owners)
+            if (home / owner).exists()
+        ]
         return left
 
     def client(
@@ -340,6 +345,11 @@ class Deployer:
                 client.delete_function(FunctionName=name)
 
 
+def cgroup_homes() -> list[Path]:
+    """Where platforms keep their control groups, one directory for each process that has some."""
+    return [_CGROUPS / "firelet", *_CGROUPS.glob("*/firelet")]
+
+
 def as_package(code: str | Mapping[str, str | bytes] | bytes, executable: tuple[str, ...]) -> bytes:
     if isinstance(code, bytes):
         return code
@@ -350,6 +360,15 @@ def clean_environment() -> dict[str, str]:
     """This process's environment without what would send a client elsewhere."""
     unwanted = re.compile("AWS_|FIRELET_|TF_|https?_proxy|no_proxy|PYTHONPATH", re.IGNORECASE)
     return {name: value for name, value in os.environ.items() if not unwanted.match(name)}
+
+
+def has_ended(pid: int) -> bool:
+    """Whether nothing of the process is left, its threads included, which share its descriptors:
+    those are closed with the last of them."""
+    try:
+        return not _start_time(pid) and len(os.listdir(f"/proc/{pid}/task")) == 1
+    except OSError:
+        return True
 
 
 def _start_time(pid: int) -> str:

@@ -32,7 +32,8 @@ def default_data_dir(environment: Mapping[str, str] | None = None) -> Path:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlatformConfig:
     """Everything that can be set. ``accept`` names findings of ``firelet doctor`` that the
-    operator puts up with (``cgroups``); without it firelet refuses to start with weaker walls."""
+    operator puts up with (``cgroups``); without it firelet refuses to start with weaker walls.
+    ``workers`` is how many processes make environments; with 0 or 1 it is the platform's own."""
 
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
@@ -49,6 +50,7 @@ class PlatformConfig:
     scale_in_after_s: float = limits.SCALE_IN_AFTER_S
     s3_endpoint: str | None = None
     drain_s: float = 5.0
+    workers: int = 0
 
 
 def _parse_names(value: Any) -> frozenset[str]:
@@ -61,6 +63,13 @@ def _parse_ratio(value: Any) -> float:
     if not ratio > 0:
         raise ValueError("it must be greater than 0")
     return ratio
+
+
+def _parse_count(value: Any) -> int:
+    count = int(value)
+    if count < 0:
+        raise ValueError("it must not be negative")
+    return count
 
 
 _PARSERS: dict[str, Callable[[Any], Any]] = {
@@ -79,6 +88,7 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "scale_in_after_s": float,
     "s3_endpoint": str,
     "drain_s": float,
+    "workers": _parse_count,
 }
 
 

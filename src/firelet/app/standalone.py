@@ -1,4 +1,4 @@
-"""The whole platform in one process: joins every port to its adapter, and starts and stops it all.
+"""The whole platform on one host: joins every port to its adapter, and starts and stops it all.
 
 The only place that knows both sides. ``serve`` is what ``firelet up`` runs.
 """
@@ -18,6 +18,7 @@ from pathlib import Path
 
 from firelet.app.asynchronous import QueuedRunner, QueueSink
 from firelet.app.config import PlatformConfig
+from firelet.app.dataplane import DataPlane, DataPlaneParts, open_data_plane
 from firelet.app.endpoint import Endpoint, EndpointParts
 from firelet.app.measuring import Measuring, open_metrics
 from firelet.app.scaling import Scaler
@@ -42,27 +43,20 @@ from firelet.model.function import FunctionVersion
 from firelet.observe.invocation_meter import InvocationMeter
 from firelet.observe.log_tables import LOG_MIGRATIONS
 from firelet.observe.logs import LogStore
-from firelet.runtime.credentials import SessionCredentials
 from firelet.sandbox import cgroups
-from firelet.sandbox.embryos import Bounds
 from firelet.sandbox.host import HostFacts, probe_host
-from firelet.sandbox.janitor import Janitor
-from firelet.sandbox.namespaces import NamespacesDriver, NamespacesSettings
-from firelet.sandbox.seccomp_profile import compile_profile, compile_snapshot_profile
 from firelet.store.blobs import BlobStore
 from firelet.store.documents import SqliteDocuments
 from firelet.store.queue import EventQueue
 from firelet.store.sqlite import Database
 from firelet.worker.codecache import CodeCache
 from firelet.worker.memory import HostMemory
-from firelet.worker.node import Node, NodeParts
 
 log = logging.getLogger(__name__)
 
 _TEND_EVERY_S = 0.1
 _WARM_WAIT_S = 1.0
 _LOOPBACK = ("127.", "::1", "localhost")
-_ROLE_SESSION_S = 12 * 3_600.0
 
 
 async def serve(config: PlatformConfig, on_ready: Callable[[str], None]) -> None:
@@ -104,31 +98,21 @@ async def _assembled(config: PlatformConfig, facts: HostFacts) -> AsyncIterator[
         code = CodeCache(data / "code", blobs)
         await code.open()
         stack.push_async_callback(code.close)
-        driver = await _open_driver(config, facts, data / "code")
-        stack.push_async_callback(driver.close)
-        node = Node(
-            NodeParts(
-                driver=driver,
-                code=code,
-                runtimes=facts.interpreters.keys(),
-                open_log=lambda version, stream: logs.open_stream(
-                    version.account, version.region, version.logging.log_group, stream
-                ),
-                credentials=lambda version: _role_credentials(sessions, version),
-                revoke=sessions.revoke,
-            )
+        await asyncio.to_thread(cgroups.sweep)
+        plane = await open_data_plane(
+            stack,
+            DataPlaneParts(config=config, facts=facts, code=code, logs=logs, sessions=sessions),
         )
-        stack.push_async_callback(node.close)
         memory = HostMemory()
         memory_mib = memory.read().total_mib * config.memory_overcommit
-        manager = Manager(node, time.monotonic, memory_mib)
+        manager = Manager(plane, time.monotonic, memory_mib)
         stack.push_async_callback(manager.close)
         counting = Counting(config.account_concurrency)
-        packages = _Packages(data / "blobs", node)
+        packages = _Packages(data / "blobs", plane)
         registry = Registry(
             documents,
             packages,
-            activator=_Activator(node, manager),
+            activator=_Activator(plane, manager),
             provider=_Provider(manager, counting),
             account_concurrency=config.account_concurrency,
         )
@@ -188,17 +172,18 @@ async def _assembled(config: PlatformConfig, facts: HostFacts) -> AsyncIterator[
 
 
 class _Activator:
-    """Joins the node, which makes versions ready, and the manager, which holds environments."""
+    """Joins the data plane, which makes versions ready, and the manager, which holds
+    environments."""
 
-    def __init__(self, node: Node, manager: Manager) -> None:
-        self._node = node
+    def __init__(self, plane: DataPlane, manager: Manager) -> None:
+        self._plane = plane
         self._manager = manager
         self._activated: dict[tuple[str, str, str], dict[str, FunctionVersion]] = {}
 
     async def activate(self, version: FunctionVersion) -> None:
         """Code on disk, interpreter there, and one environment through INIT ahead of the first
         request; an INIT that takes longer than a moment goes on by itself."""
-        await self._node.activate(version)
+        await self._plane.activate(version)
         key = (version.account, version.region, version.name)
         self._activated.setdefault(key, {})[version.version] = version
         await self._manager.warm(version, _WARM_WAIT_S)
@@ -208,7 +193,7 @@ class _Activator:
         if version is None:
             self._activated.pop(function_key, None)
         if version != LATEST:
-            self._node.retire(function_key, version)
+            self._plane.retire(function_key, version)
         known = self._activated.get(function_key, {})
         self._manager.retire(function_key, version, known.get(version or ""))
 
@@ -232,41 +217,15 @@ class _Provider:
 
 class _Packages(BlobStore):
     """The blob store as the registry sees it: a package that nothing names any more goes, and
-    with it what the node has extracted of it."""
+    with it what was extracted of it."""
 
-    def __init__(self, root: Path, node: Node) -> None:
+    def __init__(self, root: Path, plane: DataPlane) -> None:
         super().__init__(root)
-        self._node = node
+        self._plane = plane
 
     async def delete(self, digest: str) -> None:
-        await self._node.discard_code(digest)
+        await self._plane.discard_code(digest)
         await super().delete(digest)
-
-
-async def _open_driver(
-    config: PlatformConfig, facts: HostFacts, code_store: Path
-) -> NamespacesDriver:
-    await asyncio.to_thread(cgroups.sweep)
-    tree = None
-    if facts.cgroup_version is not None:
-        tree = await asyncio.to_thread(cgroups.open_tree, facts.cgroup_version)
-    janitor = None if tree is None else Janitor(cgroups.owner_name())
-    driver = NamespacesDriver(
-        NamespacesSettings(
-            code_store=code_store,
-            is_rootless=facts.is_rootless,
-            profile=await asyncio.to_thread(compile_profile),
-            snapshot_profile=await asyncio.to_thread(
-                compile_snapshot_profile, may_join=facts.is_rootless
-            ),
-            embryos=Bounds(config.embryos, max(config.embryos, config.embryos_max)),
-        ),
-        facts.interpreters,
-        tree,
-        janitor,
-    )
-    await driver.open()
-    return driver
 
 
 async def _tend(manager: Manager, config: PlatformConfig) -> None:
@@ -288,16 +247,6 @@ async def _watch_memory(memory: HostMemory, manager: Manager) -> None:
         except Exception:
             # The supervisor of memory: what cannot be read now may be read the next time.
             log.exception("memory not watched")
-
-
-def _role_credentials(sessions: Sessions, version: FunctionVersion) -> SessionCredentials:
-    issued = sessions.issue(version.role, version.name, _ROLE_SESSION_S)
-    return SessionCredentials(
-        issued.access_key,
-        issued.secret_key,
-        issued.session_token,
-        issued.expiration.timestamp(),
-    )
 
 
 def check_address(config: PlatformConfig) -> None:

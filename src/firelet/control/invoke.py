@@ -18,6 +18,7 @@ from firelet.model.errors import (
 )
 from firelet.model.function import FunctionVersion, State
 from firelet.model.invocation import Invocation, Outcome
+from firelet.wire.rpc import Undelivered
 
 log = logging.getLogger(__name__)
 
@@ -53,17 +54,22 @@ class Invoker:
         check_active(version)
         total = self._reservations.reserved_total(version.account, version.region)
         with self._counting.acquire(function_key, reserved, total, version.version):
-            for _ in range(limits.SANDBOXES_TRIED):
-                environment = await self._manager.acquire(version)
-                try:
-                    return await environment.invoke(invocation)
-                except SandboxEnded:
-                    # The function has not seen the event: it is no failure of its own.
-                    log.warning("sandbox had ended request=%s", invocation.request_id)
-                finally:
-                    self._manager.release(environment)
-                    self._latencies.note(function_key, monotonic() - invocation.received)
-            raise SandboxEnded
+            try:
+                return await self._invoke(invocation)
+            finally:
+                self._latencies.note(function_key, monotonic() - invocation.received)
+
+    async def _invoke(self, invocation: Invocation) -> Outcome:
+        for _ in range(limits.SANDBOXES_TRIED):
+            environment = await self._manager.acquire(invocation.function)
+            try:
+                return await environment.invoke(invocation)
+            except (SandboxEnded, Undelivered):
+                # The function has not seen the event: it is no failure of its own.
+                log.warning("sandbox had ended request=%s", invocation.request_id)
+            finally:
+                self._manager.release(environment)
+        raise SandboxEnded
 
 
 def check_active(version: FunctionVersion) -> None:

@@ -73,10 +73,15 @@ def decide(view: View, now: float) -> Decision:
 
 def admits(worker: WorkerView, view: View, now: float) -> bool:
     """Whether this worker may take it at all. An idle environment is reserved for already."""
-    if worker.is_draining or now - worker.seen_at > LOST_AFTER_S:
+    if not is_serving(worker, now):
         return False
     new_mib = 0 if worker.warmth is Warmth.IDLE_ENVIRONMENT else view.memory_mib
     return worker.reserved_mib + new_mib <= worker.memory_mib * view.overcommit
+
+
+def is_serving(worker: WorkerView, now: float) -> bool:
+    """Whether it takes anything, as far as is known."""
+    return not worker.is_draining and now - worker.seen_at <= LOST_AFTER_S
 
 
 def _rank(worker: WorkerView) -> tuple[bool, int, float, float, str]:

@@ -98,6 +98,16 @@ SCALE_IN_AFTER_S = 900.0
 SCALE_OUT_AFTER_S = 3.0  # AWS: three minutes; there is no reason to be as slow (firelet)
 SCALING_ACTIVITIES_KEPT = 100  # of one target (firelet)
 
+# Worker processes (firelet).
+WORKER_REPORT_S = 1.0  # a worker says that it is alive
+WORKER_SILENT_S = 15.0  # then it is taken to hang, and is ended
+WORKER_STEADY_S = 10.0  # a worker that ends earlier is started again ever later
+WORKER_PAUSE_S = 0.5
+WORKER_PAUSE_MAX_S = 30.0
+WORKER_WAIT_S = 10.0  # for a worker, when there is none
+WORKER_START_ATTEMPTS = 3  # of an environment whose worker is lost
+WORKER_END_S = 10.0  # for a worker to end its environments and itself
+
 # Sandbox (quotas, except where said).
 MEMORY_PER_VCPU_MIB = 1_769
 CPU_PERIOD_US = 20_000  # short, so that a small function waits 20 ms and not 100 (firelet)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from firelet.model import errors
-from firelet.model.errors import FireletError, FunctionError, PlatformError
+from firelet.model.errors import FireletError, FunctionError, PlatformError, SandboxEnded
 
 # TooManyRequests has arguments of its own and is raised in front of every worker.
 _CLASSES: dict[str, type[FireletError]] = {
@@ -40,6 +40,8 @@ def describe(error: Exception) -> tuple[Failure, bytes]:
         return failed, error.payload
     if not isinstance(error, FireletError):
         return Failure("PlatformError", "A worker process failed.", "ServiceException", 500), b""
+    if isinstance(error, SandboxEnded):
+        return Failure("SandboxEnded", error.message, error.code, error.status), b""
     known = [kind.__name__ for kind in type(error).__mro__ if kind.__name__ in _CLASSES]
     return (
         Failure(
@@ -58,6 +60,8 @@ def rebuild(failure: Failure, payload: bytes) -> FireletError:
     """The error again, in the process that asked."""
     if failure.kind == "FunctionError":
         return FunctionError(failure.message, payload)
+    if failure.kind == "SandboxEnded":
+        return SandboxEnded(failure.message)
     kind = _CLASSES.get(failure.kind, PlatformError)
     return kind(
         failure.message,

@@ -93,6 +93,7 @@ class Slot:
         self.idle_mib = 0.0
         self.is_frozen = False
         self.on_closed: Callable[[], None] | None = None
+        self.on_exit: Callable[[], None] | None = None
         self._sandbox = parts.sandbox
         self._start = parts.start
         self._entry_error = parts.entry_error
@@ -414,6 +415,8 @@ class Slot:
         if self._exchange.phase is not Phase.STOPPED:
             self._exchange.end()
         self._free()
+        if self.on_exit is not None:
+            self.on_exit()
 
     def _on_runtime_ready(self) -> None:
         self._lose_patience()

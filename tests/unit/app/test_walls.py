@@ -94,3 +94,10 @@ class TestConfig:
         assert load_config({}, environment=environment).idle_stop_after_s == math.inf
         environment["FIRELET_IDLE_STOP_AFTER_S"] = "60"
         assert load_config({}, environment=environment).idle_stop_after_s == 60
+
+    def test_one_process_is_the_default(self, tmp_path: Path) -> None:
+        assert load_config({}, environment={"HOME": str(tmp_path)}).workers == 0
+
+    def test_a_number_of_workers_is_not_negative(self, tmp_path: Path) -> None:
+        with pytest.raises(PlatformError, match="workers"):
+            load_config({"workers": "-1"}, environment={"HOME": str(tmp_path)})

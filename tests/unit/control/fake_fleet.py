@@ -18,7 +18,8 @@ class FakeClock:
 
 
 class FakeEnvironment:
-    """Answers with ``outcome``; free at once unless ``is_busy_after``."""
+    """Answers with ``outcome``; free at once unless ``is_busy_after``; of no use any more when
+    that it ``is_lost`` turns out in an invocation."""
 
     def __init__(self, version: FunctionVersion, number: int) -> None:
         self.version = version
@@ -35,6 +36,7 @@ class FakeEnvironment:
         self.gate: asyncio.Event | None = None
         self.is_busy_after = False
         self.is_usable_after = True
+        self.is_lost = False
         self._on_free: Callable[[FakeEnvironment], None] | None = None
 
     def __repr__(self) -> str:
@@ -46,6 +48,8 @@ class FakeEnvironment:
         if self.gate is not None:
             await self.gate.wait()
         self.is_usable = self.is_usable and self.is_usable_after
+        if self.is_lost:
+            self.is_usable = False
         if isinstance(self.outcome, BaseException):
             raise self.outcome
         return self.outcome

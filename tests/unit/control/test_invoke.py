@@ -20,7 +20,8 @@ from firelet.model.errors import (
     TooManyRequests,
 )
 from firelet.model.function import State
-from unit.control.fake_fleet import FakeClock, FakeFleet
+from firelet.wire.rpc import PeerLost, Undelivered
+from unit.control.fake_fleet import FakeClock, FakeEnvironment, FakeFleet
 from unit.versions import make_invocation, make_version
 
 KEY = ("123456789012", "us-east-1", "hello")
@@ -196,3 +197,30 @@ async def test_a_version_without_an_interpreter_says_what_is_missing(platform: P
         await platform.invoke(
             state=State.FAILED, state_reason_code="InvalidRuntime", state_reason="install it"
         )
+
+
+async def lose_worker(platform: Platform, error: PlatformError) -> FakeEnvironment:
+    """The environment that serves next is one whose worker has ended."""
+    await platform.invoke()
+    lost = platform.fleet.made[0]
+    lost.outcome = error
+    return lost
+
+
+async def test_another_environment_serves_what_a_dead_worker_never_got(
+    platform: Platform,
+) -> None:
+    lost = await lose_worker(platform, Undelivered("gone"))
+    lost.is_lost = True
+    assert (await platform.invoke()).payload == b"1"
+    assert len(platform.fleet.made) == 2
+    assert lost.closes == 1
+    assert platform.is_at_rest()
+
+
+async def test_what_may_have_run_is_not_run_again(platform: Platform) -> None:
+    await lose_worker(platform, PeerLost("gone"))
+    with pytest.raises(PeerLost):
+        await platform.invoke()
+    assert len(platform.fleet.made) == 1
+    assert platform.is_at_rest()

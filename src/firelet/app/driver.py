@@ -1,0 +1,51 @@
+"""The sandbox driver of one process that makes sandboxes: the platform itself, or a worker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from firelet.sandbox import cgroups
+from firelet.sandbox.embryos import Bounds
+from firelet.sandbox.interpreters import Interpreter
+from firelet.sandbox.janitor import Janitor
+from firelet.sandbox.namespaces import NamespacesDriver, NamespacesSettings
+from firelet.sandbox.seccomp_profile import compile_profile, compile_snapshot_profile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriverParts:
+    """What the probe of the host and the configuration say. ``cgroup_version`` is None where the
+    operator has accepted to run without control groups."""
+
+    code_store: Path
+    is_rootless: bool
+    cgroup_version: int | None
+    interpreters: Mapping[str, Interpreter]
+    embryos: Bounds
+
+
+async def open_driver(parts: DriverParts) -> NamespacesDriver:
+    """A driver with control groups of this process's own, and a janitor for them."""
+    tree = None
+    if parts.cgroup_version is not None:
+        tree = await asyncio.to_thread(cgroups.open_tree, parts.cgroup_version)
+    janitor = None if tree is None else Janitor(cgroups.owner_name())
+    driver = NamespacesDriver(
+        NamespacesSettings(
+            code_store=parts.code_store,
+            is_rootless=parts.is_rootless,
+            profile=await asyncio.to_thread(compile_profile),
+            snapshot_profile=await asyncio.to_thread(
+                compile_snapshot_profile, may_join=parts.is_rootless
+            ),
+            embryos=parts.embryos,
+        ),
+        parts.interpreters,
+        tree,
+        janitor,
+    )
+    await driver.open()
+    return driver
