@@ -12,7 +12,10 @@ from rich.console import Console
 from bench.platforms import install_emulator
 from bench.report import machine_facts, print_report, save_json
 from bench.suite import FULL, QUICK, run_suite
+from bench.workers import compare_workers, print_comparison
 
+_ROUNDS = 5  # of a comparison
+_QUICK_ROUNDS = 2
 _PLAIN_WIDTH = 180  # of a log or a pipe, which has none
 
 
@@ -22,6 +25,12 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="shorter runs, fewer cold calls")
     parser.add_argument(
         "--idle", type=int, metavar="N", help="idle environments to hold [1000, quick: 100]"
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="compare one process with N worker processes, and nothing else",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     parser.add_argument(
@@ -44,11 +53,16 @@ def main() -> None:
         tempfile.TemporaryDirectory(prefix="firelet-bench-") as scratch,
         Console(stderr=True).status("starting") as status,
     ):
-        results = run_suite(
-            size,
-            Path(scratch),
-            on_step=lambda step: status.update(f"measuring {step}"),
-        )
+
+        def on_step(step: str) -> None:
+            status.update(f"measuring {step}")
+
+        if options.workers is not None:
+            rounds = _QUICK_ROUNDS if options.quick else _ROUNDS
+            rows = compare_workers(options.workers, size.load_s, rounds, Path(scratch), on_step)
+            print_comparison(console, facts, options.workers, rows)
+            return
+        results = run_suite(size, Path(scratch), on_step)
     print_report(console, facts, results)
     if options.json is not None:
         save_json(options.json, facts, results)

@@ -37,11 +37,12 @@ class Starts:
         return len(self.cold_ms) / self.elapsed_s
 
 
-def measure_starts(scratch: Path, duration_s: float) -> Starts:
-    """Each client has functions of its own, so that no two calls want the same environment."""
+def measure_starts(scratch: Path, duration_s: float, **variables: str) -> Starts:
+    """Each client has functions of its own, so that no two calls want the same environment.
+    ``variables`` are the platform's."""
     home = scratch / "starts"
     home.mkdir()
-    with running_firelet(home, FIRELET_IDLE_STOP_AFTER_S="0") as firelet:
+    with running_firelet(home, FIRELET_IDLE_STOP_AFTER_S="0", **variables) as firelet:
         calls = []
         for number in range(CLIENTS * _FUNCTIONS_EACH):
             firelet.create(f"start-{number}", PYTHON, PYTHON_SOURCE, "born")
