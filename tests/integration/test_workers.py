@@ -91,11 +91,17 @@ def test_users_of_two_workers_are_never_the_same(
     name = workers.deploy(
         WHERE.replace("COUNT]", "os.getuid()]").replace("time\n", "os, time\n", 1)
     )
-    with ThreadPoolExecutor(8) as threads:
-        answers = list(threads.map(lambda _: workers.platform.invoke(name, 0.4).json, range(8)))
     ranges: dict[int, set[int]] = {}
-    for environment, uid in answers:
-        ranges.setdefault(workers.of(environment), set()).add((uid - uids._FIRST) // uids._RANGE)
+
+    def both_were_seen() -> bool:
+        with ThreadPoolExecutor(8) as threads:
+            answers = threads.map(lambda _: workers.platform.invoke(name, 0.4).json, range(8))
+            for environment, uid in answers:
+                number = (uid - uids._FIRST) // uids._RANGE
+                ranges.setdefault(workers.of(environment), set()).add(number)
+        return len(ranges) == 2
+
+    wait_until(both_were_seen, "both worker processes have run it", 20.0)
     one, other = ranges.values()
     assert not one & other
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from firelet.app.worker import WorkerSettings
+from firelet.sandbox.embryos import Bounds
 from firelet.sandbox.interpreters import Interpreter
 
 
@@ -17,7 +18,7 @@ def test_settings_survive_the_way_to_the_process() -> None:
             "python3.13": Interpreter("python3.13", "python", Path("/usr"), "bin/python3.13"),
             "provided": Interpreter("provided", "provided", None, None),
         },
-        embryos=2,
+        embryos=Bounds(2, 16),
         log_level=20,
     )
     assert WorkerSettings.parse(settings.format()) == settings

@@ -312,8 +312,8 @@ async def test_recycling_lets_what_runs_finish_and_replaces_every_worker(world: 
     await recycling
     assert all(process.ends == 1 for process in before)
     assert {process.name for process in world.launcher.made[2:]} == {"worker-1", "worker-2"}
-    assert world.stays.held == 0
     await manager.close()
+    assert world.stays.held == 0
 
 
 async def test_closing_ends_every_worker(world: World) -> None:

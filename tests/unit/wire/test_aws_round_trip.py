@@ -101,7 +101,9 @@ def without_empty_containers(value: Any) -> Any:
         cleaned = {name: without_empty_containers(item) for name, item in value.items()}
         return {name: item for name, item in cleaned.items() if item not in ({}, None)}
     if isinstance(value, list):
-        return [item for item in map(without_empty_containers, value) if item != {}]
+        items = [item for item in map(without_empty_containers, value) if item != {}]
+        # A list that is empty is sent as such; one of nothing but empty structures is not sent.
+        return items if items or not value else {}
     return value
 
 
