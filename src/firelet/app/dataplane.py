@@ -15,6 +15,7 @@ from firelet.app.config import PlatformConfig
 from firelet.app.driver import DriverParts, open_driver
 from firelet.app.worker import WorkerSettings
 from firelet.app.workers import LogIntake, ProcessLauncher, Workers
+from firelet.control.evict import Candidate, Standing
 from firelet.control.fleet import Fleet, FleetSettings
 from firelet.control.manager import Environment
 from firelet.iam.credentials import SessionCredentials as Sessions
@@ -27,6 +28,7 @@ from firelet.worker.codecache import CodeCache
 from firelet.worker.custody import Custody
 from firelet.worker.memory import HostMemory
 from firelet.worker.node import Node, NodeParts
+from firelet.worker.snapshots import Resting
 
 _ROLE_SESSION_S = 12 * 3_600.0
 
@@ -37,6 +39,8 @@ class DataPlane(Protocol):
     async def activate(self, version: FunctionVersion) -> None: ...
     def retire(self, function: FunctionKey, version: str | None) -> None: ...
     async def discard_code(self, digest: str) -> None: ...
+    def resting_snapshots(self) -> list[Resting]: ...
+    def end_snapshot(self, identity: str) -> None: ...
     async def start(
         self,
         version: FunctionVersion,
@@ -67,6 +71,28 @@ class DataPlaneParts:
 def embryo_bounds(config: PlatformConfig) -> Bounds:
     """How many sandboxes are made ahead for a runtime, in each process that makes them."""
     return Bounds(config.embryos, max(config.embryos, config.embryos_max))
+
+
+class SnapshotReserves:
+    """The snapshots of the data plane as the worker manager's ``Reserves``."""
+
+    def __init__(self, plane: DataPlane) -> None:
+        self._plane = plane
+
+    def candidates(self) -> list[Candidate]:
+        return [
+            Candidate(
+                id=each.id,
+                memory_mib=each.memory_mib,
+                start_s=each.start_s,
+                idle_since=each.since,
+                standing=Standing.SNAPSHOT,
+            )
+            for each in self._plane.resting_snapshots()
+        ]
+
+    def end(self, identity: str) -> None:
+        self._plane.end_snapshot(identity)
 
 
 async def open_data_plane(stack: AsyncExitStack, parts: DataPlaneParts) -> DataPlane:

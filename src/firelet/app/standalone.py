@@ -18,7 +18,7 @@ from pathlib import Path
 
 from firelet.app.asynchronous import QueuedRunner, QueueSink
 from firelet.app.config import PlatformConfig
-from firelet.app.dataplane import DataPlane, DataPlaneParts, open_data_plane
+from firelet.app.dataplane import DataPlane, DataPlaneParts, SnapshotReserves, open_data_plane
 from firelet.app.endpoint import Endpoint, EndpointParts
 from firelet.app.measuring import Measuring, open_metrics
 from firelet.app.scaling import Scaler
@@ -105,7 +105,7 @@ async def _assembled(config: PlatformConfig, facts: HostFacts) -> AsyncIterator[
         )
         memory = HostMemory()
         memory_mib = memory.read().total_mib * config.memory_overcommit
-        manager = Manager(plane, time.monotonic, memory_mib)
+        manager = Manager(plane, time.monotonic, memory_mib, SnapshotReserves(plane))
         stack.push_async_callback(manager.close)
         counting = Counting(config.account_concurrency)
         packages = _Packages(data / "blobs", plane)

@@ -23,6 +23,7 @@ from firelet.wire.rpc import Peer, PeerLost, make_pair
 from firelet.wire.worker_messages import Done, End, StreamEvents, control_codec
 from firelet.worker.custody import Custody
 from firelet.worker.node import check_runtime
+from firelet.worker.snapshots import Resting
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,13 @@ class Workers:
     def retire(self, function: FunctionKey, version: str | None) -> None:
         """A version, or all of a function, is gone: so are its snapshots."""
         self._fleet.retire(function, version)
+
+    def resting_snapshots(self) -> list[Resting]:
+        """None: what snapshots of worker processes hold is not known here, and they stay."""
+        return []
+
+    def end_snapshot(self, identity: str) -> None:
+        raise AssertionError(f"no snapshot was offered: {identity}")
 
     async def discard_code(self, digest: str) -> None:
         """No function wants this package any more; it goes when no environment uses it."""

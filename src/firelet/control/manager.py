@@ -19,7 +19,7 @@ from firelet.control.floor import Floor, FloorView
 from firelet.control.matching import Matching, is_same
 from firelet.control.pool import Environment, Pool, PoolView, VersionKey, Waiter
 from firelet.control.rates import RateLimits
-from firelet.control.relief import Relief
+from firelet.control.relief import NoReserves, Relief, Reserves
 from firelet.control.room import Room
 from firelet.control.starts import Fleet, Starts, describe
 from firelet.control.upkeep import Upkeep
@@ -32,10 +32,14 @@ __all__ = ["Environment", "Fleet", "FunctionKey", "Manager", "PoolView", "Versio
 
 class Manager:
     """Owns every environment of this platform from its start to its end. ``memory_mib`` is what
-    the memory sizes of all may add up to."""
+    the memory sizes of all may add up to; ``reserves`` go last when memory is short."""
 
     def __init__(
-        self, fleet: Fleet, clock: Callable[[], float], memory_mib: float = math.inf
+        self,
+        fleet: Fleet,
+        clock: Callable[[], float],
+        memory_mib: float = math.inf,
+        reserves: Reserves | None = None,
     ) -> None:
         self._clock = clock
         self._room = Room(memory_mib)
@@ -44,7 +48,7 @@ class Manager:
         self._matching = Matching()
         self._agenda: Agenda[VersionKey] = Agenda()
         self._pools: dict[VersionKey, Pool] = {}
-        self._relief = Relief(self._pools, self._room, self._discard)
+        self._relief = Relief(self._pools, self._room, self._discard, reserves or NoReserves())
         self._generations: dict[Environment, tuple[VersionKey, int]] = {}
         self._keep_max_s = math.inf
         self._is_closed = False

@@ -8,7 +8,8 @@ holds, and of the memory that may be promised (``make_room``), for which it coun
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Protocol
 
 from firelet.control import evict
 from firelet.control.capacity import pressure_of
@@ -16,6 +17,23 @@ from firelet.control.pool import Environment, Pool, VersionKey
 from firelet.control.room import Room
 
 log = logging.getLogger(__name__)
+
+
+class Reserves(Protocol):
+    """What else holds memory and can be given up last: snapshots of which nothing runs."""
+
+    def candidates(self) -> Sequence[evict.Candidate]: ...
+    def end(self, identity: str) -> None: ...
+
+
+class NoReserves:
+    """A platform without any."""
+
+    def candidates(self) -> Sequence[evict.Candidate]:
+        return ()
+
+    def end(self, identity: str) -> None:
+        raise AssertionError(f"nothing was offered: {identity}")
 
 
 class Relief:
@@ -27,8 +45,10 @@ class Relief:
         pools: Mapping[VersionKey, Pool],
         room: Room,
         discard: Callable[[Environment], None],
+        reserves: Reserves,
     ) -> None:
         self._pools = pools
+        self._reserves = reserves
         self._room = room
         self._discard = discard
         self.pressure = 0.0
@@ -46,8 +66,15 @@ class Relief:
                 for idle in pool.idle_stacks
                 for environment in idle
             ]
+            reserves = self._reserves.candidates()
+            candidates += reserves
             view = evict.View(used_mib=used_mib, memory_mib=memory_mib, candidates=candidates)
-            self._end(evict.decide(view, now).stop)
+            chosen = evict.decide(view, now).stop
+            self._end(chosen)
+            for reserve in reserves:
+                if reserve.id in chosen:
+                    log.info("snapshot ended for memory id=%s", reserve.id)
+                    self._reserves.end(reserve.id)
 
     def make_room(self, now: float) -> None:
         """For the starts that wait for it. Provisioned environments stay: they were promised."""

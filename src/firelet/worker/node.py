@@ -28,7 +28,7 @@ from firelet.sandbox.driver import RuntimeStart, Sandbox, SandboxDriver, Sandbox
 from firelet.worker.custody import CodeStore, Custody
 from firelet.worker.role_session import RoleSession
 from firelet.worker.slots import Slot, SlotParts
-from firelet.worker.snapshots import Snapshots
+from firelet.worker.snapshots import Resting, Snapshots
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +76,14 @@ class Node:
         """A version, or all of a function, is gone: so is its snapshot."""
         self._snapshots.retire(function, version)
 
+    def resting_snapshots(self) -> list[Resting]:
+        """Snapshots that could be ended without harm to anything that runs."""
+        return self._snapshots.resting()
+
+    def end_snapshot(self, identity: str) -> None:
+        """Ends one of those; it is made again when its version is needed."""
+        self._snapshots.end(identity)
+
     async def discard_code(self, digest: str) -> None:
         """No function wants this package any more; it goes when no environment uses it."""
         await self._custody.discard(digest)
@@ -94,24 +102,35 @@ class Node:
         FunctionError when it is to be a provisioned one and its INIT failed."""
         if version.has_snap_start:
             return await self._with_lease(
-                version, lambda credentials: self._restore(version, credentials)
+                version,
+                lambda credentials: self._restore(version, credentials),
+                self._snapshots.lease(version),
             )
         return await self._with_lease(
             version, lambda credentials: self._start(version, credentials, initialization)
         )
 
     async def _with_lease(
-        self, version: FunctionVersion, make: Callable[[RoleSession], Awaitable[Slot]]
+        self,
+        version: FunctionVersion,
+        make: Callable[[RoleSession], Awaitable[Slot]],
+        end_also: Callable[[], None] | None = None,
     ) -> Slot:
         """A slot whose code stays on disk, and whose credentials are good, until it is closed."""
         stay = self._custody.admit(version)
+
+        def end() -> None:
+            stay.end()
+            if end_also is not None:
+                end_also()
+
         try:
             stay.credentials.current()  # before a sandbox is made in vain
             slot = await make(stay.credentials)
         except BaseException:
-            stay.end()
+            end()
             raise
-        slot.on_closed = stay.end
+        slot.on_closed = end
         return slot
 
     async def _start(

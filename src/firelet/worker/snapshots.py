@@ -8,8 +8,12 @@ Called by ``worker.node``, which makes the slots.
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
+from firelet.model import limits
 from firelet.model.errors import PlatformError
 from firelet.model.function import FunctionKey, FunctionVersion
 from firelet.worker.slots import Slot
@@ -17,18 +21,37 @@ from firelet.worker.slots import Slot
 _Key = tuple[str, str, str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Resting:
+    """A snapshot of which no clone lives since ``since``. It holds ``memory_mib``, and took
+    ``start_s`` to make."""
+
+    id: str
+    memory_mib: float
+    start_s: float
+    since: float
+
+
 class Snapshots:
     """``make`` gives a slot that has been through INIT, or FunctionError."""
 
-    def __init__(self, make: Callable[[FunctionVersion], Awaitable[Slot]]) -> None:
+    def __init__(
+        self,
+        make: Callable[[FunctionVersion], Awaitable[Slot]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._make = make
+        self._clock = clock
+        self._clones: Counter[_Key] = Counter()
+        self._used_at: dict[_Key, float] = {}
+        self._start_s: dict[_Key, float] = {}
         self._slots: dict[_Key, asyncio.Task[Slot]] = {}
         self._ends: set[asyncio.Task[None]] = set()
 
     async def of(self, version: FunctionVersion) -> Slot:
         """The snapshot of a version, at its restore point. Whoever comes while it is made waits
         for the same one; one that is of no use any more is replaced."""
-        key = (version.account, version.region, version.name, version.version)
+        key = _key(version)
         task = self._slots.get(key)
         if task is not None and task.done() and not _is_good(task):
             self._drop(key)
@@ -39,10 +62,42 @@ class Snapshots:
 
     def give_up(self, version: FunctionVersion, slot: Slot) -> None:
         """It could not be cloned: the next one is made anew, unless that has happened already."""
-        key = (version.account, version.region, version.name, version.version)
+        key = _key(version)
         task = self._slots.get(key)
         if task is not None and _is_good(task) and task.result() is slot:
             self._drop(key)
+
+    def lease(self, version: FunctionVersion) -> Callable[[], None]:
+        """For a clone, from before its start; what is returned is called at its end."""
+        key = _key(version)
+        self._clones[key] += 1
+
+        def end() -> None:
+            self._clones[key] -= 1
+            self._used_at[key] = self._clock()
+            if not self._clones[key]:
+                del self._clones[key]
+
+        return end
+
+    def resting(self) -> list[Resting]:
+        """Those that could be ended without harm to anything that runs."""
+        return [
+            Resting(
+                task.result().id,
+                task.result().sandbox.memory_bytes() / limits.MIB,
+                self._start_s[key],
+                self._used_at[key],
+            )
+            for key, task in self._slots.items()
+            if task.done() and _is_good(task) and key not in self._clones
+        ]
+
+    def end(self, identity: str) -> None:
+        """Ends one of those; it is made again when it is asked for."""
+        for key, task in list(self._slots.items()):
+            if task.done() and _is_good(task) and task.result().id == identity:
+                self._drop(key)
 
     def retire(self, function: FunctionKey, version: str | None) -> None:
         """A version, or all of a function, is gone."""
@@ -56,16 +111,24 @@ class Snapshots:
         await asyncio.gather(*self._ends, return_exceptions=True)
 
     async def _begin(self, version: FunctionVersion) -> Slot:
+        began = self._clock()
         slot = await self._make(version)
         if not slot.is_snapshot:
             await slot.close()
             raise PlatformError("The runtime did not stop at its restore point.")
+        key = _key(version)
+        self._used_at[key] = self._clock()
+        self._start_s[key] = self._used_at[key] - began
         return slot
 
     def _drop(self, key: _Key) -> None:
         end = asyncio.create_task(_end(self._slots.pop(key)))
         self._ends.add(end)
         end.add_done_callback(self._ends.discard)
+
+
+def _key(version: FunctionVersion) -> _Key:
+    return (version.account, version.region, version.name, version.version)
 
 
 def _is_good(task: asyncio.Task[Slot]) -> bool:

@@ -199,3 +199,39 @@ async def test_credentials_end_with_their_environment(host: SnapHost) -> None:
 
     await host.node.close()
     assert host.revoked == ["ASIAEXAMPLE"] * 2
+
+
+async def test_only_a_snapshot_without_clones_rests(host: SnapHost) -> None:
+    await host.node.activate(VERSION)
+    (resting,) = host.node.resting_snapshots()
+    assert resting.memory_mib == 8
+    assert resting.start_s >= 0
+
+    slot = await host.node.start(VERSION)
+    assert host.node.resting_snapshots() == []
+    await slot.close()
+    (again,) = host.node.resting_snapshots()
+    assert again.since >= resting.since
+
+
+async def test_one_that_was_ended_is_made_again(host: SnapHost) -> None:
+    await host.node.activate(VERSION)
+    (resting,) = host.node.resting_snapshots()
+
+    host.node.end_snapshot(resting.id)
+
+    assert host.node.resting_snapshots() == []
+    assert (await serve(host)).payload == b"7"
+    assert len(host.driver.snapshots) == 2
+
+
+async def test_a_failed_restore_gives_its_lease_back(host: SnapHost) -> None:
+    async def fail(runtime: Runtime) -> None:
+        await runtime.fail_restore(b"{}")
+        raise Exited(65)
+
+    host.after = fail
+    with pytest.raises(SnapStartFailed):
+        await serve(host)
+
+    assert len(host.node.resting_snapshots()) == 1
