@@ -169,8 +169,11 @@ class BoxMaker:
         code: str = DIGEST,
         memory_mib: int = 256,
         tmp_mib: int = 64,
+        layers: tuple[str, ...] = (),
     ) -> Box:
-        spec = SandboxSpec(runtime=runtime, code=code, memory_mib=memory_mib, tmp_mib=tmp_mib)
+        spec = SandboxSpec(
+            runtime=runtime, code=code, memory_mib=memory_mib, tmp_mib=tmp_mib, layers=layers
+        )
         box = Box(await self.driver.create(spec), runtime)
         self._made.append(box)
         return box

@@ -41,16 +41,6 @@ class FakeActivator:
         self.retired.append((function_key, version))
 
 
-class FakeLayers:
-    """Layer versions by ARN, with their size."""
-
-    def __init__(self) -> None:
-        self.sizes: dict[str, int] = {}
-
-    def code_size(self, arn: str) -> int | None:
-        return self.sizes.get(arn)
-
-
 def make_zip(files: Mapping[str, str | bytes] | None = None) -> bytes:
     """A zip with these files, or with a handler."""
     buffer = io.BytesIO()

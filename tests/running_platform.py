@@ -44,6 +44,33 @@ TRUST = {
     ],
 }
 
+LINK = 0o120777 << 16  # the external attributes of a symbolic link in a zip
+# A runtime client with no more than a shell.
+BOOTSTRAP = """#!/bin/bash
+set -eu
+api=${AWS_LAMBDA_RUNTIME_API%:*} port=${AWS_LAMBDA_RUNTIME_API#*:}
+call() {  # method, path, body
+    exec 9<>/dev/tcp/$api/$port
+    printf '%s /2018-06-01/runtime/%s HTTP/1.1\\r\\nHost: a\\r\\n' "$1" "$2" >&9
+    printf 'Content-Length: %d\\r\\n\\r\\n%s' "${#3}" "$3" >&9
+    length=0
+    while IFS=$'\\r' read -r line <&9 && [ -n "${line%$'\\r'}" ]; do
+        line=${line%$'\\r'}
+        case ${line,,} in
+            lambda-runtime-aws-request-id:*) id=${line#*: } ;;
+            content-length:*) length=${line#*: } ;;
+        esac
+    done
+    body=
+    [ "$length" = 0 ] || read -r -N "$length" body <&9
+    exec 9>&-
+}
+while true; do
+    call GET invocation/next ''
+    call POST "invocation/$id/response" "{\\"got\\": $body, \\"handler\\": \\"$_HANDLER\\"}"
+done
+"""
+
 _START_S = 20.0
 _STOP_S = 15.0
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -57,6 +84,18 @@ def pack(files: Mapping[str, str | bytes], *, executable: tuple[str, ...] = ()) 
             entry = zipfile.ZipInfo(name)
             entry.compress_type = zipfile.ZIP_DEFLATED
             entry.external_attr = (0o100755 if name in executable else 0o100644) << 16
+            archive.writestr(entry, content)
+    return buffer.getvalue()
+
+
+def archive_of(*entries: tuple[str, bytes, int]) -> bytes:
+    """A zip of (name, content, external attributes), names as they are."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content, attributes in entries:
+            entry = zipfile.ZipInfo(name)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = attributes
             archive.writestr(entry, content)
     return buffer.getvalue()
 

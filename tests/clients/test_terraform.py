@@ -62,6 +62,22 @@ resource "aws_cloudwatch_log_group" "logs" {
   name              = "/aws/lambda/tf-function"
   retention_in_days = 14
 }
+resource "aws_lambda_layer_version" "tools" {
+  layer_name               = "tf-tools"
+  description              = "tools"
+  license_info             = "MIT"
+  filename                 = "${path.module}/layer.zip"
+  source_code_hash         = filebase64sha256("${path.module}/layer.zip")
+  compatible_runtimes      = ["python3.12", "python3.13"]
+  compatible_architectures = ["x86_64"]
+}
+resource "aws_lambda_layer_version_permission" "everyone" {
+  layer_name     = aws_lambda_layer_version.tools.layer_name
+  version_number = aws_lambda_layer_version.tools.version
+  statement_id   = "everyone"
+  action         = "lambda:GetLayerVersion"
+  principal      = "*"
+}
 resource "aws_lambda_function" "function" {
   function_name    = "tf-function"
   role             = aws_iam_role.role.arn
@@ -71,6 +87,7 @@ resource "aws_lambda_function" "function" {
   source_code_hash = filebase64sha256("${path.module}/code.zip")
   memory_size      = var.memory
   timeout          = 5
+  layers           = [aws_lambda_layer_version.tools.arn]
   publish          = true
 
   code_signing_config_arn = aws_lambda_code_signing_config.ours.arn
@@ -192,8 +209,8 @@ output "arn" { value = aws_lambda_function.function.arn }
 output "account" { value = data.aws_caller_identity.me.account_id }
 """
 CODE = (
-    "import os\ndef handler(event, context):\n"
-    "    return [os.environ['COLOUR'], context.memory_limit_in_mb]\n"
+    "import os, tool\ndef handler(event, context):\n"
+    "    return [os.environ['COLOUR'], context.memory_limit_in_mb, tool.WORD]\n"
 )
 
 Terraform = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -227,6 +244,7 @@ def terraform(platform: Platform, tmp_path: Path) -> Terraform:
     values = {"url": platform.url, "region": REGION, "runtime": PYTHON}
     (work / "main.tf").write_text(CONFIGURATION % values)
     (work / "code.zip").write_bytes(pack({"app.py": CODE}))
+    (work / "layer.zip").write_bytes(pack({"python/tool.py": "WORD = 'layer'\n"}))
     variables = {
         **clean_environment(),
         "TF_CLI_CONFIG_FILE": str(settings),
@@ -261,7 +279,7 @@ def test_terraform_applies_sees_no_drift_changes_and_destroys(
     outputs = json.loads(terraform("output", "-json").stdout)
     arn = outputs["arn"]["value"]
 
-    assert platform.invoke(arn).json == ["red", "128"]
+    assert platform.invoke(arn).json == ["red", "128", "layer"]
     assert outputs["account"]["value"] == arn.split(":")[4]
 
     # Exit code 0 with -detailed-exitcode: nothing would be changed.
@@ -269,7 +287,7 @@ def test_terraform_applies_sees_no_drift_changes_and_destroys(
 
     terraform("apply", "-auto-approve", "-input=false", "-var", "memory=256")
     answer = platform.invoke(arn, Qualifier="live")
-    assert answer.json == ["red", "256"]
+    assert answer.json == ["red", "256", "layer"]
     assert answer.version == "2"
     mappings = platform.client("lambda").list_event_source_mappings()["EventSourceMappings"]
     assert sorted((item["BatchSize"], item["State"]) for item in mappings) == [
@@ -286,5 +304,6 @@ def test_terraform_applies_sees_no_drift_changes_and_destroys(
     with pytest.raises(client.exceptions.ResourceNotFoundException):
         client.get_function(FunctionName=arn)
     assert client.list_event_source_mappings()["EventSourceMappings"] == []
+    assert client.list_layer_versions(LayerName="tf-tools")["LayerVersions"] == []
     with pytest.raises(iam.exceptions.NoSuchEntityException):
         iam.get_role(RoleName="tf-role")

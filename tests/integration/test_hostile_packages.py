@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-import io
 import os
 import struct
-import zipfile
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from running_platform import Deployer, Platform, pack
+from running_platform import LINK, Deployer, Platform, archive_of, pack
 
 pytest_plugins = ("platform_fixtures",)
 
 ECHO = "def handler(event, context):\n    return event\n"
-LINK = (0o120777) << 16
 SENTENCES = (
     "Could not unzip uploaded file. Please check your file, then try to upload again.",
     "Unzipped size must be smaller than 262144000 bytes",
     "Uploaded file must be a non-empty zip",
 )
-
-
-def archive_of(*entries: tuple[str, bytes, int]) -> bytes:
-    """A zip of (name, content, external attributes), names as they are."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content, attributes in entries:
-            entry = zipfile.ZipInfo(name)
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            entry.external_attr = attributes
-            archive.writestr(entry, content)
-    return buffer.getvalue()
 
 
 def bomb() -> bytes:

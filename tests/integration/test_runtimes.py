@@ -5,38 +5,13 @@ from __future__ import annotations
 import pytest
 
 from firelet.sandbox.interpreters import discover
-from running_platform import Deployer, Platform
+from running_platform import BOOTSTRAP, Deployer, Platform
 
 pytest_plugins = ("platform_fixtures",)
 
 RUNTIMES = sorted(discover())
 PYTHONS = [name for name in RUNTIMES if name.startswith("python")]
 NODES = [name for name in RUNTIMES if name.startswith("nodejs")]
-# A runtime client with no more than a shell.
-BOOTSTRAP = """#!/bin/bash
-set -eu
-api=${AWS_LAMBDA_RUNTIME_API%:*} port=${AWS_LAMBDA_RUNTIME_API#*:}
-call() {  # method, path, body
-    exec 9<>/dev/tcp/$api/$port
-    printf '%s /2018-06-01/runtime/%s HTTP/1.1\\r\\nHost: a\\r\\n' "$1" "$2" >&9
-    printf 'Content-Length: %d\\r\\n\\r\\n%s' "${#3}" "$3" >&9
-    length=0
-    while IFS=$'\\r' read -r line <&9 && [ -n "${line%$'\\r'}" ]; do
-        line=${line%$'\\r'}
-        case ${line,,} in
-            lambda-runtime-aws-request-id:*) id=${line#*: } ;;
-            content-length:*) length=${line#*: } ;;
-        esac
-    done
-    body=
-    [ "$length" = 0 ] || read -r -N "$length" body <&9
-    exec 9>&-
-}
-while true; do
-    call GET invocation/next ''
-    call POST "invocation/$id/response" "{\\"got\\": $body, \\"handler\\": \\"$_HANDLER\\"}"
-done
-"""
 
 
 @pytest.fixture(params=PYTHONS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from firelet.model.function import Code, FunctionVersion, LoggingConfig, State
+from firelet.model.function import Code, FunctionVersion, LayerUse, LoggingConfig, State
 from firelet.model.invocation import Invocation
 
 REQUEST_ID = "8476a536-e9f4-11e8-9739-2dfe598c3fcd"
@@ -25,6 +25,14 @@ _VERSION = FunctionVersion(
     revision_id="5f1a5e0e-0000-4000-8000-000000000000",
     state=State.ACTIVE,
 )
+
+
+def make_layer(digest: str) -> LayerUse:
+    """A layer whose package has this digest."""
+    return LayerUse(
+        arn=f"arn:aws:lambda:us-east-1:123456789012:layer:{digest[:4]}:1",
+        code=Code(digest=digest, sha256="", size=1),
+    )
 
 
 def make_version(**changes: Any) -> FunctionVersion:

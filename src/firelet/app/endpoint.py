@@ -26,6 +26,8 @@ from firelet.frontend.functions import FunctionOperations
 from firelet.frontend.iam import IamOperations
 from firelet.frontend.invoke import AsyncSink, InvokeEndpoint
 from firelet.frontend.invoke_async import InvokeAsyncOperations
+from firelet.frontend.layer_policies import LayerPolicyOperations
+from firelet.frontend.layers import LayerOperations
 from firelet.frontend.logs import LogsOperations
 from firelet.frontend.mappings import MappingOperations
 from firelet.frontend.operations import Operations
@@ -117,6 +119,8 @@ def _families(parts: EndpointParts) -> list[OperationFamily]:
     intake = PackageIntake(S3CodeSource(parts.config.s3_endpoint, region=parts.config.region))
     return [
         FunctionOperations(registry, intake, parts.links),
+        LayerOperations(registry, intake, parts.links),
+        LayerPolicyOperations(registry),
         VersionOperations(registry),
         AliasOperations(registry),
         TagOperations(registry),

@@ -109,6 +109,11 @@ class Catalog:
         """The totals of one account and region, changes under way included."""
         return self._worlds.get((account, region)) or World()
 
+    def count_code(self, account: str, region: str, size: int) -> None:
+        """Code storage, in bytes, of what is not a function: a layer version that is published,
+        or with a negative size one that is deleted."""
+        self._worlds[account, region].code_bytes += size
+
     def next_version(self, key: FunctionKey) -> int:
         """The first version number of a new function: never one that an earlier function of the
         same name has used. Source: AWS, introduction to versions."""
@@ -173,4 +178,6 @@ def code_bytes(function: Function) -> int:
 
 
 def _digests(function: Function | None) -> list[str]:
-    return [] if function is None else [v.code.digest for v in all_versions(function)]
+    if function is None:
+        return []
+    return [digest for version in all_versions(function) for digest in version.digests]

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from firelet.model import limits
 from firelet.model.errors import InvalidParameterValue, NotYetImplemented, ValidationError
-from firelet.model.function import Code, FunctionKey, FunctionVersion, LoggingConfig
+from firelet.model.function import Code, FunctionKey, FunctionVersion, LayerUse, LoggingConfig
 from firelet.model.runtimes import BLOCKED, CUSTOM, OFFERED, supports_snap_start
 
 # Source: docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html, reserved variables.
@@ -49,15 +49,9 @@ _ENVIRONMENT_PREFIX = (
 class LayerSource(Protocol):
     """What the registry asks about layers."""
 
-    def code_size(self, arn: str) -> int | None:
-        """Bytes of the zip of a layer version; None when there is no such version."""
-
-
-class NoLayers:
-    """The layer source of a platform that has none."""
-
-    def code_size(self, arn: str) -> int | None:
-        return None
+    def use(self, account: str, arn: str) -> LayerUse | None:
+        """The layer version of that ARN for a function of ``account``; None when there is none.
+        AccessDenied when it is another account's that does not share it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +94,6 @@ _SAME_NAME = (
     "ephemeral_mib",
     "environment",
     "architecture",
-    "layers",
     "tracing_mode",
     "snap_start",
 )
@@ -177,12 +170,15 @@ def check_version(version: FunctionVersion) -> None:
         )
 
 
-def check_layers(layers: tuple[str, ...], region: str, source: LayerSource) -> None:
-    """The rules about the layers of one function. Source: recorded messages."""
-    if len(layers) > limits.LAYERS_MAX:
+def find_layers(
+    arns: tuple[str, ...], account: str, region: str, source: LayerSource
+) -> tuple[LayerUse, ...]:
+    """The layers of one function, checked. Source: recorded messages."""
+    if len(arns) > limits.LAYERS_MAX:
         raise InvalidParameterValue(f"Cannot reference more than {limits.LAYERS_MAX} layers.")
     seen: dict[str, str] = {}
-    for arn in layers:
+    found: list[LayerUse] = []
+    for arn in arns:
         name, _, version = arn.rpartition(":")
         layer_region = arn.split(":")[3]
         if layer_region != region:
@@ -192,7 +188,8 @@ def check_layers(layers: tuple[str, ...], region: str, source: LayerSource) -> N
             )
         if version.isdigit() and int(version) < 1:
             raise InvalidParameterValue("Layer Version Cannot be less than 1")
-        if source.code_size(arn) is None:
+        layer = source.use(account, arn)
+        if layer is None:
             raise InvalidParameterValue(f"Layer version {arn} does not exist.")
         if name in seen:
             raise InvalidParameterValue(
@@ -200,6 +197,24 @@ def check_layers(layers: tuple[str, ...], region: str, source: LayerSource) -> N
                 f" same function. {seen[name]} and {arn} are versions of the same layer."
             )
         seen[name] = arn
+        found.append(layer)
+    return tuple(found)
+
+
+def check_unzipped(code: int, layers: int) -> None:
+    """Code and layers lie unpacked side by side, and share one limit; all in bytes.
+
+    Source: sentences that users of the service quote, for instance in issue 1 of
+    bento-video/bento and issue 2124 of aws/serverless-application-model.
+    """
+    most = limits.CODE_UNZIPPED_MAX_BYTES
+    if layers > most:
+        raise InvalidParameterValue(f"Layers consume more than the available size of {most} bytes")
+    if code + layers > most:
+        raise InvalidParameterValue(
+            f"Function code combined with layers exceeds the maximum allowed size of {most} bytes."
+            f" The actual size is {code + layers} bytes."
+        )
 
 
 def _check_runtime(runtime: str) -> None:

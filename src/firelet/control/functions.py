@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 
 from firelet.control.activation import CREATING, CREATING_CODE, Activations, new_revision_id
@@ -16,9 +17,10 @@ from firelet.control.code_signing import CodeSigning
 from firelet.control.configuration import (
     LayerSource,
     Settings,
-    check_layers,
     check_settings,
+    check_unzipped,
     check_version,
+    find_layers,
     new_version,
     with_settings,
 )
@@ -30,7 +32,14 @@ from firelet.control.targets import find_version, not_found
 from firelet.control.versions import check_revision, last_published, publish
 from firelet.model import limits
 from firelet.model.errors import CodeStorageExceeded, ResourceConflict
-from firelet.model.function import Function, FunctionKey, FunctionVersion, State, UpdateStatus
+from firelet.model.function import (
+    Function,
+    FunctionKey,
+    FunctionVersion,
+    LayerUse,
+    State,
+    UpdateStatus,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,8 +136,12 @@ class Functions:
     async def _create(self, new: NewFunction) -> FunctionVersion:
         check_settings(new.settings)
         check_tags(new.tags)
-        check_layers(new.settings.layers or (), new.key[1], self._layers)
-        async with self._signing.kept(new.code_signing), self._mutations.lock(new.key):
+        layers = find_layers(new.settings.layers or (), *new.key[:2], self._layers)
+        async with (
+            self._kept(layers),
+            self._signing.kept(new.code_signing),
+            self._mutations.lock(new.key),
+        ):
             if self._catalog.find(new.key) is not None:
                 raise ResourceConflict(f"Function already exist: {new.key[2]}")
             signature = await self._signing.check(new.key[2], new.code_signing, new.package)
@@ -144,10 +157,12 @@ class Functions:
                         ),
                         signature,
                     ),
+                    layers=layers,
                     state_reason=CREATING,
                     state_reason_code=CREATING_CODE,
                 )
                 check_version(latest)
+                await self._check_unzipped(latest)
                 function = Function(
                     latest=latest,
                     tags=dict(new.tags),
@@ -176,6 +191,7 @@ class Functions:
                 return replace(changed, code=code)
             async with self._packages.hold(new.package) as code:
                 latest = replace(changed, code=code)
+                await self._check_unzipped(latest)
                 after = self._updated(function, latest)
                 last = last_published(after) if new.publish else None
                 published = None
@@ -192,13 +208,15 @@ class Functions:
     ) -> FunctionVersion:
         self.get(key)
         check_settings(settings)
-        if settings.layers is not None:
-            check_layers(settings.layers, key[1], self._layers)
-        async with self._activations.when_settled(key, self._patience_s):
+        layers = find_layers(settings.layers or (), *key[:2], self._layers)
+        async with self._kept(layers), self._activations.when_settled(key, self._patience_s):
             function = self.get(key)
             check_revision(function.latest.revision_id, revision_id)
             latest = with_settings(function.latest, settings)
+            if settings.layers is not None:
+                latest = replace(latest, layers=layers)
             check_version(latest)
+            await self._check_unzipped(latest)
             after = self._updated(function, latest)
             await self._commit(function, after)
             self._activations.start(after.latest)
@@ -214,6 +232,18 @@ class Functions:
             gone = await self._catalog.commit(self.get(key), None)
             self._activations.forget(key)
             self._activations.retire(key, None, gone)
+
+    def _kept(self, layers: tuple[LayerUse, ...]) -> AbstractAsyncContextManager[None]:
+        """A layer that is deleted before the function is written down is still there for it."""
+        return self._packages.keep([layer.code.digest for layer in layers])
+
+    async def _check_unzipped(self, version: FunctionVersion) -> None:
+        if version.layers:
+            code, *layers = version.digests
+            check_unzipped(
+                await self._packages.unzipped_bytes([code]),
+                await self._packages.unzipped_bytes(layers),
+            )
 
     def _updated(self, function: Function, latest: FunctionVersion) -> Function:
         """``$LATEST`` replaced, with its update in progress; invocations keep what they have."""

@@ -1,7 +1,7 @@
 """Deployment packages in the blob store: put once for all functions, removed with the last user.
 
 What it is not: the check of what is inside a zip; ``worker.archive`` has done that before.
-Called by ``control.functions`` and after every commit that let go of code.
+Called by ``control.functions``, ``control.layers`` and after every commit that let go of code.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import zipfile
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from weakref import WeakValueDictionary
 
 from firelet.model.function import Code
@@ -32,16 +34,28 @@ class Packages:
         """Stores a zip, and keeps it until the block ends whatever else is deleted meanwhile.
         A block that leaves no reference to it leaves no blob either."""
         code = await asyncio.to_thread(describe_package, package)
-        self._held[code.digest] += 1
-        try:
+        async with self.keep([code.digest]):
             async with self._lock(code.digest):
                 await self._blobs.put(package)
             yield code
+
+    @asynccontextmanager
+    async def keep(self, digests: Collection[str]) -> AsyncIterator[None]:
+        """Keeps what is stored under these digests until the block ends."""
+        self._held.update(digests)
+        try:
+            yield
         finally:
-            self._held[code.digest] -= 1
-            if not self._held[code.digest]:
-                del self._held[code.digest]
-            await self.release([code.digest])
+            self._held.subtract(digests)
+            for digest in set(digests):
+                if not self._held[digest]:
+                    del self._held[digest]
+            await self.release(set(digests))
+
+    async def unzipped_bytes(self, digests: Iterable[str]) -> int:
+        """The size of these packages together when they are unpacked."""
+        paths = [self._blobs.path(digest) for digest in digests]
+        return await asyncio.to_thread(lambda: sum(map(_unzipped_bytes, paths)))
 
     async def release(self, digests: Iterable[str]) -> None:
         """Removes those of the blobs that nobody needs."""
@@ -66,3 +80,9 @@ def describe_package(package: bytes) -> Code:
         sha256=base64.b64encode(digest.digest()).decode(),
         size=len(package),
     )
+
+
+def _unzipped_bytes(path: Path) -> int:
+    """From the zip's directory, which was compared with the contents before it was accepted."""
+    with zipfile.ZipFile(path) as archive:
+        return sum(info.file_size for info in archive.infolist())

@@ -18,9 +18,10 @@ from firelet.control.aliases import Aliases
 from firelet.control.catalog import Catalog
 from firelet.control.code_signing import CodeSigning
 from firelet.control.concurrency import Concurrency
-from firelet.control.configuration import LayerSource, NoLayers
 from firelet.control.event_invoke import EventInvokeConfigs
 from firelet.control.functions import Functions
+from firelet.control.layer_catalog import LayerCatalog
+from firelet.control.layers import Layers
 from firelet.control.mapping_catalog import MappingCatalog
 from firelet.control.mappings import Mappings, NoPollers, Pollers
 from firelet.control.mutations import Mutations
@@ -37,7 +38,7 @@ from firelet.model.arn import LATEST, FunctionRef
 from firelet.store.blobs import BlobStore
 from firelet.store.documents import DocumentStore
 
-__all__ = ["Activator", "LayerSource", "Pollers", "Provider", "Registry", "Resolved"]
+__all__ = ["Activator", "Pollers", "Provider", "Registry", "Resolved"]
 
 
 class Registry:
@@ -50,17 +51,18 @@ class Registry:
         *,
         activator: Activator,
         clock: Callable[[], float] = time.time,
-        layers: LayerSource | None = None,
         provider: Provider | None = None,
         pollers: Pollers | None = None,
         account_concurrency: int = limits.ACCOUNT_CONCURRENCY,
         update_wait_s: float = limits.UPDATE_WAIT_S,
         answer_wait_s: float = limits.ANSWER_WAIT_S,
     ) -> None:
-        self.layers = layers or NoLayers()
         self._catalog = Catalog(documents)
+        layers = LayerCatalog(documents)
         self._mutations = Mutations()
-        packages = Packages(blobs, self._catalog.is_referenced)
+        packages = Packages(
+            blobs, lambda digest: self.is_code_needed(digest) or layers.is_referenced(digest)
+        )
         self._activations = Activations(
             activator, self._catalog, self._mutations, packages, answer_wait_s
         )
@@ -69,6 +71,7 @@ class Registry:
             return format_last_modified(clock())
 
         self.code_signing = CodeSigning(documents, self._catalog, self._mutations, now)
+        self.layers = Layers(layers, self._catalog, packages, now)
         self.functions = Functions(
             self._catalog,
             self._mutations,
@@ -103,6 +106,7 @@ class Registry:
     async def load(self) -> None:
         """Reads the store, then activates what a crash left unfinished."""
         await asyncio.to_thread(self._catalog.load)
+        await asyncio.to_thread(self.layers.load)
         await asyncio.to_thread(self.mappings.load)
         await asyncio.to_thread(self.code_signing.load)
         self.urls.load()
@@ -114,6 +118,7 @@ class Registry:
 
     async def close(self) -> None:
         """Waits for the changes and activations that are under way."""
+        await self.layers.close()
         await self.mappings.close()
         await self.code_signing.close()
         await self._mutations.close()
@@ -137,7 +142,8 @@ class Registry:
         return self.concurrency.reserved_total(account, region)
 
     def is_code_needed(self, digest: str) -> bool:
-        """Whether any version of any function has this package; for sweeping at start-up."""
+        """Whether any version of any function runs from this package, be it as its code or as a
+        layer; for sweeping at start-up what is extracted."""
         return self._catalog.is_referenced(digest)
 
     async def settled(self, resolved: Resolved, timeout_s: float) -> None:

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from firelet.control.configuration import LayerSource, LoggingSettings, Settings
+from firelet.control.configuration import LoggingSettings, Settings
 from firelet.model.errors import NotYetImplemented
 from firelet.model.function import FunctionVersion, LoggingConfig, State
 from firelet.model.runtimes import format_runtime_version_arn
@@ -73,7 +73,7 @@ def parse_settings(params: Mapping[str, Any]) -> Settings:
     )
 
 
-def format_configuration(version: FunctionVersion, arn: str, layers: LayerSource) -> dict[str, Any]:
+def format_configuration(version: FunctionVersion, arn: str) -> dict[str, Any]:
     """FunctionConfiguration. ``arn`` is FunctionArn as the caller named the version."""
     shape: dict[str, Any] = {
         "FunctionName": version.name,
@@ -114,14 +114,16 @@ def format_configuration(version: FunctionVersion, arn: str, layers: LayerSource
     if version.environment is not None:
         shape["Environment"] = {"Variables": dict(version.environment)}
     if version.layers:
-        shape["Layers"] = [_format_layer(layer, layers) for layer in version.layers]
+        shape["Layers"] = [
+            {"Arn": layer.arn, "CodeSize": layer.code.size} for layer in version.layers
+        ]
     shape.update({name: v for name, v in version.extras.items() if name != SOURCE_KMS_KEY})
     return {name: value for name, value in shape.items() if value is not None}
 
 
-def format_listed(version: FunctionVersion, arn: str, layers: LayerSource) -> dict[str, Any]:
+def format_listed(version: FunctionVersion, arn: str) -> dict[str, Any]:
     """FunctionConfiguration as an element of a list: without the state."""
-    shape = format_configuration(version, arn, layers)
+    shape = format_configuration(version, arn)
     return {name: value for name, value in shape.items() if name not in _NOT_LISTED}
 
 
@@ -148,12 +150,6 @@ def _format_logging(logging: LoggingConfig) -> dict[str, str]:
         "SystemLogLevel": logging.system_log_level,
     }
     return {name: value for name, value in shape.items() if value is not None}
-
-
-def _format_layer(arn: str, layers: LayerSource) -> dict[str, Any]:
-    """A layer version that was deleted is still in use, and only its ARN is known."""
-    size = layers.code_size(arn)
-    return {"Arn": arn} if size is None else {"Arn": arn, "CodeSize": size}
 
 
 def _parse_extras(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -35,7 +35,6 @@ class FunctionOperations:
     def __init__(self, registry: Registry, intake: PackageIntake, links: CodeLinks) -> None:
         self._registry = registry
         self._functions = registry.functions
-        self._layers = registry.layers
         self._intake = intake
         self._links = links
 
@@ -108,9 +107,7 @@ class FunctionOperations:
             ]
         page, marker = cut_page(versions, _sort_key, call.params, limits.FUNCTIONS_PER_PAGE)
         listed = [
-            format_listed(
-                version, version.qualified_arn if is_all else version.unqualified_arn, self._layers
-            )
+            format_listed(version, version.qualified_arn if is_all else version.unqualified_arn)
             for version in page
         ]
         return {"Functions": listed, **marker}
@@ -154,7 +151,7 @@ class FunctionOperations:
         """The configuration; a published version has its number in the ARN in any case."""
         if qualifier is None and version.version != LATEST:
             qualifier = version.version
-        return format_configuration(version, format_arn(version, qualifier), self._layers)
+        return format_configuration(version, format_arn(version, qualifier))
 
 
 def _sort_key(version: FunctionVersion) -> tuple[str, int]:

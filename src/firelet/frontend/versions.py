@@ -21,7 +21,6 @@ class VersionOperations:
 
     def __init__(self, registry: Registry) -> None:
         self._versions = registry.versions
-        self._layers = registry.layers
 
     def register(self, operations: Operations) -> None:
         operations.add("lambda", "PublishVersion", self.publish_version, lacks="PublishTo")
@@ -37,12 +36,12 @@ class VersionOperations:
             code_sha256=params.get("CodeSha256") or None,
             revision_id=params.get("RevisionId"),
         )
-        return format_configuration(version, version.qualified_arn, self._layers)
+        return format_configuration(version, version.qualified_arn)
 
     async def list_versions_by_function(self, call: Call) -> Mapping[str, Any]:
         versions = self._versions.all(parse_function_name(call))
         page, marker = cut_page(versions, _sort_key, call.params, limits.VERSIONS_PER_PAGE)
-        listed = [format_listed(item, item.qualified_arn, self._layers) for item in page]
+        listed = [format_listed(item, item.qualified_arn) for item in page]
         return {"Versions": listed, **marker}
 
 

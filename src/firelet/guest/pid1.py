@@ -132,7 +132,10 @@ class _Init:
     def _assign(self, message: dict[str, Any]) -> None:
         if message["tmp_mib"] != self._tmp_mib:
             steps.resize_tmp(message["tmp_mib"])
-        steps.mount_code(self._inherited.mount_namespace, message["code"])
+        zygote = self._inherited.mount_namespace
+        steps.mount_code(zygote, message["code"])
+        steps.mount_layers(zygote, message["layers"])
+        os.close(zygote)
         if self._inherited.makes_snapshots:
             self._become_snapshot(message)
             return

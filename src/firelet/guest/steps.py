@@ -164,18 +164,56 @@ def set_address_space(bytes_limit: int) -> None:
 def mount_code(zygote: int, code: str) -> None:
     """The deployment package at /var/task: read-only, as the hidden store that it comes from.
 
-    ``zygote`` is a descriptor of the zygote's mount namespace, which still has the store: a look
-    into it brings a copy of this one package's mount along. The descriptor is closed.
+    ``zygote`` is a descriptor of the zygote's mount namespace, which still has the store.
     """
+    (tree,) = _copies_from_store(zygote, [f"code/{code}"])
+    _attach(tree, "/var/task")
+
+
+def mount_layers(zygote: int, layers: list[str]) -> None:
+    """The layers at /opt, read-only like the store: later ones over earlier ones.
+
+    One layer is attached as it is. Several are the lower directories of an overlay that has no
+    upper one; they are seen at another place until the kernel has copies of its own. A layer that
+    is there twice counts where it is last, for an overlay takes no directory twice. Nothing is
+    resolved here: the names are digests, and links inside layers are followed by the function
+    alone. Source: Documentation/filesystems/overlayfs.rst, "Multiple lower layers".
+    """
+    trees = _copies_from_store(zygote, [f"code/{one}" for one in dict.fromkeys(reversed(layers))])
+    if len(trees) == 1:
+        _attach(trees[0], "/opt")
+    elif trees:
+        mount.mount("firelet", "/mnt", "tmpfs", mount.MS_NOSUID | mount.MS_NODEV, "size=16k")
+        lower = [f"/mnt/{number}" for number in range(len(trees))]
+        for tree, place in zip(trees, lower):
+            os.mkdir(place)
+            _attach(tree, place)
+        mount.mount(
+            "firelet",
+            "/opt",
+            "overlay",
+            mount.MS_RDONLY | mount.MS_NOSUID | mount.MS_NODEV,
+            f"lowerdir={':'.join(lower)},userxattr,index=off,metacopy=off",
+        )
+        mount.detach("/mnt")
+
+
+def _copies_from_store(zygote: int, names: list[str]) -> list[int]:
+    """Copies of mounts of the hidden store: a look into the zygote's namespace brings them along,
+    and nothing else of the store."""
+    if not names:
+        return []
     own = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     namespaces.setns(zygote, namespaces.CLONE_NEWNS)
     try:
-        tree = mount.open_copy(f"{HIDDEN}/code/{code}")
+        return [mount.open_copy(f"{HIDDEN}/{name}") for name in names]
     finally:
         namespaces.setns(own, namespaces.CLONE_NEWNS)
-        os.close(zygote)
         os.close(own)
-    mount.attach(tree, "/var/task")
+
+
+def _attach(tree: int, target: str) -> None:
+    mount.attach(tree, target)
     os.close(tree)
 
 

@@ -58,6 +58,15 @@ class Code:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LayerUse:
+    """A layer version in a function's configuration. The code is noted, not only the ARN: a version
+    that is deleted goes on working for the functions that have it."""
+
+    arn: str
+    code: Code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoggingConfig:
     """Where and how a function logs. Levels are None in Text format."""
 
@@ -90,7 +99,7 @@ class FunctionVersion:
     environment: Mapping[str, str] | None = None
     architecture: str = "x86_64"
     package_type: str = "Zip"
-    layers: tuple[str, ...] = ()
+    layers: tuple[LayerUse, ...] = ()
     tracing_mode: str = "PassThrough"
     logging: LoggingConfig
     snap_start: str = "None"
@@ -117,6 +126,11 @@ class FunctionVersion:
     def qualified_arn(self) -> str:
         """ARN with the version, ``$LATEST`` included."""
         return format_function_arn(self.region, self.account, self.name, self.version)
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """Every package that it runs from: its code, then its layers in order."""
+        return (self.code.digest, *(layer.code.digest for layer in self.layers))
 
 
 def without_state(version: FunctionVersion) -> FunctionVersion:

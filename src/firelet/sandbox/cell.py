@@ -139,6 +139,7 @@ class Cell:
             {
                 "op": "assign",
                 "code": spec.code,
+                "layers": spec.layers,
                 "tmp_mib": spec.tmp_mib,
                 "uid": self.uid,
                 "gid": self.uid,

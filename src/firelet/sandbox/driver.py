@@ -14,12 +14,14 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxSpec:
-    """What a sandbox is made for. ``code`` is the digest of the extracted package."""
+    """What a sandbox is made for. ``code`` and ``layers`` are digests of extracted packages; the
+    layers are merged at /opt, later ones over earlier ones."""
 
     runtime: str
     code: str
     memory_mib: int
     tmp_mib: int
+    layers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,17 +54,18 @@ class Custody:
         self._removals: set[asyncio.Task[None]] = set()
 
     async def prepare(self, version: FunctionVersion) -> None:
-        """Its code is on disk when this returns."""
-        self._unwanted.discard(version.code.digest)
-        await self._code.ensure(version.code.digest)
+        """Its code and its layers are on disk when this returns."""
+        self._unwanted.difference_update(version.digests)
+        for digest in version.digests:
+            await self._code.ensure(digest)
 
     def admit(self, version: FunctionVersion) -> Stay:
         """For an environment that is about to be made."""
-        digest = version.code.digest
+        digests = version.digests
         credentials = RoleSession(version, self._credentials, self._revoke)
-        self._held[digest] += 1
-        self._unwanted.discard(digest)
-        return Stay(credentials, lambda: self._let_go(digest, credentials))
+        self._held.update(digests)
+        self._unwanted.difference_update(digests)
+        return Stay(credentials, lambda: self._let_go(digests, credentials))
 
     async def discard(self, digest: str) -> None:
         """No function wants this package any more; it goes when no environment holds it."""
@@ -75,13 +76,14 @@ class Custody:
         """Waits for removals that are under way."""
         await asyncio.gather(*self._removals)
 
-    def _let_go(self, digest: str, credentials: RoleSession) -> None:
+    def _let_go(self, digests: tuple[str, ...], credentials: RoleSession) -> None:
         credentials.close()
-        self._held[digest] -= 1
-        if digest in self._unwanted and not self._held[digest]:
-            task = asyncio.create_task(self._remove_unwanted(digest))
-            self._removals.add(task)
-            task.add_done_callback(self._removals.discard)
+        self._held.subtract(digests)
+        for digest in set(digests):
+            if digest in self._unwanted and not self._held[digest]:
+                task = asyncio.create_task(self._remove_unwanted(digest))
+                self._removals.add(task)
+                task.add_done_callback(self._removals.discard)
 
     async def _remove_unwanted(self, digest: str) -> None:
         if digest in self._unwanted and not self._held[digest]:

@@ -33,8 +33,9 @@ from firelet.worker.snapshots import Resting, Snapshots
 log = logging.getLogger(__name__)
 
 _RESTORE_ATTEMPTS = 2
-_BOOTSTRAP = "/var/task/bootstrap"
-_NO_BOOTSTRAP = "Couldn't find valid bootstrap(s): [/var/task/bootstrap /opt/bootstrap]"
+# Where a custom runtime's executable is looked for, in this order (recorded from the service).
+_BOOTSTRAPS = ("/var/task/bootstrap", "/opt/bootstrap")
+_NO_BOOTSTRAP = f"Couldn't find valid bootstrap(s): [{' '.join(_BOOTSTRAPS)}]"
 
 
 class EventWriter(Protocol):
@@ -186,12 +187,13 @@ class Node:
 
     async def _spec(self, version: FunctionVersion) -> SandboxSpec:
         runtime = self._runtime(version)
-        code = await self._parts.code.ensure(version.code.digest)
+        code, *layers = await self._extracted(version)
         return SandboxSpec(
             runtime=runtime,
             code=code.name,
             memory_mib=version.memory_mib,
             tmp_mib=version.ephemeral_mib,
+            layers=tuple(layer.name for layer in layers),
         )
 
     async def _initialise(
@@ -206,6 +208,7 @@ class Node:
             endpoint = CredentialsEndpoint(credentials.current)
         stream = format_stream_name(version, sandbox.id)
         family = runtime_family(version.runtime)
+        bootstrap = _find_bootstrap(*await self._extracted(version))
         start = RuntimeStart(
             environment=runtime_environment(
                 version,
@@ -214,12 +217,11 @@ class Node:
                 initialization,
                 "" if endpoint is None else endpoint.token,
             ),
-            arguments=runtime_command(version, _BOOTSTRAP),
-            plain=() if family == "python" else plain_command(version, _BOOTSTRAP),
+            arguments=runtime_command(version, bootstrap or ""),
+            plain=() if family == "python" else plain_command(version, bootstrap or ""),
             name=self._runtime(version),
         )
-        code = await self._parts.code.ensure(version.code.digest)
-        is_there = family != "provided" or _has_bootstrap(code)
+        is_there = family != "provided" or bootstrap is not None
         entry_error = None if is_there else _NO_BOOTSTRAP
         slot = self._slot(version, sandbox, start, initialization, endpoint, entry_error)
         return await _ready(slot, slot.initialise)
@@ -245,6 +247,10 @@ class Node:
                 restores=endpoint,
             )
         )
+
+    async def _extracted(self, version: FunctionVersion) -> list[Path]:
+        """The directories of its code and of its layers."""
+        return [await self._parts.code.ensure(digest) for digest in version.digests]
 
     def _runtime(self, version: FunctionVersion) -> str:
         return check_runtime(version, self._parts.runtimes)
@@ -293,6 +299,10 @@ async def _ready(slot: Slot, begin: Callable[[], Awaitable[None]]) -> Slot:
     return slot
 
 
-def _has_bootstrap(code: Path) -> bool:
-    """One stat of a local file: cheaper on the event loop than the way to a thread."""
-    return (code / "bootstrap").is_file()
+def _find_bootstrap(code: Path, *layers: Path) -> str | None:
+    """A custom runtime's executable, by its path in the sandbox. A few stats of local files:
+    cheaper on the event loop than the way to a thread."""
+    in_task, in_layers = _BOOTSTRAPS
+    if (code / "bootstrap").is_file():
+        return in_task
+    return in_layers if any((layer / "bootstrap").is_file() for layer in layers) else None

@@ -10,7 +10,7 @@ import pytest
 from firelet.control.registry import Registry
 from firelet.store.blobs import BlobStore
 from firelet.store.documents import MemoryDocuments
-from registry_parts import FakeActivator, FakeLayers, new_function, settle
+from registry_parts import FakeActivator, new_function, settle
 
 
 @pytest.fixture
@@ -29,13 +29,8 @@ def activator() -> FakeActivator:
 
 
 @pytest.fixture
-def layers() -> FakeLayers:
-    return FakeLayers()
-
-
-@pytest.fixture
 async def registry(
-    documents: MemoryDocuments, blobs: BlobStore, activator: FakeActivator, layers: FakeLayers
+    documents: MemoryDocuments, blobs: BlobStore, activator: FakeActivator
 ) -> AsyncIterator[Registry]:
     """Loaded and empty."""
     registry = Registry(
@@ -43,7 +38,6 @@ async def registry(
         blobs,
         activator=activator,
         clock=lambda: 1_795_417_200.0,
-        layers=layers,
         update_wait_s=0.0,
         answer_wait_s=0.0,
     )

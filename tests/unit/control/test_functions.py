@@ -10,6 +10,7 @@ import pytest
 
 from firelet.control.configuration import LoggingSettings, Settings
 from firelet.control.functions import NewCode
+from firelet.control.layers import NewLayerVersion
 from firelet.control.packages import describe_package
 from firelet.control.registry import Registry
 from firelet.model import limits
@@ -35,7 +36,6 @@ from registry_parts import (
     REGION,
     ZIP,
     FakeActivator,
-    FakeLayers,
     new_function,
     settle,
 )
@@ -455,9 +455,10 @@ LAYER = f"arn:aws:lambda:{REGION}:{ACCOUNT}:layer:tools"
     ],
 )
 async def test_layers_that_cannot_be_used_are_refused(
-    registry: Registry, layers: FakeLayers, arns: list[str], sentence: str
+    registry: Registry, arns: list[str], sentence: str
 ) -> None:
-    layers.sizes = {f"{LAYER}:1": 1, f"{LAYER}:2": 2}
+    for _ in range(2):
+        await registry.layers.publish(NewLayerVersion(key=(ACCOUNT, REGION, "tools"), package=ZIP))
     with pytest.raises(InvalidParameterValue) as caught:
         await registry.functions.create(new_function(layers=tuple(arns)))
     assert caught.value.message == sentence

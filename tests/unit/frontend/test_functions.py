@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from firelet.control.layers import NewLayerVersion
 from firelet.control.registry import Registry
 from firelet.frontend.aliases import AliasOperations
 from firelet.frontend.code_signing import CodeSigningOperations
@@ -44,7 +45,6 @@ from registry_parts import (
     ROLE,
     ZIP,
     FakeActivator,
-    FakeLayers,
     make_call,
     settle,
 )
@@ -114,23 +114,17 @@ def _check_shape(value: Any, shape: Shape) -> None:
 
 
 @pytest.fixture
-def layers() -> FakeLayers:
-    return FakeLayers()
-
-
-@pytest.fixture
 def links(tmp_path: Path) -> CodeLinks:
     return CodeLinks(b"k" * 32, BlobStore(tmp_path / "blobs"), clock=time.time)
 
 
 @pytest.fixture
-async def registry(tmp_path: Path, layers: FakeLayers) -> AsyncIterator[Registry]:
+async def registry(tmp_path: Path) -> AsyncIterator[Registry]:
     registry = Registry(
         MemoryDocuments(),
         BlobStore(tmp_path / "blobs"),
         activator=FakeActivator(),
         clock=lambda: 1_795_417_200.0,
-        layers=layers,
     )
     await registry.load()
     yield registry
@@ -192,8 +186,9 @@ async def test_create_answers_exactly_the_keys_of_aws(api: Api) -> None:
     }
 
 
-async def test_every_setting_is_stored_and_returned(api: Api, layers: FakeLayers) -> None:
-    layers.sizes[LAYER] = 123
+async def test_every_setting_is_stored_and_returned(api: Api, registry: Registry) -> None:
+    layer = NewLayerVersion(key=(ACCOUNT, REGION, "tools"), package=ZIP)
+    assert (await registry.layers.publish(layer)).arn == LAYER
     answer = await api.call(
         "CreateFunction",
         **MINIMAL,
@@ -211,7 +206,7 @@ async def test_every_setting_is_stored_and_returned(api: Api, layers: FakeLayers
         KMSKeyArn="arn:aws:kms:eu-central-1:123456789012:key/1",
     )
     assert answer["Environment"] == {"Variables": {"A": "b"}}
-    assert answer["Layers"] == [{"Arn": LAYER, "CodeSize": 123}]
+    assert answer["Layers"] == [{"Arn": LAYER, "CodeSize": len(ZIP)}]
     assert answer["LoggingConfig"] == {
         "LogFormat": "JSON",
         "LogGroup": "/mine",

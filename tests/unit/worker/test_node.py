@@ -20,11 +20,13 @@ from firelet.worker.node import (
     init_timeout_s,
     missing_runtime,
 )
-from unit.versions import DIGEST, make_invocation, make_version
+from unit.versions import DIGEST, make_invocation, make_layer, make_version
 from unit.worker.fake_sandbox import Exited, FakeDriver, Runtime
 
 RUNTIMES = ("python3.13", "nodejs22.x", "provided.al2023")
 INSTANCE = "0123456789abcdef" * 2
+LAYERS = ("1a" * 32, "2b" * 32)
+LAYERED = make_version(layers=tuple(map(make_layer, LAYERS)))
 
 
 class Packages:
@@ -188,6 +190,50 @@ class TestStart:
         with pytest.raises(asyncio.CancelledError):
             await starting
         assert [sandbox.is_stopped for sandbox in host.driver.sandboxes] == [True]
+
+
+class TestLayers:
+    async def test_a_version_is_ready_when_its_layers_are_on_disk(self, host: Host) -> None:
+        await host.node.activate(LAYERED)
+        assert host.packages.ensured == [DIGEST, *LAYERS]
+
+    async def test_the_sandbox_gets_them_in_their_order(self, host: Host) -> None:
+        slot = await host.node.start(LAYERED)
+        (spec,) = host.driver.specs
+        assert (spec.code, spec.layers) == (DIGEST, LAYERS)
+        await slot.close()
+
+    @pytest.mark.parametrize(
+        ("places", "started"),
+        [
+            ((LAYERS[1],), "/opt/bootstrap"),
+            ((LAYERS[0], DIGEST), "/var/task/bootstrap"),
+        ],
+    )
+    async def test_a_bootstrap_is_taken_from_the_package_or_else_from_a_layer(
+        self, host: Host, places: tuple[str, ...], started: str
+    ) -> None:
+        for place in places:
+            (host.packages.root / place).mkdir()
+            (host.packages.root / place / "bootstrap").write_text("#!/bin/sh\n")
+        version = make_version(runtime="provided.al2023", layers=LAYERED.layers)
+        slot = await host.node.start(version)
+        assert host.starts[0].arguments == (started,)
+        await slot.close()
+
+    async def test_one_in_use_goes_with_the_last_environment_of_any_function(
+        self, host: Host
+    ) -> None:
+        one = await host.node.start(LAYERED)
+        two = await host.node.start(make_version(name="hello", layers=LAYERED.layers[:1]))
+        for digest in LAYERS:
+            await host.node.discard_code(digest)
+        await one.close()
+        await host.node.close()
+        assert host.packages.discarded == [LAYERS[1]]
+        await two.close()
+        await host.node.close()
+        assert host.packages.discarded == [LAYERS[1], LAYERS[0]]
 
 
 class TestProvisioned:
