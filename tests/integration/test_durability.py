@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import stat
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -195,3 +196,28 @@ def test_a_second_platform_on_the_same_data_is_refused(
         second.start()
 
     assert platform.client("lambda").list_functions()["Functions"] == []
+
+
+def test_variables_of_functions_are_on_the_disk_as_ciphertext_only(
+    end: End, make_platform: Callable[..., Platform]
+) -> None:
+    platform = make_platform()
+    client, deploy = platform.client("lambda"), Deployer(platform)
+    name = deploy(
+        "import os\ndef handler(event, context):\n    return os.environ['PASSWORD']\n",
+        Environment={"Variables": {"PASSWORD": "correct-horse-battery"}},
+        Publish=True,
+    )
+    client.update_function_configuration(
+        FunctionName=name, Environment={"Variables": {"PASSWORD": "correct-horse-staple"}}
+    )
+    deploy.settle(name)
+    end(platform)
+
+    said = [platform.invoke(name, Qualifier=version).json for version in ("1", "$LATEST")]
+    assert said == ["correct-horse-battery", "correct-horse-staple"]
+    files = [path for path in platform.data_dir.rglob("*") if path.is_file()]
+    assert "metadata.db" in {path.name for path in files}
+    assert not [path for path in files if b"correct-horse" in path.read_bytes()]
+    key = platform.data_dir / "environment.key"
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600

@@ -22,6 +22,7 @@ from firelet.app.dataplane import DataPlane, DataPlaneParts, SnapshotReserves, o
 from firelet.app.endpoint import Endpoint, EndpointParts
 from firelet.app.measuring import Measuring, open_metrics
 from firelet.app.scaling import Scaler
+from firelet.control import records
 from firelet.control.counting import Counting
 from firelet.control.floor import FloorView
 from firelet.control.latencies import Latencies
@@ -32,7 +33,7 @@ from firelet.control.scaling import Scaling
 from firelet.events.destinations import Destinations
 from firelet.events.dispatcher import Dispatcher
 from firelet.events.queue import AsyncEventQueue
-from firelet.frontend.codelink import CodeLinks, load_link_key
+from firelet.frontend.codelink import CodeLinks
 from firelet.iam.credentials import SessionCredentials as Sessions
 from firelet.iam.policies import Policies
 from firelet.iam.roles import Roles
@@ -47,7 +48,9 @@ from firelet.sandbox import cgroups
 from firelet.sandbox.host import HostFacts, probe_host
 from firelet.store.blobs import BlobStore
 from firelet.store.documents import SqliteDocuments
+from firelet.store.keyfile import load_key
 from firelet.store.queue import EventQueue
+from firelet.store.sealed import SealedDocuments
 from firelet.store.sqlite import Database
 from firelet.worker.codecache import CodeCache
 from firelet.worker.memory import HostMemory
@@ -82,7 +85,7 @@ async def _assembled(config: PlatformConfig, facts: HostFacts) -> AsyncIterator[
     """Everything in the order in which it depends on each other; closed in reverse."""
     async with AsyncExitStack() as stack:
         data = config.data_dir
-        documents = SqliteDocuments(data / "metadata.db")
+        documents = await _open_documents(data)
         stack.push_async_callback(documents.close)
         blobs = BlobStore(data / "blobs")
         logs = LogStore(Database(data / "logs.db", "logs", LOG_MIGRATIONS))
@@ -94,7 +97,7 @@ async def _assembled(config: PlatformConfig, facts: HostFacts) -> AsyncIterator[
         await asyncio.to_thread(policies.load)
         await asyncio.to_thread(roles.load)
         sessions = Sessions(roles.role_id_of)
-        links = CodeLinks(await asyncio.to_thread(load_link_key, data / "link.key"), blobs)
+        links = CodeLinks(await asyncio.to_thread(load_key, data / "link.key"), blobs)
         code = CodeCache(data / "code", blobs)
         await code.open()
         stack.push_async_callback(code.close)
@@ -169,6 +172,19 @@ async def _assembled(config: PlatformConfig, facts: HostFacts) -> AsyncIterator[
             await dispatcher.stop(config.drain_s)
             tending.cancel()
             watching.cancel()
+
+
+async def _open_documents(data: Path) -> SealedDocuments:
+    """Metadata. The records of functions are sealed, since they hold environment variables."""
+    key = await asyncio.to_thread(load_key, data / "environment.key")
+    plain = SqliteDocuments(data / "metadata.db")
+    documents = SealedDocuments(plain, key, (records.FUNCTION, records.VERSION))
+    try:
+        await documents.seal_old()
+    except BaseException:
+        await documents.close()
+        raise
+    return documents
 
 
 class _Activator:

@@ -10,12 +10,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import os
-import secrets
 import struct
 import time
 from collections.abc import Callable
-from pathlib import Path
 from xml.sax.saxutils import escape
 
 from firelet.model import limits
@@ -24,27 +21,7 @@ from firelet.wire.http1 import Request, Response
 
 PATH_PREFIX = "/_firelet/code/"
 
-_KEY_BYTES = 32
 _TOKEN = struct.Struct(">32sQ32s")  # digest, expiry in seconds since the epoch, HMAC-SHA-256
-
-
-def load_link_key(path: Path) -> bytes:
-    """The signing key in a file that only its owner may read; made at the first start.
-    Blocking: at start-up."""
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except FileExistsError:
-        key = path.read_bytes()
-        if len(key) == _KEY_BYTES:
-            return key
-        # A crash between the making and the writing: links are short-lived, a new key is right.
-        fd = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
-    key = secrets.token_bytes(_KEY_BYTES)
-    with open(fd, "wb") as file:
-        file.write(key)
-        file.flush()
-        os.fsync(fd)
-    return key
 
 
 class CodeLinks:

@@ -73,6 +73,10 @@ class SqliteDocuments:
         fixed = tuple(changes)
         await self._database.write(lambda connection: _apply(connection, fixed))
 
+    async def compact(self) -> None:
+        """Leaves nothing in the file of what was deleted or replaced."""
+        await self._database.compact()
+
     async def close(self) -> None:
         await self._database.close()
 

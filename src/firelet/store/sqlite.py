@@ -84,6 +84,13 @@ class Database:
             self._start_commit()
         return await change.done  # type: ignore[no-any-return]
 
+    async def compact(self) -> None:
+        """Writes the file anew between two commits: nothing is left in it, or in its log, of what
+        was deleted or replaced. Source: https://www.sqlite.org/lang_vacuum.html."""
+        self._check_open()
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._thread, partial(self._run, _compact))
+
     async def close(self) -> None:
         """Waits for the changes that were accepted, then closes the file."""
         if self._is_closed:
@@ -242,3 +249,8 @@ class Database:
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             return PlatformError(f"The database {self._path} is in use by another process.")
         return PlatformError(f"The database {self._path} failed: {error}.")
+
+
+def _compact(connection: sqlite3.Connection) -> None:
+    connection.execute("VACUUM")
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import stat
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from firelet.frontend.codelink import CodeLinks, load_link_key
+from firelet.frontend.codelink import CodeLinks
 from firelet.store.blobs import BlobStore
 from firelet.wire.http1 import Request, Response
 from registry_parts import ZIP
@@ -80,15 +79,3 @@ async def test_another_key_and_other_methods_do_not_work(
 
 async def test_code_that_was_deleted_is_no_such_key(links: CodeLinks) -> None:
     assert (await get(links, links.make("http://host", "0" * 64))).status == 404
-
-
-def test_the_key_is_made_once_and_for_its_owner_only(tmp_path: Path) -> None:
-    path = tmp_path / "key"
-    key = load_link_key(path)
-    assert len(key) == 32
-    assert load_link_key(path) == key
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    path.write_bytes(b"cut")
-    replaced = load_link_key(path)
-    assert len(replaced) == 32
-    assert load_link_key(path) == replaced

@@ -11,6 +11,7 @@ import pytest
 
 from firelet.model.errors import PlatformError
 from firelet.store.documents import Delete, DocumentStore, MemoryDocuments, Put, SqliteDocuments
+from firelet.store.sealed import SealedDocuments
 
 
 class DocumentStoreContract:
@@ -91,6 +92,14 @@ class TestSqliteDocuments(DocumentStoreContract):
     @pytest.fixture
     def documents(self, tmp_path: Path) -> DocumentStore:
         return SqliteDocuments(tmp_path / "data" / "documents.db")
+
+
+class TestSealedDocuments(DocumentStoreContract):
+    @pytest.fixture
+    def documents(self, tmp_path: Path) -> DocumentStore:
+        return SealedDocuments(
+            SqliteDocuments(tmp_path / "documents.db"), b"k" * 32, ("function", "k")
+        )
 
 
 async def test_documents_survive_a_restart(tmp_path: Path) -> None:
