@@ -169,10 +169,10 @@ class BoxMaker:
         code: str = DIGEST,
         memory_mib: int = 256,
         tmp_mib: int = 64,
-        layers: tuple[str, ...] = (),
+        **more: Any,
     ) -> Box:
         spec = SandboxSpec(
-            runtime=runtime, code=code, memory_mib=memory_mib, tmp_mib=tmp_mib, layers=layers
+            runtime=runtime, code=code, memory_mib=memory_mib, tmp_mib=tmp_mib, **more
         )
         box = Box(await self.driver.create(spec), runtime)
         self._made.append(box)

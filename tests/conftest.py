@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -60,7 +60,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
 def make_driver(host: HostFacts, packages: Packages) -> MakeDriver:
     """Makes drivers as ``app`` does on this host, but without embryos made ahead."""
 
-    def make(embryos: int = 0) -> NamespacesDriver:
+    def make(embryos: int = 0, file_systems: Mapping[str, Path] | None = None) -> NamespacesDriver:
         has_tree = host.cgroup_version is not None and not host.is_rootless
         return NamespacesDriver(
             NamespacesSettings(
@@ -71,6 +71,7 @@ def make_driver(host: HostFacts, packages: Packages) -> MakeDriver:
                     may_join=host.is_rootless
                 ),
                 embryos=Bounds(embryos, embryos),
+                file_systems=file_systems or {},
             ),
             host.interpreters,
             cgroups.open_tree(host.cgroup_version or 1) if has_tree else None,

@@ -17,6 +17,7 @@ from firelet.model.function import FunctionKey, FunctionVersion
 ACCOUNT = "123456789012"
 REGION = "eu-central-1"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/lambda"
+ACCESS_POINT = f"arn:aws:elasticfilesystem:{REGION}:{ACCOUNT}:access-point/fsap-0123456789abcdef0"
 KEY: FunctionKey = (ACCOUNT, REGION, "greeter")
 ARN = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:greeter"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,8 @@ def default_data_dir(environment: Mapping[str, str] | None = None) -> Path:
 class PlatformConfig:
     """Everything that can be set. ``accept`` names findings of ``firelet doctor`` that the
     operator puts up with (``cgroups``); without it firelet refuses to start with weaker walls.
-    ``workers`` is how many processes make environments; with 0 or 1 it is the platform's own."""
+    ``workers`` is how many processes make environments; with 0 or 1 it is the platform's own.
+    ``file_systems`` maps the ARNs of access points to directories of the host."""
 
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
@@ -51,6 +52,7 @@ class PlatformConfig:
     s3_endpoint: str | None = None
     drain_s: float = 5.0
     workers: int = 0
+    file_systems: Mapping[str, Path] = field(default_factory=dict)
 
 
 def _parse_names(value: Any) -> frozenset[str]:
@@ -72,6 +74,13 @@ def _parse_count(value: Any) -> int:
     return count
 
 
+def _parse_directories(value: Any) -> dict[str, Path]:
+    """A table of ARN and directory; as one text, ``ARN=DIRECTORY`` separated by commas."""
+    if isinstance(value, str):
+        value = dict(pair.strip().split("=", 1) for pair in value.split(",") if pair.strip())
+    return {arn: Path(directory).expanduser() for arn, directory in value.items()}
+
+
 _PARSERS: dict[str, Callable[[Any], Any]] = {
     "host": str,
     "port": int,
@@ -89,6 +98,7 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "s3_endpoint": str,
     "drain_s": float,
     "workers": _parse_count,
+    "file_systems": _parse_directories,
 }
 
 
@@ -127,5 +137,5 @@ def _take(settings: dict[str, Any], table: Mapping[str, Any], origin: str) -> No
             raise PlatformError(f"{origin} sets {name}, which firelet does not know.")
         try:
             settings[name] = parser(value)
-        except (TypeError, ValueError) as error:
+        except (AttributeError, TypeError, ValueError) as error:
             raise PlatformError(f"{origin} sets {name} to {value!r}: {error}") from None

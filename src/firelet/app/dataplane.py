@@ -111,6 +111,7 @@ async def _open_node(stack: AsyncExitStack, parts: DataPlaneParts) -> Node:
             cgroup_version=parts.facts.cgroup_version,
             interpreters=parts.facts.interpreters,
             embryos=embryo_bounds(parts.config),
+            file_systems=parts.config.file_systems,
         )
     )
     stack.push_async_callback(driver.close)
@@ -141,6 +142,7 @@ async def _open_workers(stack: AsyncExitStack, parts: DataPlaneParts) -> Workers
             interpreters=facts.interpreters,
             embryos=embryo_bounds(config),
             log_level=getLogger().getEffectiveLevel(),
+            file_systems=dict(config.file_systems),
         )
     )
     fleet = Fleet(

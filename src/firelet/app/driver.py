@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from firelet.sandbox import cgroups
@@ -25,6 +25,7 @@ class DriverParts:
     cgroup_version: int | None
     interpreters: Mapping[str, Interpreter]
     embryos: Bounds
+    file_systems: Mapping[str, Path] = field(default_factory=dict)
 
 
 async def open_driver(parts: DriverParts) -> NamespacesDriver:
@@ -42,6 +43,7 @@ async def open_driver(parts: DriverParts) -> NamespacesDriver:
                 compile_snapshot_profile, may_join=parts.is_rootless
             ),
             embryos=parts.embryos,
+            file_systems=parts.file_systems,
         ),
         parts.interpreters,
         tree,

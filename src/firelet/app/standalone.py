@@ -12,7 +12,7 @@ import logging
 import os
 import resource
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -68,6 +68,7 @@ async def serve(config: PlatformConfig, on_ready: Callable[[str], None]) -> None
     check_address(config)
     facts = await asyncio.to_thread(probe_host, with_kvm=False)
     check_walls(facts, config)
+    check_file_systems(config.file_systems, facts.is_rootless)
     _raise_open_files()
     async with AsyncExitStack() as stack:
         stack.enter_context(_locked(config.data_dir))
@@ -118,6 +119,7 @@ async def _assembled(config: PlatformConfig, facts: HostFacts) -> AsyncIterator[
             activator=_Activator(plane, manager),
             provider=_Provider(manager, counting),
             account_concurrency=config.account_concurrency,
+            file_systems=config.file_systems,
         )
         await registry.load()
         # Before the first sandbox: what no function needs any more was left by a crash.
@@ -287,6 +289,18 @@ def check_walls(facts: HostFacts, config: PlatformConfig) -> None:
                 f" To run all the same: --accept {item.name}"
             )
         log.warning("running with weaker isolation: %s: %s", item.name, item.consequence)
+
+
+def check_file_systems(directories: Mapping[str, Path], is_rootless: bool) -> None:
+    """Refuses directories that functions could not use, or not safely. PlatformError."""
+    for arn, directory in directories.items():
+        if not directory.is_absolute() or not directory.is_dir():
+            raise PlatformError(f"The file system {arn} is at {directory}: not a directory.")
+        if not is_rootless and directory.stat().st_uid == 0:
+            raise PlatformError(
+                f"The file system {arn} is at {directory}, which belongs to root. Functions act as"
+                " the owner of the directory: give it to a user without rights (chown)."
+            )
 
 
 def _raise_open_files() -> None:

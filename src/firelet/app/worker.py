@@ -69,6 +69,7 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     interpreters: dict[str, Interpreter]
     embryos: Bounds
     log_level: int
+    file_systems: dict[str, Path] = {}
 
     def format(self) -> bytes:
         return msgspec.json.encode(self, enc_hook=str)
@@ -162,6 +163,7 @@ class Worker:
                 cgroup_version=settings.cgroup_version,
                 interpreters=settings.interpreters,
                 embryos=settings.embryos,
+                file_systems=settings.file_systems,
             )
         )
         self._resources.push_async_callback(self._driver.close)

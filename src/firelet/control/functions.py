@@ -7,7 +7,7 @@ states. Called by ``frontend.functions``; zips have been checked by then.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 
@@ -17,6 +17,7 @@ from firelet.control.code_signing import CodeSigning
 from firelet.control.configuration import (
     LayerSource,
     Settings,
+    check_file_systems,
     check_settings,
     check_unzipped,
     check_version,
@@ -68,7 +69,7 @@ class NewCode:
 
 class Functions:
     """The operations on whole functions. ``now`` gives LastModified; ``patience_s`` is how long
-    an update waits for the one before it."""
+    an update waits for the one before it; ``file_systems`` are the ARNs that can be mounted."""
 
     def __init__(
         self,
@@ -80,7 +81,9 @@ class Functions:
         signing: CodeSigning,
         now: Callable[[], str],
         patience_s: float,
+        file_systems: Collection[str],
     ) -> None:
+        self._file_systems = file_systems
         self._catalog = catalog
         self._mutations = mutations
         self._activations = activations
@@ -134,7 +137,7 @@ class Functions:
         return version
 
     async def _create(self, new: NewFunction) -> FunctionVersion:
-        check_settings(new.settings)
+        self._check_settings(new.settings)
         check_tags(new.tags)
         layers = find_layers(new.settings.layers or (), *new.key[:2], self._layers)
         async with (
@@ -207,7 +210,7 @@ class Functions:
         self, key: FunctionKey, settings: Settings, revision_id: str | None
     ) -> FunctionVersion:
         self.get(key)
-        check_settings(settings)
+        self._check_settings(settings)
         layers = find_layers(settings.layers or (), *key[:2], self._layers)
         async with self._kept(layers), self._activations.when_settled(key, self._patience_s):
             function = self.get(key)
@@ -232,6 +235,11 @@ class Functions:
             gone = await self._catalog.commit(self.get(key), None)
             self._activations.forget(key)
             self._activations.retire(key, None, gone)
+
+    def _check_settings(self, settings: Settings) -> None:
+        check_settings(settings)
+        configs = settings.extras.get("FileSystemConfigs") or ()
+        check_file_systems(configs, self._file_systems)
 
     def _kept(self, layers: tuple[LayerUse, ...]) -> AbstractAsyncContextManager[None]:
         """A layer that is deleted before the function is written down is still there for it."""

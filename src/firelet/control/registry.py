@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 
 from firelet.control.activation import Activations, Activator, is_unfinished
@@ -56,6 +56,7 @@ class Registry:
         account_concurrency: int = limits.ACCOUNT_CONCURRENCY,
         update_wait_s: float = limits.UPDATE_WAIT_S,
         answer_wait_s: float = limits.ANSWER_WAIT_S,
+        file_systems: Collection[str] = (),
     ) -> None:
         self._catalog = Catalog(documents)
         layers = LayerCatalog(documents)
@@ -81,6 +82,7 @@ class Registry:
             self.code_signing,
             now,
             update_wait_s,
+            file_systems,
         )
         self.versions = Versions(
             self._catalog, self._mutations, self._activations, now, update_wait_s

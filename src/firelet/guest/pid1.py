@@ -135,6 +135,9 @@ class _Init:
         zygote = self._inherited.mount_namespace
         steps.mount_code(zygote, message["code"])
         steps.mount_layers(zygote, message["layers"])
+        steps.mount_file_systems(
+            zygote, message["file_systems"], message["uid"], message["gid"], self._is_rootless
+        )
         os.close(zygote)
         if self._inherited.makes_snapshots:
             self._become_snapshot(message)

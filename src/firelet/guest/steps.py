@@ -8,6 +8,7 @@ filter comes last.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import resource
@@ -166,7 +167,7 @@ def mount_code(zygote: int, code: str) -> None:
 
     ``zygote`` is a descriptor of the zygote's mount namespace, which still has the store.
     """
-    (tree,) = _copies_from_store(zygote, [f"code/{code}"])
+    (tree,) = _copies_from_store(zygote, [f"{HIDDEN}/code/{code}"])
     _attach(tree, "/var/task")
 
 
@@ -179,7 +180,8 @@ def mount_layers(zygote: int, layers: list[str]) -> None:
     resolved here: the names are digests, and links inside layers are followed by the function
     alone. Source: Documentation/filesystems/overlayfs.rst, "Multiple lower layers".
     """
-    trees = _copies_from_store(zygote, [f"code/{one}" for one in dict.fromkeys(reversed(layers))])
+    paths = [f"{HIDDEN}/code/{layer}" for layer in dict.fromkeys(reversed(layers))]
+    trees = _copies_from_store(zygote, paths)
     if len(trees) == 1:
         _attach(trees[0], "/opt")
     elif trees:
@@ -198,15 +200,52 @@ def mount_layers(zygote: int, layers: list[str]) -> None:
         mount.detach("/mnt")
 
 
-def _copies_from_store(zygote: int, names: list[str]) -> list[int]:
+def mount_file_systems(
+    zygote: int, file_systems: list[list[str]], uid: int, gid: int, is_rootless: bool
+) -> None:
+    """Directories of the host below /mnt, (source in the hidden store, target) each: shared with
+    other sandboxes, and next to /tmp the only place that can be written.
+
+    Every sandbox has a user of its own, and yet they are to work on each other's files. So what
+    belongs to the directory's owner on the host is the function's here, and what the function
+    makes is the owner's there, as behind an EFS access point. Rootless sandboxes all are the
+    platform's user on the host, and need no map.
+    """
+    trees = _copies_from_store(zygote, [source for source, _ in file_systems])
+    if not trees:
+        return
+    mount.mount("firelet", "/mnt", "tmpfs", mount.MS_NOSUID | mount.MS_NODEV, "mode=755,size=16k")
+    for tree, (_, target) in zip(trees, file_systems):
+        os.mkdir(target, 0o755)
+        mount.make_writable(tree)
+        if not is_rootless:
+            _map_to_owner(tree, uid, gid)
+        _attach(tree, target)
+    mount.set_attributes("/mnt", mount.MOUNT_ATTR_RDONLY)
+
+
+def _map_to_owner(tree: int, uid: int, gid: int) -> None:
+    """A file system that cannot map (as NFS) will do if its directory is open to everybody."""
+    owner = os.fstat(tree)
+    namespace = namespaces.open_mapped_namespace(owner.st_uid, uid, owner.st_gid, gid)
+    try:
+        mount.map_owners(tree, namespace)
+    except OSError as error:
+        if error.errno != errno.EINVAL or not owner.st_mode & 0o002:
+            raise
+    finally:
+        os.close(namespace)
+
+
+def _copies_from_store(zygote: int, paths: list[str]) -> list[int]:
     """Copies of mounts of the hidden store: a look into the zygote's namespace brings them along,
     and nothing else of the store."""
-    if not names:
+    if not paths:
         return []
     own = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     namespaces.setns(zygote, namespaces.CLONE_NEWNS)
     try:
-        return [mount.open_copy(f"{HIDDEN}/{name}") for name in names]
+        return [mount.open_copy(path) for path in paths]
     finally:
         namespaces.setns(own, namespaces.CLONE_NEWNS)
         os.close(own)

@@ -35,10 +35,12 @@ MOUNT_ATTR_NOSUID = 0x2
 MOUNT_ATTR_NODEV = 0x4
 MOUNT_ATTR_NOEXEC = 0x8
 
+_MOUNT_ATTR_IDMAP = 0x00100000
 _OPEN_TREE_CLONE = 1
 _MOVE_MOUNT_F_EMPTY_PATH = 4
 
 _AT_FDCWD = -100
+_AT_EMPTY_PATH = 0x1000
 _AT_RECURSIVE = 0x8000
 
 LIBC.mount.argtypes = [
@@ -134,6 +136,32 @@ def attach(tree: int, target: str) -> None:
         ctypes.c_char_p(os.fsencode(target)),
         _MOVE_MOUNT_F_EMPTY_PATH,
         path=target,
+    )
+
+
+def make_writable(tree: int) -> None:
+    """Takes "read-only" from what ``open_copy`` made; the file system itself may still be so."""
+    _change_copy(tree, _MountAttr(attr_clr=MOUNT_ATTR_RDONLY))
+
+
+def map_owners(tree: int, user_namespace: int) -> None:
+    """Shows the owners of files through what ``open_copy`` made as the maps of a user namespace
+    say. EINVAL where the file system cannot do that.
+
+    Source: mount_setattr(2), "ID-mapped mounts".
+    """
+    _change_copy(tree, _MountAttr(attr_set=_MOUNT_ATTR_IDMAP, userns_fd=user_namespace))
+
+
+def _change_copy(tree: int, attr: _MountAttr) -> None:
+    syscall(
+        "mount_setattr",
+        MOUNT_SETATTR,
+        tree,
+        ctypes.c_char_p(b""),
+        _AT_EMPTY_PATH,
+        ctypes.byref(attr),
+        ctypes.sizeof(attr),
     )
 
 

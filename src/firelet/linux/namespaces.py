@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from typing import NoReturn
 
 from firelet.linux.libc import LIBC, check
 
@@ -44,12 +45,60 @@ def map_single_user(inside_uid: int, outside_uid: int, inside_gid: int, outside_
     ``setgroups`` must say deny before an unprivileged process may write gid_map. Raw
     descriptors on purpose: a buffered file reports the kernel's EPERM only when it is closed.
     """
+    _write_maps("self", "deny", inside_uid, outside_uid, inside_gid, outside_gid)
+
+
+def open_mapped_namespace(
+    inside_uid: int, outside_uid: int, inside_gid: int, outside_gid: int
+) -> int:
+    """A descriptor of a new user namespace with these maps, which nobody is in. Needs root.
+
+    A child makes it and lives until the namespace is held open; ``/proc`` must be that of the
+    pid namespace of this process.
+    """
+    ready, made = os.pipe()
+    held, end = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _make_namespace_and_wait(made, held, end)
+    os.close(made)
+    os.close(held)
+    try:
+        if not os.read(ready, 1):
+            raise OSError("no user namespace could be made")
+        _write_maps(str(child), "allow", inside_uid, outside_uid, inside_gid, outside_gid)
+        return os.open(f"/proc/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(ready)
+        os.close(end)
+        os.waitpid(child, 0)
+
+
+def _make_namespace_and_wait(made: int, held: int, end: int) -> NoReturn:
+    """The child's part; it must never return into its parent's code."""
+    try:
+        os.close(end)
+        unshare(CLONE_NEWUSER)
+        os.write(made, b"1")
+        os.read(held, 1)
+    finally:
+        os._exit(0)
+
+
+def _write_maps(
+    process: str,
+    setgroups: str,
+    inside_uid: int,
+    outside_uid: int,
+    inside_gid: int,
+    outside_gid: int,
+) -> None:
     for name, text in (
-        ("setgroups", "deny"),
+        ("setgroups", setgroups),
         ("uid_map", f"{inside_uid} {outside_uid} 1"),
         ("gid_map", f"{inside_gid} {outside_gid} 1"),
     ):
-        fd = os.open(f"/proc/self/{name}", os.O_WRONLY | os.O_CLOEXEC)
+        fd = os.open(f"/proc/{process}/{name}", os.O_WRONLY | os.O_CLOEXEC)
         try:
             os.write(fd, text.encode())
         finally:

@@ -252,6 +252,13 @@ class InvalidRuntime(PlatformError):
     status = 502
 
 
+class FileSystemMountFailure(PlatformError):
+    """403: the directory behind an access point could not be mounted. The model has it so."""
+
+    code = "EFSMountFailureException"
+    status = 403
+
+
 class NotYetImplemented(PlatformError):
     """501: AWS has this operation and firelet does not have it yet."""
 

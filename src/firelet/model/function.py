@@ -132,6 +132,12 @@ class FunctionVersion:
         """Every package that it runs from: its code, then its layers in order."""
         return (self.code.digest, *(layer.code.digest for layer in self.layers))
 
+    @property
+    def file_systems(self) -> tuple[tuple[str, str], ...]:
+        """ARN and mount path of the file systems in ``FileSystemConfigs``."""
+        configs = self.extras.get("FileSystemConfigs", ())
+        return tuple((config["Arn"], config["LocalMountPath"]) for config in configs)
+
 
 def without_state(version: FunctionVersion) -> FunctionVersion:
     """Code and configuration alone: equal for records that differ only in what AWS says of them."""

@@ -13,12 +13,12 @@ from typing import Any, Protocol
 
 from firelet.linux import process
 from firelet.model import limits
-from firelet.model.errors import PlatformError, SandboxEnded
+from firelet.model.errors import FileSystemMountFailure, PlatformError, SandboxEnded
 from firelet.sandbox.cgroups import Cgroup, Limits
 from firelet.sandbox.channel import Channel, close_all, make_pair
 from firelet.sandbox.driver import RuntimeExit, RuntimeStart, SandboxSpec
 from firelet.sandbox.removal import Remains, Removals
-from firelet.sandbox.rootfs import HOSTNAME
+from firelet.sandbox.rootfs import HOSTNAME, file_system_source
 
 log = logging.getLogger(__name__)
 
@@ -140,6 +140,9 @@ class Cell:
                 "op": "assign",
                 "code": spec.code,
                 "layers": spec.layers,
+                "file_systems": [
+                    (file_system_source(arn), path) for arn, path in spec.file_systems
+                ],
                 "tmp_mib": spec.tmp_mib,
                 "uid": self.uid,
                 "gid": self.uid,
@@ -257,7 +260,7 @@ class Cell:
             what = f"{message['step']} {message['path'] or ''}".strip()
             log.error("sandbox failed id=%s: %s", self.id, what)
             # Of a traceback the caller is told the last line only.
-            self._fail(PlatformError(f"A sandbox failed at: {what.splitlines()[-1]}"))
+            self._fail(_failure_at(what.splitlines()[-1]))
         elif event == self._awaited and self._answer is not None and not self._answer.done():
             self._answer.set_result(None)
 
@@ -276,6 +279,13 @@ class Cell:
                 ending = RuntimeExit(ending.code, ending.signal, is_out_of_memory=True)
         if self._on_exit is not None:
             self._on_exit(ending)
+
+
+def _failure_at(step: str) -> PlatformError:
+    """What the caller is told of a step that failed; it begins with the step's name."""
+    if step.startswith("mount_file_systems"):
+        return FileSystemMountFailure(f"The function couldn't mount its file system: {step}")
+    return PlatformError(f"A sandbox failed at: {step}")
 
 
 def parse_wait_status(status: int) -> RuntimeExit:

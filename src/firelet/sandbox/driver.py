@@ -15,13 +15,15 @@ from typing import Protocol
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxSpec:
     """What a sandbox is made for. ``code`` and ``layers`` are digests of extracted packages; the
-    layers are merged at /opt, later ones over earlier ones."""
+    layers are merged at /opt, later ones over earlier ones. ``file_systems`` are (ARN, path in the
+    sandbox) of directories of the host that the driver knows by those ARNs."""
 
     runtime: str
     code: str
     memory_mib: int
     tmp_mib: int
     layers: tuple[str, ...] = ()
+    file_systems: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ import functools
 import logging
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from firelet.model.errors import InvalidRuntime, PlatformError
@@ -46,7 +46,8 @@ class NamespacesSettings:
     """What the driver is told by the configuration and by the probe of the host.
 
     ``snapshot_profile`` is the filter of what is to be cloned; ``embryos`` bounds how many are kept
-    ready for each runtime that is in use.
+    ready for each runtime that is in use; ``file_systems`` are directories of the host that
+    sandboxes may share, by the ARN of their access point.
     """
 
     code_store: Path
@@ -54,6 +55,7 @@ class NamespacesSettings:
     profile: Profile
     snapshot_profile: Profile
     embryos: Bounds
+    file_systems: Mapping[str, Path] = field(default_factory=dict)
 
 
 class NamespacesDriver:
@@ -230,7 +232,10 @@ class NamespacesDriver:
         if interpreter is None:
             raise InvalidRuntime(f"This host has no interpreter for {runtime}.")
         plan = rootfs.plan_root(
-            interpreter, self._settings.code_store, is_rootless=self._settings.is_rootless
+            interpreter,
+            self._settings.code_store,
+            is_rootless=self._settings.is_rootless,
+            file_systems=self._settings.file_systems,
         )
         settings = self._settings
         zygote = Zygote(

@@ -8,10 +8,12 @@ Source: the layout of the Lambda execution environment, reference of the runtime
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import importlib.util
 import re
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,8 +107,16 @@ class RootPlan:
         }
 
 
-def plan_root(interpreter: Interpreter, code_store: Path, *, is_rootless: bool) -> RootPlan:
-    """The base root for one interpreter. ``code_store`` holds extracted packages by digest."""
+def plan_root(
+    interpreter: Interpreter,
+    code_store: Path,
+    *,
+    is_rootless: bool,
+    file_systems: Mapping[str, Path] | None = None,
+) -> RootPlan:
+    """The base root for one interpreter. ``code_store`` holds extracted packages by digest;
+    ``file_systems`` are directories that sandboxes may share, by ARN. One that is not there is left
+    out: it must not keep the functions that do not want it from running."""
     links = dict(_LINKS)
     binds: dict[str, str] = {"/usr": "/usr", f"{HIDDEN}/code": str(code_store)}
     for name in _USR_LINKS:
@@ -115,6 +125,9 @@ def plan_root(interpreter: Interpreter, code_store: Path, *, is_rootless: bool) 
             links[str(host)] = str(host.readlink())
         elif host.is_dir():
             binds[str(host)] = str(host)
+    for arn, directory in (file_systems or {}).items():
+        if directory.is_dir():
+            binds[file_system_source(arn)] = str(directory)
     binds.update(_client_binds())
     binds.update(_certificate_binds())
     if interpreter.prefix is not None:
@@ -137,6 +150,12 @@ def plan_root(interpreter: Interpreter, code_store: Path, *, is_rootless: bool) 
         interpreter=zygote,
         is_rootless=is_rootless,
     )
+
+
+def file_system_source(arn: str) -> str:
+    """Where the directory behind an access point lies in the hidden store. A digest, because an
+    ARN has characters that paths do not."""
+    return f"{HIDDEN}/file_systems/{hashlib.sha256(arn.encode()).hexdigest()}"
 
 
 def _client_binds() -> dict[str, str]:

@@ -194,6 +194,7 @@ class Node:
             memory_mib=version.memory_mib,
             tmp_mib=version.ephemeral_mib,
             layers=tuple(layer.name for layer in layers),
+            file_systems=version.file_systems,
         )
 
     async def _initialise(

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from firelet.app.config import PlatformConfig, load_config
-from firelet.app.standalone import check_address, check_walls
+from firelet.app.standalone import check_address, check_file_systems, check_walls
 from firelet.model.errors import PlatformError
 from firelet.sandbox.host import Finding, HostFacts, Level
 
+ACCESS_POINT = (
+    "arn:aws:elasticfilesystem:us-east-1:000000000000:access-point/fsap-0123456789abcdef0"
+)
 OK = Finding("kernel", Level.OK, "Linux 6.18", "fine")
 NO_CGROUPS = Finding("cgroups", Level.WEAKER, "no hierarchy", "memory is limited per process")
 NO_SECCOMP = Finding("seccomp", Level.MISSING, "no library", "functions are not run")
@@ -60,6 +64,22 @@ def test_loopback_addresses_are_served(config: PlatformConfig, host: str) -> Non
     check_address(replace(config, host=host))
 
 
+class TestFileSystems:
+    def test_a_directory_that_is_not_there_is_refused(self, tmp_path: Path) -> None:
+        for place in (tmp_path / "missing", Path("relative")):
+            with pytest.raises(PlatformError, match=rf"{place}: not a directory\.$"):
+                check_file_systems({ACCESS_POINT: place}, is_rootless=False)
+
+    def test_functions_do_not_act_as_root(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        check_file_systems({ACCESS_POINT: tmp_path}, is_rootless=True)
+        root = os.stat("/")
+        monkeypatch.setattr(Path, "stat", lambda _path, **_options: root)
+        with pytest.raises(PlatformError, match="which belongs to root"):
+            check_file_systems({ACCESS_POINT: tmp_path}, is_rootless=False)
+
+
 class TestConfig:
     def test_flags_beat_the_environment_which_beats_the_file(self, tmp_path: Path) -> None:
         file = tmp_path / "firelet.toml"
@@ -78,6 +98,19 @@ class TestConfig:
     def test_a_bad_value_is_named_with_where_it_stands(self, tmp_path: Path) -> None:
         with pytest.raises(PlatformError, match="the environment sets port to 'x'"):
             load_config({}, environment={"HOME": str(tmp_path), "FIRELET_PORT": "x"})
+
+    def test_file_systems_are_a_table_or_one_text(self, tmp_path: Path) -> None:
+        file = tmp_path / "firelet.toml"
+        file.write_text(f'[firelet.file_systems]\n"{ACCESS_POINT}" = "/srv/shared"\n')
+        environment = {"HOME": str(tmp_path)}
+        from_table = load_config({}, environment=environment, file=file)
+        environment["FIRELET_FILE_SYSTEMS"] = f"{ACCESS_POINT}=/srv/shared"
+        from_text = load_config({}, environment=environment)
+        assert from_table.file_systems == {ACCESS_POINT: Path("/srv/shared")}
+        assert from_text.file_systems == from_table.file_systems
+        environment["FIRELET_FILE_SYSTEMS"] = "nonsense"
+        with pytest.raises(PlatformError, match="the environment sets file_systems to 'nonsense'"):
+            load_config({}, environment=environment)
 
     def test_names_are_taken_apart_at_commas(self, tmp_path: Path) -> None:
         config = load_config({"accept": "cgroups, tun"}, environment={"HOME": str(tmp_path)})

@@ -10,7 +10,7 @@ import pytest
 from firelet.control.registry import Registry
 from firelet.store.blobs import BlobStore
 from firelet.store.documents import MemoryDocuments
-from registry_parts import FakeActivator, new_function, settle
+from registry_parts import ACCESS_POINT, FakeActivator, new_function, settle
 
 
 @pytest.fixture
@@ -38,6 +38,7 @@ async def registry(
         blobs,
         activator=activator,
         clock=lambda: 1_795_417_200.0,
+        file_systems=[ACCESS_POINT],
         update_wait_s=0.0,
         answer_wait_s=0.0,
     )

@@ -29,6 +29,7 @@ from firelet.model.function import State, UpdateStatus
 from firelet.store.blobs import BlobStore
 from firelet.store.documents import Delete, MemoryDocuments, Put
 from registry_parts import (
+    ACCESS_POINT,
     ACCOUNT,
     ARN,
     KEY,
@@ -431,6 +432,39 @@ async def test_extras_are_kept_merged_and_removed(deployed: Registry) -> None:
     second = Settings(extras={"KMSKeyArn": None})
     version = await deployed.functions.update_configuration(KEY, second, None)
     assert version.extras == {"DeadLetterConfig": {"TargetArn": "q"}}
+
+
+@pytest.mark.parametrize(
+    ("arn", "path", "sentence"),
+    [
+        (
+            ACCESS_POINT.replace("fsap-0", "fsap-1"),
+            "/mnt/x",
+            "Error occurred while DescribeAccessPoints. EFS Error Code: AccessPointNotFound. EFS"
+            " Error Message: Access point fsap-1123456789abcdef0 does not exist.",
+        ),
+        (ACCESS_POINT, "/mnt/..", "The local mount path /mnt/.. is not a directory of /mnt."),
+        (ACCESS_POINT, "/mnt/.", "The local mount path /mnt/. is not a directory of /mnt."),
+    ],
+)
+async def test_file_systems_that_cannot_be_mounted_are_refused(
+    deployed: Registry, arn: str, path: str, sentence: str
+) -> None:
+    settings = Settings(extras={"FileSystemConfigs": [{"Arn": arn, "LocalMountPath": path}]})
+    with pytest.raises(InvalidParameterValue) as caught:
+        await deployed.functions.update_configuration(KEY, settings, None)
+    assert caught.value.message == sentence
+
+
+async def test_file_systems_are_kept_and_removed(deployed: Registry) -> None:
+    config = {"Arn": ACCESS_POINT, "LocalMountPath": "/mnt/shared"}
+    settings = Settings(extras={"FileSystemConfigs": [config]})
+    version = await deployed.functions.update_configuration(KEY, settings, None)
+    assert version.file_systems == ((ACCESS_POINT, "/mnt/shared"),)
+    await settle(deployed)
+    settings = Settings(extras={"FileSystemConfigs": None})
+    version = await deployed.functions.update_configuration(KEY, settings, None)
+    assert version.file_systems == ()
 
 
 LAYER = f"arn:aws:lambda:{REGION}:{ACCOUNT}:layer:tools"

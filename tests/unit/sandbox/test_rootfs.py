@@ -11,7 +11,7 @@ import pytest
 import firelet
 from firelet.model.layout import CLIENT
 from firelet.sandbox.interpreters import Interpreter
-from firelet.sandbox.rootfs import HIDDEN, HOSTNAME, RootPlan, plan_root
+from firelet.sandbox.rootfs import HIDDEN, HOSTNAME, RootPlan, file_system_source, plan_root
 
 STORE = Path("/srv/firelet/code")
 PACKAGE = Path(firelet.__file__).parent
@@ -187,3 +187,12 @@ def test_the_hidden_directory_is_closed_to_all_but_root(python: Interpreter) -> 
 def test_the_plan_says_whether_a_user_namespace_is_needed(python: Interpreter) -> None:
     assert plan_for(python, is_rootless=True).message()["rootless"] is True
     assert plan_for(python).message()["rootless"] is False
+
+
+def test_directories_to_share_are_in_the_hidden_store_if_they_exist(tmp_path: Path) -> None:
+    there, missing = "arn:aws:elasticfilesystem:there", "arn:aws:elasticfilesystem:missing"
+    directories = {there: tmp_path, missing: tmp_path / "missing"}
+    binds = dict(plan_root(PROVIDED, STORE, is_rootless=False, file_systems=directories).binds)
+    assert binds[file_system_source(there)] == str(tmp_path)
+    assert file_system_source(there).startswith(f"{HIDDEN}/file_systems/")
+    assert file_system_source(missing) not in binds

@@ -236,6 +236,14 @@ class TestLayers:
         assert host.packages.discarded == [LAYERS[1], LAYERS[0]]
 
 
+async def test_the_sandbox_gets_the_file_systems_of_the_configuration(host: Host) -> None:
+    config = {"Arn": "arn:aws:elasticfilesystem:x", "LocalMountPath": "/mnt/shared"}
+    slot = await host.node.start(make_version(extras={"FileSystemConfigs": [config]}))
+    (spec,) = host.driver.specs
+    assert spec.file_systems == (("arn:aws:elasticfilesystem:x", "/mnt/shared"),)
+    await slot.close()
+
+
 class TestProvisioned:
     async def test_the_runtime_and_the_log_know_that_it_is_provisioned(self, host: Host) -> None:
         slot = await host.node.start(make_version(), InitializationType.PROVISIONED)

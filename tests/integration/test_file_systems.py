@@ -1,0 +1,112 @@
+"""FileSystemConfigs through boto3: a directory of the host that functions share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from running_platform import ACCOUNT, REGION, Deployer, Platform
+
+pytest_plugins = ("platform_fixtures",)
+
+ARN = f"arn:aws:elasticfilesystem:{REGION}:{ACCOUNT}:access-point/fsap-0123456789abcdef0"
+UNMAPPED = ARN.replace("fsap-0", "fsap-1")
+OWNER = 54_321
+NOTE = """
+import os
+def handler(event, context):
+    with open(event["path"], "a") as file:
+        file.write(event["text"])
+    return open(event["path"]).read()
+"""
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A platform with a directory to share, and who deploys to it."""
+
+    platform: Platform
+    directory: Path
+    deploy: Deployer
+
+    def function(self, path: str) -> str:
+        configs = [{"Arn": ARN, "LocalMountPath": path}]
+        return self.deploy(NOTE, FileSystemConfigs=configs)
+
+    def append(self, function: str, path: str, text: str) -> Any:
+        return self.platform.invoke(function, {"path": path, "text": text}).json
+
+
+@pytest.fixture
+def shared(make_platform: Callable[..., Platform], tmp_path: Path) -> Iterator[Shared]:
+    directory = tmp_path / "shared"
+    directory.mkdir()
+    if os.geteuid() == 0:
+        os.chown(directory, OWNER, OWNER)
+    platform = make_platform(FIRELET_FILE_SYSTEMS=f"{ARN}={directory}")
+    deployer = Deployer(platform)
+    yield Shared(platform, directory, deployer)
+    deployer.close()
+
+
+def test_functions_and_environments_share_a_directory(shared: Shared) -> None:
+    one, two = shared.function("/mnt/notes"), shared.function("/mnt/other")
+
+    assert shared.append(one, "/mnt/notes/file", "a") == "a"
+    assert shared.append(two, "/mnt/other/file", "b") == "ab"
+    # Another configuration: another environment of the same function.
+    shared.platform.client("lambda").update_function_configuration(FunctionName=one, Timeout=9)
+    shared.deploy.settle(one)
+    assert shared.append(one, "/mnt/notes/file", "c") == "abc"
+
+    assert (shared.directory / "file").read_text() == "abc"
+    assert (shared.directory / "file").stat().st_uid == shared.directory.stat().st_uid
+    read = shared.platform.client("lambda").get_function_configuration(FunctionName=one)
+    assert read["FileSystemConfigs"] == [{"Arn": ARN, "LocalMountPath": "/mnt/notes"}]
+
+
+REFUSED: tuple[tuple[list[dict[str, str]], str, str], ...] = (
+    (
+        [{"Arn": UNMAPPED, "LocalMountPath": "/mnt/x"}],
+        "InvalidParameterValueException",
+        "Access point fsap-1123456789abcdef0 does not exist.",
+    ),
+    (
+        [{"Arn": ARN, "LocalMountPath": "/mnt/.."}],
+        "InvalidParameterValueException",
+        "/mnt/.. is not a directory of /mnt",
+    ),
+    (
+        [{"Arn": ARN, "LocalMountPath": "/etc/x"}],
+        "ValidationException",
+        "1 validation error detected: Value '/etc/x' at"
+        " 'fileSystemConfigs.1.member.localMountPath' failed to satisfy constraint: Member must"
+        " satisfy regular expression pattern: /mnt/[a-zA-Z0-9-_.]+",
+    ),
+    (
+        [{"Arn": "arn:aws:s3:::x", "LocalMountPath": "/mnt/x"}],
+        "ValidationException",
+        "at 'fileSystemConfigs.1.member.arn' failed to satisfy constraint",
+    ),
+    (
+        [{"Arn": ARN, "LocalMountPath": f"/mnt/{name}"} for name in "xy"],
+        "ValidationException",
+        "at 'fileSystemConfigs' failed to satisfy constraint: Member must have length less than or"
+        " equal to 1",
+    ),
+)
+
+
+def test_what_cannot_be_mounted_is_refused(shared: Shared) -> None:
+    for configs, code, sentence in REFUSED:
+        with pytest.raises(ClientError) as caught:
+            shared.deploy.create("refused", NOTE, FileSystemConfigs=configs)
+        error = caught.value.response["Error"]
+        assert error["Code"] == code
+        assert sentence in error["Message"]
