@@ -374,3 +374,17 @@ def test_the_runtime_of_a_function_can_be_changed(
     lambda_client.update_function_configuration(FunctionName=name, Runtime=PYTHON)
     deploy.settle(name)
     assert platform.invoke(name, 1).json == 1
+
+
+def test_tmp_has_the_size_that_the_configuration_says(
+    deploy: Deployer, platform: Platform, lambda_client: Any
+) -> None:
+    name = deploy(
+        "import os\ndef handler(event, context):\n    found = os.statvfs('/tmp')\n"
+        "    return found.f_frsize * found.f_blocks >> 20\n",
+        EphemeralStorage={"Size": 700},
+    )
+    assert platform.invoke(name).json == 700
+    lambda_client.update_function_configuration(FunctionName=name, EphemeralStorage={"Size": 512})
+    deploy.settle(name)
+    assert platform.invoke(name).json == 512

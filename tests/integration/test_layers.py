@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from firelet.model.runtimes import supports_snap_start
 from firelet.sandbox.interpreters import discover
 from running_platform import (
     ACCOUNT,
@@ -464,6 +465,32 @@ class TestRunning:
             Layers=[arn_of(name, 1), arn_of(f"{name}-2", 1)],
         )
         assert platform.invoke(function).json == ["plain", "exact"]
+
+    def test_clones_of_a_snapshot_have_the_layers(
+        self,
+        deploy: Deployer,
+        platform: Platform,
+        lambda_client: Any,
+        publish: Publish,
+        name: str,
+    ) -> None:
+        runtimes = [one for one in discover() if supports_snap_start(one) and one[:6] == "python"]
+        if not runtimes:
+            pytest.skip("this host has no Python that SnapStart is for")
+        publish({"python/early.py": "WHO = 'early'\n", "text": "first"})
+        publish({"python/late.py": "WHO = 'late'\n", "text": "second"}, LayerName=f"{name}-2")
+        function = deploy(
+            "import early\ndef handler(event, context):\n    import late\n"
+            "    return [early.WHO, late.WHO, open('/opt/text').read()]\n",
+            Runtime=runtimes[-1],
+            SnapStart={"ApplyOn": "PublishedVersions"},
+            Layers=[arn_of(name, 1), arn_of(f"{name}-2", 1)],
+        )
+        version = lambda_client.publish_version(FunctionName=function)["Version"]
+        waiter = lambda_client.get_waiter("published_version_active")
+        waiter.wait(FunctionName=function, Qualifier=version)
+        answer = platform.invoke(function, Qualifier=version)
+        assert answer.json == ["early", "late", "second"]
 
     def test_a_custom_runtime_can_be_a_layer(
         self, deploy: Deployer, platform: Platform, publish: Publish, name: str

@@ -33,6 +33,7 @@ class QueueSink:
                 client_context=event.client_context,
                 request_id=event.request_id,
                 trace_id=event.trace_id,
+                tenant_id=event.tenant_id,
                 enqueued_ms=self._queue.now_ms(),
             )
         )
@@ -63,6 +64,7 @@ class QueuedRunner:
                 payload=event.payload or b"{}",
                 client_context=event.client_context,
                 trace_id=None if event.trace_id is None else resolved.trace(event.trace_id),
+                tenant_id=event.tenant_id,
                 received=time.monotonic(),
             ),
             resolved.function_key,

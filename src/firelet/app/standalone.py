@@ -204,7 +204,8 @@ class _Activator:
         await self._plane.activate(version)
         key = (version.account, version.region, version.name)
         self._activated.setdefault(key, {})[version.version] = version
-        await self._manager.warm(version, _WARM_WAIT_S)
+        if not version.is_per_tenant:
+            await self._manager.warm(version, _WARM_WAIT_S)
 
     async def retire(self, function_key: tuple[str, str, str], version: str | None) -> None:
         """Ends what runs with another code or configuration than the one activated last."""

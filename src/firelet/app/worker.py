@@ -216,6 +216,7 @@ class Worker:
             client_context=request.client_context,
             trace_id=request.trace_id,
             wants_tail=request.wants_tail,
+            tenant_id=request.tenant_id,
         )
         held.is_free = held.owes_note = False
         try:

@@ -159,11 +159,22 @@ def check_settings(settings: Settings) -> None:
 
 def check_version(version: FunctionVersion) -> None:
     """The rules about values that must fit each other."""
+    if version.snap_start != "None":
+        _check_snap_start(version)
+
+
+def _check_snap_start(version: FunctionVersion) -> None:
+    """What it does not go with. Source: the SnapStart page of the guide; but for the first one the
+    sentences are firelet's own."""
     runtime = version.runtime or ""
-    if version.snap_start != "None" and not supports_snap_start(runtime):
+    if not supports_snap_start(runtime):
         raise InvalidParameterValue(f"{runtime} is not supported for SnapStart enabled functions.")
-    if version.snap_start != "None" and version.ephemeral_mib > limits.EPHEMERAL_MIN_MIB:
-        # Source: the SnapStart page of the guide; the sentence is firelet's own.
+    for member in ("FileSystemConfigs", "TenancyConfig"):
+        if member in version.extras:
+            raise InvalidParameterValue(
+                f"{member} is not supported for SnapStart enabled functions."
+            )
+    if version.ephemeral_mib > limits.EPHEMERAL_MIN_MIB:
         raise InvalidParameterValue(
             f"Ephemeral storage of more than {limits.EPHEMERAL_MIN_MIB} MB is not supported for"
             " SnapStart enabled functions."

@@ -53,10 +53,11 @@ class Manager:
         self._keep_max_s = math.inf
         self._is_closed = False
 
-    async def acquire(self, version: FunctionVersion) -> Environment:
-        """An environment that serves nobody else until ``release``. TooManyRequests when the
-        function has had as many made as it may have; EC2Throttled when there is no memory."""
-        key = _key(version)
+    async def acquire(self, version: FunctionVersion, tenant: str | None = None) -> Environment:
+        """An environment that serves nobody else until ``release``, and no other tenant ever.
+        TooManyRequests when the function has had as many made as it may have; EC2Throttled when
+        there is no memory."""
+        key = _key(version, tenant)
         pool = self._pools.get(key) or self._open(key)
         pool.version = version
         pool.invocations += 1
@@ -414,8 +415,9 @@ class Manager:
             self._agenda.drop(key)
 
 
-def _key(version: FunctionVersion) -> VersionKey:
-    return (version.account, version.region, version.name, version.version)
+def _key(version: FunctionVersion, tenant: str | None = None) -> VersionKey:
+    key = (version.account, version.region, version.name, version.version)
+    return key if tenant is None else (*key, tenant)
 
 
 def _too_fast() -> TooManyRequests:

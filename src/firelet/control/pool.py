@@ -19,7 +19,8 @@ from firelet.control.upkeep import Upkeep
 from firelet.model.function import FunctionVersion
 from firelet.model.invocation import Invocation, Outcome
 
-VersionKey = tuple[str, str, str, str]
+# Account, region, name and version; and the tenant, where tenants are kept apart.
+VersionKey = tuple[str, str, str, str] | tuple[str, str, str, str, str]
 
 
 class Environment(Protocol):

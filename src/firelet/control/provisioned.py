@@ -259,18 +259,23 @@ def check_alias(function: Function, alias: Alias) -> None:
                 "Alias can't be used for Provisioned Concurrency configuration on an already"
                 " Provisioned version"
             )
-        _check_snap_start(function.versions[number])
+        _check_kind(function.versions[number])
 
 
 def _check_version(function: Function, number: str) -> None:
     for name, alias in function.aliases.items():
         if name in function.provisioned and number in (alias.version, *alias.weights):
             raise ResourceConflict("Version is pointed by a Provisioned Concurrency alias")
-    _check_snap_start(function.versions[number])
+    _check_kind(function.versions[number])
 
 
-def _check_snap_start(version: FunctionVersion) -> None:
-    """Source: the SnapStart page of the guide; the sentence is firelet's own."""
+def _check_kind(version: FunctionVersion) -> None:
+    """Source: the pages on SnapStart and tenant isolation of the guide; the sentences are firelet's
+    own."""
+    if version.is_per_tenant:
+        raise InvalidParameterValue(
+            "Provisioned Concurrency is not supported for functions with tenancy configuration."
+        )
     if version.snap_start != "None":
         raise InvalidParameterValue(
             "Provisioned Concurrency is not supported for functions with SnapStart enabled."

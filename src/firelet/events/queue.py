@@ -35,6 +35,7 @@ class AsyncEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     client_context: str | None = None
     request_id: str
     trace_id: str | None = None
+    tenant_id: str | None = None
     enqueued_ms: int
 
 

@@ -21,7 +21,6 @@ SOURCE_KMS_KEY = "SourceKMSKeyArn"
 
 _NOT_SERVED = (
     "CapacityProviderConfig",
-    "TenancyConfig",
     "DurableConfig",
     "RuntimeConfig",
     "AcceleratorConfig",
@@ -161,7 +160,7 @@ def _parse_extras(params: Mapping[str, Any]) -> dict[str, Any]:
         extras["DeadLetterConfig"] = (
             params["DeadLetterConfig"] if params["DeadLetterConfig"].get("TargetArn") else None
         )
-    for member in ("KMSKeyArn", "FileSystemConfigs"):
+    for member in ("KMSKeyArn", "FileSystemConfigs", "TenancyConfig"):
         if member in params:
             extras[member] = params[member] or None
     source_key = params.get("Code", {}).get(SOURCE_KMS_KEY)

@@ -20,7 +20,7 @@ from urllib.parse import parse_qsl, unquote
 
 import orjson
 
-from firelet.control.invoke import Invoker
+from firelet.control.invoke import Invoker, check_tenant
 from firelet.control.registry import Registry
 from firelet.control.targets import Resolved
 from firelet.frontend.callers import Callers
@@ -48,6 +48,8 @@ _NAME_PATTERN = (
 )
 _NAME = re.compile(_NAME_PATTERN)
 _QUALIFIER = re.compile(r"\$(LATEST(\.PUBLISHED)?)|[a-zA-Z0-9-_$]+")
+_TENANT_ID = re.compile(r"[a-zA-Z0-9\._:\/=+\-@ ]+")
+_TENANT_ID_MAX = 256
 _TYPES = ("RequestResponse", "Event", "DryRun")
 _LOG_TYPES = ("None", "Tail")
 _JSON = (b"content-type", b"application/json")
@@ -68,6 +70,7 @@ class AsyncInvocation:
     payload: bytes
     client_context: str | None
     trace_id: str | None
+    tenant_id: str | None = None
 
 
 class AsyncSink(Protocol):
@@ -133,7 +136,9 @@ class InvokeEndpoint:
         ref = self._find_ref(name, request.query)
         kind = _choice(headers, b"x-amz-invocation-type", "invocationType", _TYPES)
         wants_tail = _choice(headers, b"x-amz-log-type", "logType", _LOG_TYPES) == "Tail"
+        tenant_id = _parse_tenant_id(headers.get(b"x-amz-tenant-id"))
         resolved = self._registry.resolve(caller.account, caller.region, ref)
+        check_tenant(resolved.version, tenant_id)
         is_event = kind == "Event"
         check_payload(
             request.body,
@@ -155,6 +160,7 @@ class InvokeEndpoint:
                     payload=request.body,
                     client_context=client_context,
                     trace_id=trace_id,
+                    tenant_id=tenant_id,
                 )
             )
             return _respond(202, _EMPTY, request_id, resolved, trace_id)
@@ -166,6 +172,7 @@ class InvokeEndpoint:
                 payload=request.body or b"{}",
                 client_context=client_context,
                 trace_id=resolved.trace(trace_id),
+                tenant_id=tenant_id,
                 wants_tail=wants_tail,
                 received=time.monotonic(),
             ),
@@ -279,6 +286,21 @@ def _make_request_id() -> str:
     digits = os.urandom(16).hex()
     variant = "89ab"[int(digits[16], 16) & 3]
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
+
+
+def _parse_tenant_id(header: bytes | None) -> str | None:
+    """Source: service model, shape TenantId."""
+    if header is None:
+        return None
+    text = header.decode("latin-1")
+    if not text or len(text) > _TENANT_ID_MAX:
+        rule = f"less than or equal to {_TENANT_ID_MAX}" if text else "greater than or equal to 1"
+        raise _invalid(text, "tenantId", f"have length {rule}")
+    if _TENANT_ID.fullmatch(text) is None:
+        raise _invalid(
+            text, "tenantId", f"satisfy regular expression pattern: {_TENANT_ID.pattern}"
+        )
+    return text
 
 
 def make_trace_id(header: bytes | None = None) -> str:

@@ -16,7 +16,7 @@ from typing import Annotated, Protocol
 
 import msgspec
 
-from firelet.control.invoke import check_active
+from firelet.control.invoke import check_active, check_tenant
 from firelet.control.latencies import Latencies
 from firelet.control.manager import FunctionKey, Manager, PoolView
 from firelet.control.targets import Resolved
@@ -158,6 +158,7 @@ class WarmPage:
         ref = parse_function_ref(order.function).with_qualifier(order.qualifier)
         version = self._functions.resolve(caller.account, caller.region, ref).version
         check_active(version)
+        check_tenant(version, None)
         deadline = self._clock() + _WARM_WITHIN_S
         ready = 0
         while ready < order.n:

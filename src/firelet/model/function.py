@@ -138,6 +138,11 @@ class FunctionVersion:
         configs = self.extras.get("FileSystemConfigs", ())
         return tuple((config["Arn"], config["LocalMountPath"]) for config in configs)
 
+    @property
+    def is_per_tenant(self) -> bool:
+        """Whether every tenant has environments of its own (``TenancyConfig``)."""
+        return "TenancyConfig" in self.extras
+
 
 def without_state(version: FunctionVersion) -> FunctionVersion:
     """Code and configuration alone: equal for records that differ only in what AWS says of them."""

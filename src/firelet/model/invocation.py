@@ -13,7 +13,8 @@ class Invocation:
 
     ``payload`` is never decoded between client and runtime. ``invoked_arn`` is the ARN as the
     caller named the function (qualified only if the caller qualified it). ``client_context`` is
-    JSON text, already out of its base64. Times are ``time.monotonic()`` seconds.
+    JSON text, already out of its base64. ``tenant_id`` says for whom it runs, with a function that
+    keeps its tenants apart. Times are ``time.monotonic()`` seconds.
     """
 
     request_id: str
@@ -22,6 +23,7 @@ class Invocation:
     payload: bytes
     client_context: str | None = None
     trace_id: str | None = None
+    tenant_id: str | None = None
     wants_tail: bool = False
     received: float = 0.0
 

@@ -67,6 +67,7 @@ class Invoke(Message, frozen=True):
     client_context: str | None
     trace_id: str | None
     wants_tail: bool
+    tenant_id: str | None = None
 
 
 class Invoked(Message, frozen=True):

@@ -7,6 +7,7 @@ and initialises the slot. Implements ``control.manager.Fleet`` and ``control.reg
 from __future__ import annotations
 
 import logging
+import platform
 import time
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from firelet.worker.snapshots import Resting, Snapshots
 log = logging.getLogger(__name__)
 
 _RESTORE_ATTEMPTS = 2
+_ARCHITECTURES = {"x86_64": "x86_64", "aarch64": "arm64"}  # machine: AWS's name
 # Where a custom runtime's executable is looked for, in this order (recorded from the service).
 _BOOTSTRAPS = ("/var/task/bootstrap", "/opt/bootstrap")
 _NO_BOOTSTRAP = f"Couldn't find valid bootstrap(s): [{' '.join(_BOOTSTRAPS)}]"
@@ -69,6 +71,7 @@ class Node:
         """Makes a version ready to start: its interpreter is here, its code is on disk, and with
         SnapStart its snapshot has been through INIT (else FunctionError)."""
         self._parts.driver.expect(self._runtime(version))
+        _note_architecture(version)
         await self._custody.prepare(version)
         if version.has_snap_start:
             await self._snapshots.of(version)
@@ -262,6 +265,19 @@ def check_runtime(version: FunctionVersion, runtimes: Collection[str]) -> str:
     if version.runtime is None or version.runtime not in runtimes:
         raise InvalidRuntime(missing_runtime(version.runtime))
     return version.runtime
+
+
+def _note_architecture(version: FunctionVersion) -> None:
+    """Interpreted code does not notice; compiled code for another machine fails when it is loaded,
+    and then the log has said why."""
+    host = _ARCHITECTURES.get(platform.machine())
+    if version.architecture != host:
+        log.warning(
+            "function=%s is for %s and runs on this host's %s",
+            version.qualified_arn,
+            version.architecture,
+            host or platform.machine(),
+        )
 
 
 def init_timeout_s(version: FunctionVersion, initialization: InitializationType) -> float:

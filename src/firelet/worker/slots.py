@@ -483,6 +483,8 @@ def _runtime_event(invocation: Invocation, deadline_epoch: float) -> RuntimeEven
     ]
     if invocation.trace_id:
         headers.append((b"lambda-runtime-trace-id", invocation.trace_id.encode("latin-1")))
+    if invocation.tenant_id is not None:
+        headers.append((b"lambda-runtime-aws-tenant-id", invocation.tenant_id.encode()))
     if invocation.client_context:
         headers.append((b"lambda-runtime-client-context", invocation.client_context.encode()))
     return RuntimeEvent(invocation.request_id, tuple(headers), invocation.payload)

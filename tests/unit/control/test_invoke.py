@@ -13,6 +13,7 @@ from firelet.control.latencies import Latencies
 from firelet.control.manager import Manager
 from firelet.model import limits
 from firelet.model.errors import (
+    InvalidParameterValue,
     InvalidRuntime,
     PlatformError,
     ResourceConflict,
@@ -76,6 +77,22 @@ async def test_the_second_one_finds_the_first_one_s_environment(platform: Platfo
     await platform.invoke()
     await platform.invoke()
     assert [len(made.invocations) for made in platform.fleet.made] == [2]
+
+
+async def test_tenants_have_environments_of_their_own(platform: Platform) -> None:
+    version = make_version(extras={"TenancyConfig": {"TenantIsolationMode": "PER_TENANT"}})
+    for tenant in ("blue", "green", "blue"):
+        invocation = make_invocation(version, tenant_id=tenant)
+        await platform.invoker.invoke(invocation, KEY, None)
+    blue, green = platform.fleet.made
+    assert [one.tenant_id for one in blue.invocations] == ["blue", "blue"]
+    assert [one.tenant_id for one in green.invocations] == ["green"]
+    with pytest.raises(InvalidParameterValue, match="Add a valid tenant ID"):
+        await platform.invoker.invoke(make_invocation(version), KEY, None)
+    # A new configuration, or the end of the function, is one for all tenants.
+    platform.manager.retire(KEY, "$LATEST")
+    await settle()
+    assert [environment.closes for environment in platform.fleet.made] == [1, 1]
 
 
 async def test_a_lease_is_held_while_it_runs(platform: Platform) -> None:

@@ -207,6 +207,7 @@ async def test_every_setting_is_stored_and_returned(api: Api, registry: Registry
     )
     assert answer["Environment"] == {"Variables": {"A": "b"}}
     assert answer["Layers"] == [{"Arn": LAYER, "CodeSize": len(ZIP)}]
+    assert answer["EphemeralStorage"] == {"Size": 1024}
     assert answer["LoggingConfig"] == {
         "LogFormat": "JSON",
         "LogGroup": "/mine",
@@ -225,6 +226,21 @@ async def test_snap_start_is_stored_and_not_given_with_a_larger_tmp(api: Api) ->
         await api.call("CreateFunction", **wanted, EphemeralStorage={"Size": 513})
     answer = await api.call("CreateFunction", **wanted)
     assert answer["SnapStart"] == {"ApplyOn": "PublishedVersions", "OptimizationStatus": "Off"}
+
+
+async def test_tenancy_is_set_for_good_and_does_not_go_with_snap_start(api: Api) -> None:
+    tenancy = {"TenantIsolationMode": "PER_TENANT"}
+    with pytest.raises(InvalidParameterValue, match=r"^TenancyConfig is not supported for SnapSt"):
+        await api.call(
+            "CreateFunction",
+            **MINIMAL,
+            TenancyConfig=tenancy,
+            SnapStart={"ApplyOn": "PublishedVersions"},
+        )
+    created = await api.call("CreateFunction", **MINIMAL, TenancyConfig=tenancy)
+    assert created["TenancyConfig"] == tenancy
+    updated = await api.call("UpdateFunctionConfiguration", FunctionName="greeter", Timeout=9)
+    assert updated["TenancyConfig"] == tenancy
 
 
 async def test_code_can_come_from_s3(api: Api) -> None:
@@ -246,7 +262,6 @@ async def test_code_can_come_from_s3(api: Api) -> None:
         ),
         ({"Code": {"ImageUri": "x"}}, InvalidParameterValue, "ImageUri when creating a function"),
         ({"PackageType": "Image"}, NotYetImplemented, "container images"),
-        ({"TenancyConfig": {"TenantIsolationMode": "PER_TENANT"}}, NotYetImplemented, "Tenancy"),
         (
             {"CodeSigningConfigArn": MISSING_SIGNING},
             CodeSigningConfigNotFound,

@@ -18,6 +18,7 @@ from firelet.iam.accounts import Accounts
 from firelet.model import limits
 from firelet.model.arn import FunctionRef
 from firelet.model.errors import ResourceNotFound, TooManyRequests
+from firelet.model.function import FunctionVersion
 from firelet.model.invocation import Invocation, Outcome
 from firelet.model.lineage import lineage_id
 from firelet.wire.http1 import Request, Response
@@ -35,6 +36,7 @@ class Platform:
         default_factory=lambda: Outcome(payload=b'"done"', executed_version="$LATEST")
     )
     error: Exception | None = None
+    version: FunctionVersion = field(default_factory=make_version)
     gate: asyncio.Event | None = None
     refs: list[tuple[str, str, FunctionRef]] = field(default_factory=list)
     invocations: list[Invocation] = field(default_factory=list)
@@ -47,7 +49,7 @@ class Platform:
         self.refs.append((account, region, ref))
         if ref.name == "missing":
             raise ResourceNotFound(f"Function not found: {ARN}")
-        version = make_version()
+        version = self.version
         return Resolved(version, ARN, None, (version.account, version.region, version.name))
 
     async def invoke(self, invocation: Invocation, key: Any, reserved: int | None) -> Outcome:
@@ -277,6 +279,64 @@ async def test_a_client_context_that_cannot_be_read_is_refused(
 ) -> None:
     status, code, _ = error_of(await platform.call(x_amz_client_context=context))
     assert (status, code) == (400, "InvalidRequestContentException")
+
+
+PER_TENANT = {"TenancyConfig": {"TenantIsolationMode": "PER_TENANT"}}
+
+
+@pytest.mark.parametrize("kind", ["RequestResponse", "Event"])
+async def test_a_tenant_is_passed_on(platform: Platform, kind: str) -> None:
+    platform.version = make_version(extras=PER_TENANT)
+    tenant = "blue/1:x=y+z-@ ."
+    answer = await platform.call(x_amz_tenant_id=tenant, x_amz_invocation_type=kind)
+    assert answer.status in (200, 202)
+    assert [one.tenant_id for one in (*platform.invocations, *platform.events)] == [tenant]
+
+
+@pytest.mark.parametrize("kind", ["RequestResponse", "Event", "DryRun"])
+@pytest.mark.parametrize(
+    ("extras", "headers", "sentence"),
+    [
+        (
+            PER_TENANT,
+            {},
+            "The invoked function is enabled with tenancy configuration. Add a valid tenant ID in"
+            " your request and try again.",
+        ),
+        (
+            {},
+            {"x_amz_tenant_id": "blue"},
+            "The invoked function is not enabled with tenancy configuration. Remove the tenant ID"
+            " from your request and try again.",
+        ),
+    ],
+)
+async def test_a_tenant_is_named_where_tenants_are_kept_apart_and_only_there(
+    platform: Platform, kind: str, extras: Any, headers: dict[str, str], sentence: str
+) -> None:
+    platform.version = make_version(extras=extras)
+    answer = await platform.call(x_amz_invocation_type=kind, **headers)
+    assert error_of(answer) == (400, "InvalidParameterValueException", sentence)
+    assert platform.invocations == platform.events == []
+
+
+@pytest.mark.parametrize(
+    ("tenant", "rule"),
+    [
+        ("", "have length greater than or equal to 1"),
+        ("x" * 257, "have length less than or equal to 256"),
+        ("a,b", r"satisfy regular expression pattern: [a-zA-Z0-9\._:\/=+\-@ ]+"),
+    ],
+)
+async def test_a_tenant_out_of_pattern_is_a_validation_error(
+    platform: Platform, tenant: str, rule: str
+) -> None:
+    assert error_of(await platform.call(x_amz_tenant_id=tenant)) == (
+        400,
+        "ValidationException",
+        f"1 validation error detected: Value '{tenant}' at 'tenantId' failed to satisfy constraint:"
+        f" Member must {rule}",
+    )
 
 
 async def test_an_unknown_function_is_404(platform: Platform) -> None:

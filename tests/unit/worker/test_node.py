@@ -236,6 +236,19 @@ class TestLayers:
         assert host.packages.discarded == [LAYERS[1], LAYERS[0]]
 
 
+@pytest.mark.parametrize(("machine", "is_told"), [("x86_64", False), ("aarch64", True)])
+async def test_another_architecture_than_the_host_s_is_told(
+    host: Host,
+    machine: str,
+    is_told: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    await host.node.activate(make_version(architecture="x86_64"))
+    assert ("is for x86_64 and runs on this host's arm64" in caplog.text) == is_told
+
+
 async def test_the_sandbox_gets_the_file_systems_of_the_configuration(host: Host) -> None:
     config = {"Arn": "arn:aws:elasticfilesystem:x", "LocalMountPath": "/mnt/shared"}
     slot = await host.node.start(make_version(extras={"FileSystemConfigs": [config]}))

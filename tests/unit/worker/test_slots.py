@@ -322,9 +322,12 @@ class TestInvoke:
         assert event.headers["lambda-runtime-invoked-function-arn"] == bench.version.unqualified_arn
         deadline_ms = int(event.headers["lambda-runtime-deadline-ms"])
         assert before + 30 - 0.001 <= deadline_ms / 1000 <= time.time() + 30
-        assert not {"lambda-runtime-trace-id", "lambda-runtime-client-context"} & set(event.headers)
+        absent = {"trace-id", "client-context", "aws-tenant-id"}
+        assert not {f"lambda-runtime-{name}" for name in absent} & set(event.headers)
 
-    async def test_trace_and_client_context_pass_as_they_came(self, initialised: Bring) -> None:
+    async def test_trace_client_context_and_tenant_pass_as_they_came(
+        self, initialised: Bring
+    ) -> None:
         events: list[Reply] = []
 
         async def keep(runtime: Runtime) -> None:
@@ -332,7 +335,10 @@ class TestInvoke:
             await runtime.respond(events[-1])
 
         bench = await initialised(keep)
-        await bench.invoke(trace_id="Root=1-2-3;Sampled=1", client_context='{"custom":{"é":1}}')
+        await bench.invoke(
+            trace_id="Root=1-2-3;Sampled=1", client_context='{"custom":{"é":1}}', tenant_id="blue"
+        )
+        assert events[0].headers["lambda-runtime-aws-tenant-id"] == "blue"
         assert events[0].headers["lambda-runtime-trace-id"] == "Root=1-2-3;Sampled=1"
         assert events[0].headers["lambda-runtime-client-context"] == '{"custom":{"é":1}}'
 
