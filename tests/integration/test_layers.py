@@ -510,22 +510,25 @@ def find_library() -> bytes:
     pytest.skip("no small library of the C library is installed")
 
 
-def test_a_layer_s_code_lives_as_long_as_a_function_needs_it(
+TOOL = pack({"python/tool.py": "WORD = 'tool'\n"})
+USES_TOOL = "import tool\ndef handler(event, context):\n    return tool.WORD\n"
+
+
+def places_of(platform: Platform, package: bytes) -> tuple[Path, Path]:
+    """Where a package lies extracted, and where it is kept."""
+    digest = hashlib.sha256(package).hexdigest()
+    blob = platform.data_dir / "blobs" / digest[:2] / digest[2:4] / digest
+    return platform.data_dir / "code" / digest, blob
+
+
+def test_a_deleted_layer_lives_as_long_as_a_function_needs_it(
     make_platform: Callable[..., Platform],
 ) -> None:
     platform = make_platform()
     client, deploy = platform.client("lambda"), Deployer(platform)
-    layer = client.publish_layer_version(
-        LayerName="tools", Content={"ZipFile": pack({"python/tool.py": "WORD = 'tool'\n"})}
-    )
-    function = deploy(
-        "import tool\ndef handler(event, context):\n    return tool.WORD\n",
-        Layers=[layer["LayerVersionArn"]],
-    )
-    digest = base64.b64decode(layer["Content"]["CodeSha256"]).hex()
-    extracted = platform.data_dir / "code" / digest
-    blob = platform.data_dir / "blobs" / digest[:2] / digest[2:4] / digest
-    assert platform.invoke(function).json == "tool"
+    layer = client.publish_layer_version(LayerName="tools", Content={"ZipFile": TOOL})
+    function = deploy(USES_TOOL, Layers=[layer["LayerVersionArn"]])
+    extracted, blob = places_of(platform, TOOL)
 
     client.delete_layer_version(LayerName="tools", VersionNumber=1)
     platform.stop()
@@ -536,3 +539,19 @@ def test_a_layer_s_code_lives_as_long_as_a_function_needs_it(
 
     client.delete_function(FunctionName=function)
     wait_until(lambda: not extracted.exists() and not blob.exists(), "the code is gone")
+
+
+def test_a_layer_that_no_function_has_is_kept_as_its_zip_alone(
+    make_platform: Callable[..., Platform],
+) -> None:
+    platform = make_platform()
+    client, deploy = platform.client("lambda"), Deployer(platform)
+    layer = client.publish_layer_version(LayerName="tools", Content={"ZipFile": TOOL})
+    client.delete_function(FunctionName=deploy(USES_TOOL, Layers=[layer["LayerVersionArn"]]))
+    extracted, blob = places_of(platform, TOOL)
+
+    platform.stop()
+    platform.start()
+    assert (extracted.exists(), blob.is_file()) == (False, True)
+    deploy = Deployer(platform)
+    assert platform.invoke(deploy(USES_TOOL, Layers=[layer["LayerVersionArn"]])).json == "tool"

@@ -155,6 +155,10 @@ def check_settings(settings: Settings) -> None:
             )
     if settings.environment is not None:
         _check_environment(settings.environment)
+    vpc = settings.extras.get("VpcConfig") or {}
+    if bool(vpc.get("SubnetIds")) != bool(vpc.get("SecurityGroupIds")):
+        # As quoted by users of the service.
+        raise InvalidParameterValue("SubnetIds and SecurityIds must coexist or be both empty list.")
 
 
 def check_version(version: FunctionVersion) -> None:

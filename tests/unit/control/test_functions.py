@@ -365,6 +365,11 @@ async def test_accounts_and_regions_are_separate_worlds(deployed: Registry) -> N
     [
         ({"timeout_s": 901}, ValidationError, "'901' at 'timeout' .* less than or equal to 900"),
         ({"memory_mib": 10_241}, ValidationError, "'memorySize' .* less than or equal to 10240"),
+        (
+            {"extras": {"VpcConfig": {"SubnetIds": ["subnet-1"], "SecurityGroupIds": []}}},
+            InvalidParameterValue,
+            "^SubnetIds and SecurityIds must coexist or be both empty list.$",
+        ),
         ({"ephemeral_mib": 10_241}, ValidationError, "'ephemeralStorage.size'"),
         (
             {"environment": {"AWS_REGION": "x", "_HANDLER": "y", "FINE": "z"}},

@@ -158,7 +158,7 @@ async def test_everything_survives_a_restart(
     deployed: Registry, documents: MemoryDocuments, blobs: BlobStore, activator: FakeActivator
 ) -> None:
     await deployed.functions.update_configuration(
-        KEY, Settings(environment={"A": "b"}, extras={"VpcConfig": {"SubnetIds": ["s"]}}), None
+        KEY, Settings(environment={"A": "b"}, extras={"KMSKeyArn": "arn:aws:kms:x"}), None
     )
     await settle(deployed)
     for timeout in range(10, 21):
