@@ -110,3 +110,15 @@ def test_what_cannot_be_mounted_is_refused(shared: Shared) -> None:
         error = caught.value.response["Error"]
         assert error["Code"] == code
         assert sentence in error["Message"]
+
+
+def test_a_directory_that_went_away_fails_the_functions_that_mount_it(shared: Shared) -> None:
+    shared.directory.rmdir()
+    function = shared.function("/mnt/notes")
+    other = shared.deploy("def handler(event, context):\n    return 'runs'\n")
+    with pytest.raises(ClientError) as caught:
+        shared.append(function, "/mnt/notes/file", "a")
+    error = caught.value.response
+    assert error["Error"]["Code"] == "EFSMountFailureException"
+    assert error["ResponseMetadata"]["HTTPStatusCode"] == 403
+    assert shared.platform.invoke(other).json == "runs"
