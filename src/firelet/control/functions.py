@@ -83,7 +83,6 @@ class Functions:
         patience_s: float,
         file_systems: Collection[str],
     ) -> None:
-        self._file_systems = file_systems
         self._catalog = catalog
         self._mutations = mutations
         self._activations = activations
@@ -92,6 +91,7 @@ class Functions:
         self._signing = signing
         self._now = now
         self._patience_s = patience_s
+        self._file_systems = file_systems
 
     def get(self, key: FunctionKey, qualifier: str | None = None) -> Function:
         """The function. ResourceNotFound names the qualifier, as AWS does."""

@@ -15,9 +15,9 @@ from firelet.control.catalog import Catalog
 from firelet.control.layer_catalog import LayerCatalog
 from firelet.control.mutations import Mutations
 from firelet.control.packages import Packages
+from firelet.control.targets import denied
 from firelet.model import limits
 from firelet.model.errors import (
-    AccessDenied,
     CodeStorageExceeded,
     InvalidParameterValue,
     PolicyLengthExceeded,
@@ -232,14 +232,6 @@ def _check_access(account: str, key: LayerKey, number: int, version: LayerVersio
         return
     if version is None or not any(one.allows(account) for one in version.permissions.values()):
         raise denied(account, GET_LAYER_VERSION, format_layer_arn(key, number))
-
-
-def denied(account: str, action: str, resource: str) -> AccessDenied:
-    """AWS's sentence for another account's resource that is not shared."""
-    return AccessDenied(
-        f"User: arn:aws:iam::{account}:root is not authorized to perform: {action} on resource:"
-        f" {resource} because no resource-based policy allows the {action} action"
-    )
 
 
 def _check_revision(version: LayerVersion, expected: str | None) -> None:

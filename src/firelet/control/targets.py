@@ -52,11 +52,16 @@ def function_key(account: str, region: str, ref: FunctionRef, action: str) -> Fu
         )
     if ref.account is not None and ref.account != account:
         arn = format_function_arn(region, ref.account, ref.name, ref.qualifier)
-        raise AccessDenied(
-            f"User: arn:aws:iam::{account}:root is not authorized to perform: lambda:{action} on"
-            f" resource: {arn} because no resource-based policy allows the lambda:{action} action"
-        )
+        raise denied(account, f"lambda:{action}", arn)
     return (account, region, ref.name)
+
+
+def denied(account: str, action: str, resource: str) -> AccessDenied:
+    """AWS's sentence for another account's resource that is not shared."""
+    return AccessDenied(
+        f"User: arn:aws:iam::{account}:root is not authorized to perform: {action} on resource:"
+        f" {resource} because no resource-based policy allows the {action} action"
+    )
 
 
 def not_found(key: FunctionKey, qualifier: str | None = None) -> ResourceNotFound:

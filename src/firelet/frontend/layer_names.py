@@ -5,7 +5,7 @@ Called by the families of operations on layers. Source: LayerNameOrArn in the se
 
 from __future__ import annotations
 
-from firelet.control.layers import denied
+from firelet.control.targets import denied
 from firelet.frontend.operations import Call
 from firelet.model.errors import ResourceNotFound
 from firelet.model.layer import LayerKey
