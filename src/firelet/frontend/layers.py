@@ -15,7 +15,7 @@ from firelet.frontend.codelink import CodeLinks
 from firelet.frontend.layer_names import parse_layer_name, parse_own_layer
 from firelet.frontend.markers import cut_page
 from firelet.frontend.operations import Call, Operations, Reply
-from firelet.frontend.packages import PackageIntake
+from firelet.frontend.packages import STORAGE_LACKS, PackageIntake
 from firelet.model import limits
 from firelet.model.errors import ResourceNotFound
 from firelet.model.layer import LayerVersion, format_layer_arn, parse_layer_version_arn
@@ -30,8 +30,9 @@ class LayerOperations:
         self._links = links
 
     def register(self, operations: Operations) -> None:
+        publish = self.publish_layer_version
+        operations.add("lambda", "PublishLayerVersion", publish, lacks=STORAGE_LACKS)
         for name, handler in (
-            ("PublishLayerVersion", self.publish_layer_version),
             ("ListLayers", self.list_layers),
             ("ListLayerVersions", self.list_layer_versions),
             ("GetLayerVersion", self.get_layer_version),

@@ -18,7 +18,8 @@ from firelet.model.errors import (
 )
 from firelet.worker.archive import check_archive
 
-CODE_LACKS = "container images; S3ObjectStorageMode REFERENCE, PublishTo"
+STORAGE_LACKS = "S3ObjectStorageMode REFERENCE"
+CODE_LACKS = f"container images; {STORAGE_LACKS}, PublishTo"
 
 
 class CodeSource(Protocol):
@@ -45,7 +46,7 @@ class PackageIntake:
                 f"Please don't provide ImageUri when {verb} a function with packageType Zip."
             )
         if code.get("S3ObjectStorageMode", "COPY") != "COPY":
-            raise NotYetImplemented("S3ObjectStorageMode REFERENCE is not served yet.")
+            raise NotYetImplemented(f"{STORAGE_LACKS} is not served yet.")
         package = await self._read(code)
         await asyncio.to_thread(check_archive, io.BytesIO(package))
         return package
