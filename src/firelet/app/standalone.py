@@ -297,10 +297,12 @@ def check_file_systems(directories: Mapping[str, Path], is_rootless: bool) -> No
     for arn, directory in directories.items():
         if not directory.is_absolute() or not directory.is_dir():
             raise PlatformError(f"The file system {arn} is at {directory}: not a directory.")
-        if not is_rootless and directory.stat().st_uid == 0:
+        owner = directory.stat()
+        if not is_rootless and 0 in (owner.st_uid, owner.st_gid):
             raise PlatformError(
                 f"The file system {arn} is at {directory}, which belongs to root. Functions act as"
-                " the owner of the directory: give it to a user without rights (chown)."
+                " the owner of the directory: give it to a user and a group without rights (chown"
+                " USER:GROUP)."
             )
 
 

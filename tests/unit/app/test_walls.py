@@ -70,12 +70,14 @@ class TestFileSystems:
             with pytest.raises(PlatformError, match=rf"{place}: not a directory\.$"):
                 check_file_systems({ACCESS_POINT: place}, is_rootless=False)
 
-    def test_functions_do_not_act_as_root(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize(("uid", "gid"), [(0, 1_000), (1_000, 0)])
+    def test_functions_do_not_act_as_root_or_in_its_group(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uid: int, gid: int
     ) -> None:
         check_file_systems({ACCESS_POINT: tmp_path}, is_rootless=True)
-        root = os.stat("/")
-        monkeypatch.setattr(Path, "stat", lambda _path, **_options: root)
+        mode = tmp_path.stat().st_mode
+        owner = os.stat_result((mode, 0, 0, 1, uid, gid, 0, 0, 0, 0))
+        monkeypatch.setattr(Path, "stat", lambda _path, **_options: owner)
         with pytest.raises(PlatformError, match="which belongs to root"):
             check_file_systems({ACCESS_POINT: tmp_path}, is_rootless=False)
 
