@@ -95,6 +95,13 @@ def test_a_version_with_tenants_has_nothing_provisioned(function: str, lambda_cl
     assert code == "InvalidParameterValueException"
 
 
+def test_a_function_with_tenants_has_no_url(function: str, lambda_client: Any) -> None:
+    code, _ = refusal(
+        lambda_client.create_function_url_config, FunctionName=function, AuthType="NONE"
+    )
+    assert code == "InvalidParameterValueException"
+
+
 @pytest.mark.skipif(not NODES, reason="there is no node on PATH")
 def test_node_functions_know_their_tenant(deploy: Deployer, platform: Platform) -> None:
     name = deploy(

@@ -15,12 +15,12 @@ from firelet.control.catalog import Catalog
 from firelet.control.layer_catalog import LayerCatalog
 from firelet.control.mutations import Mutations
 from firelet.control.packages import Packages
+from firelet.control.policies import check_length
 from firelet.control.targets import denied
 from firelet.model import limits
 from firelet.model.errors import (
     CodeStorageExceeded,
     InvalidParameterValue,
-    PolicyLengthExceeded,
     PreconditionFailed,
     ResourceConflict,
     ResourceNotFound,
@@ -191,12 +191,7 @@ class Layers:
                 permissions={**version.permissions, identity: permission},
                 revision_id=new_revision_id(),
             )
-            size = len(after.policy().encode())
-            if size > limits.POLICY_MAX_BYTES:
-                raise PolicyLengthExceeded(
-                    f"The final policy size ({size}) is bigger than the limit"
-                    f" ({limits.POLICY_MAX_BYTES})."
-                )
+            check_length(after.policy())
             await self._catalog.put(after)
             return after
 

@@ -152,16 +152,20 @@ class ResourcePolicies:
         if text is None:
             policies = without(before.policies, name)
         else:
-            size = len(text.encode())
-            if size > limits.POLICY_MAX_BYTES:
-                raise PolicyLengthExceeded(
-                    f"The final policy size ({size}) is bigger than the limit"
-                    f" ({limits.POLICY_MAX_BYTES})."
-                )
+            check_length(text)
             policies = {**before.policies, name: text}
         after = replace(with_new_revision(before, name), policies=policies)
         await self._catalog.commit(before, after)
         return after
+
+
+def check_length(text: str) -> None:
+    """PolicyLengthExceeded for a policy document that is too long, of whatever resource."""
+    size = len(text.encode())
+    if size > limits.POLICY_MAX_BYTES:
+        raise PolicyLengthExceeded(
+            f"The final policy size ({size}) is bigger than the limit ({limits.POLICY_MAX_BYTES})."
+        )
 
 
 def _refuse_latest(qualifier: str | None) -> None:

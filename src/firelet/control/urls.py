@@ -17,7 +17,7 @@ from firelet.control.catalog import Catalog
 from firelet.control.mutations import Mutations
 from firelet.control.qualifiers import qualified_arn, without
 from firelet.model.arn import LATEST, FunctionRef
-from firelet.model.errors import ResourceConflict, ResourceNotFound
+from firelet.model.errors import InvalidParameterValue, ResourceConflict, ResourceNotFound
 from firelet.model.function import Function, FunctionKey
 from firelet.model.function_url import FunctionUrl
 
@@ -113,6 +113,11 @@ class FunctionUrls:
                     "Failed to create function url config for [functionArn ="
                     f" {qualified_arn(key, qualifier)}]. Error message:  FunctionUrlConfig exists"
                     " for this Lambda function"
+                )
+            if function.latest.is_per_tenant:
+                # Source: the page on tenant isolation of the guide; the sentence is firelet's own.
+                raise InvalidParameterValue(
+                    "Function URLs are not supported for functions with tenancy configuration."
                 )
             assert settings.auth_type is not None, "required by the service model"
             now = self._now()

@@ -11,7 +11,8 @@ from typing import Any
 from firelet.control.registry import Registry
 from firelet.frontend.layer_names import parse_own_layer
 from firelet.frontend.operations import Call, Operations, Reply
-from firelet.model.layer import LayerPermission, format_json
+from firelet.model.layer import LayerPermission
+from firelet.model.permission import format_json
 
 
 class LayerPolicyOperations:

@@ -6,12 +6,12 @@ changes.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from firelet.model.function import Code
+from firelet.model.permission import Permission, format_policy
 
 # Account, region and name.
 LayerKey = tuple[str, str, str]
@@ -30,16 +30,13 @@ class LayerPermission:
 
     def statement(self, resource: str) -> dict[str, Any]:
         """As it stands in the policy, members in AWS's order."""
-        statement: dict[str, Any] = {
-            "Sid": self.statement_id,
-            "Effect": "Allow",
-            "Principal": self._principal(),
-            "Action": GET_LAYER_VERSION,
-            "Resource": resource,
-        }
-        if self.organization_id is not None:
-            statement["Condition"] = {"StringEquals": {"aws:PrincipalOrgID": self.organization_id}}
-        return statement
+        permission = Permission(
+            statement_id=self.statement_id,
+            action=GET_LAYER_VERSION,
+            principal=self.principal,
+            organization_id=self.organization_id,
+        )
+        return permission.statement(resource)
 
     def allows(self, account: str) -> bool:
         """Whether callers of ``account`` may use it. This platform knows no organizations, so that
@@ -49,12 +46,6 @@ class LayerPermission:
             account,
             f"arn:aws:iam::{account}:root",
         )
-
-    def _principal(self) -> str | dict[str, str]:
-        if self.principal == "*":
-            return "*"
-        is_id = self.principal.isdigit()
-        return {"AWS": f"arn:aws:iam::{self.principal}:root" if is_id else self.principal}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,8 +82,7 @@ class LayerVersion:
 
     def policy(self) -> str:
         """The policy document as JSON text."""
-        statements = [one.statement(self.arn) for one in self.permissions.values()]
-        return format_json({"Version": "2012-10-17", "Id": "default", "Statement": statements})
+        return format_policy([one.statement(self.arn) for one in self.permissions.values()])
 
 
 def format_layer_arn(key: LayerKey, number: int | None = None) -> str:
@@ -108,8 +98,3 @@ def parse_layer_version_arn(arn: str) -> tuple[LayerKey, int] | None:
     if len(parts) != 8 or parts[5] != "layer" or not parts[7].isdigit():
         return None
     return (parts[4], parts[3], parts[6]), int(parts[7])
-
-
-def format_json(document: Mapping[str, Any]) -> str:
-    """As AWS prints policies: without a blank."""
-    return json.dumps(document, separators=(",", ":"))
