@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from running_platform import ACCOUNT, REGION, Deployer, Platform
+from running_platform import ACCOUNT, REGION, Deployer, Platform, pack
 
 pytest_plugins = ("platform_fixtures",)
 
@@ -110,6 +110,28 @@ def test_what_cannot_be_mounted_is_refused(shared: Shared) -> None:
         error = caught.value.response["Error"]
         assert error["Code"] == code
         assert sentence in error["Message"]
+
+
+def test_worker_processes_mount_layers_and_file_systems_and_know_the_tenant(
+    make_platform: Callable[..., Platform], tmp_path: Path
+) -> None:
+    directory = tmp_path / "shared"
+    directory.mkdir()
+    if os.geteuid() == 0:
+        os.chown(directory, OWNER, OWNER)
+    platform = make_platform(FIRELET_WORKERS="2", FIRELET_FILE_SYSTEMS=f"{ARN}={directory}")
+    layer = platform.client("lambda").publish_layer_version(
+        LayerName="tools", Content={"ZipFile": pack({"python/tool.py": "WORD = 'tool'\n"})}
+    )
+    function = Deployer(platform)(
+        "import tool\ndef handler(event, context):\n"
+        "    open('/mnt/x/file', 'a').write(context.tenant_id)\n    return tool.WORD\n",
+        Layers=[layer["LayerVersionArn"]],
+        FileSystemConfigs=[{"Arn": ARN, "LocalMountPath": "/mnt/x"}],
+        TenancyConfig={"TenantIsolationMode": "PER_TENANT"},
+    )
+    assert platform.invoke(function, TenantId="blue").json == "tool"
+    assert (directory / "file").read_text() == "blue"
 
 
 def test_a_directory_that_went_away_fails_the_functions_that_mount_it(shared: Shared) -> None:

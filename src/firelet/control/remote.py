@@ -105,6 +105,7 @@ class RemoteEnvironment:
             invocation.client_context,
             invocation.trace_id,
             invocation.wants_tail,
+            invocation.tenant_id,
         )
         self._worker.active += 1
         try:
