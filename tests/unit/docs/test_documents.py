@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from firelet.app.config import PlatformConfig
+from firelet.app.parity import Standing, list_coverage
 from firelet.runtime.phases import _TABLE, Event, Phase
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -43,3 +44,10 @@ def test_the_phases_are_drawn_as_they_are() -> None:
         for event in events.split(", ")
     }
     assert drawn == {key: after for key, after in _TABLE.items() if key[1] is not Event.ENDED}
+
+
+def test_the_readme_counts_the_operations_that_are_served() -> None:
+    coverage = list_coverage()
+    served = sum(each.standing is not Standing.MISSING for each in coverage)
+    text = " ".join((ROOT / "README.md").read_text().split())
+    assert f"{served} of Lambda's {len(coverage)} operations" in text
