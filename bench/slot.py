@@ -93,6 +93,7 @@ async def _measure(runtime: str, root: Path) -> None:
         facts.interpreters,
         tree,
     )
+    await driver.open()
     version = _version(runtime)
     node = Node(
         NodeParts(

@@ -415,16 +415,6 @@ class TestDriver:
         await self.refilled(ahead)
         assert len(ahead._pools[SHELL].waiting) == 2
 
-    async def test_the_last_but_one_is_replaced_later_and_the_last_one_at_once(
-        self, ahead: NamespacesDriver
-    ) -> None:
-        first = await ahead.create(self.SPEC)
-        assert not ahead._pools[SHELL]._making
-        second = await ahead.create(self.SPEC)
-        assert ahead._pools[SHELL]._making
-        for sandbox in (first, second):
-            await sandbox.stop()
-
     async def test_an_embryo_that_died_does_not_serve_and_is_given_back(
         self, ahead: NamespacesDriver
     ) -> None:

@@ -18,8 +18,10 @@ log = logging.getLogger(__name__)
 
 # As many as a zygote forks at a time.
 _MADE_AT_ONCE = 4
-# So long the processors are left to the first invocations of a sandbox that took an embryo.
+# So long the processors are left to the first invocations of a sandbox that took an embryo, and
+# at least to its start if that was the last one.
 _FILL_AFTER_S = 0.1
+_FILL_LAST_AFTER_S = 0.015
 
 
 class Embryo(Protocol):
@@ -117,12 +119,20 @@ class EmbryoPool(Generic[E]):
         return decide(self._takings, asyncio.get_running_loop().time(), self._bounds)
 
     def _fill_soon(self) -> None:
-        """A little later, if some are left and starts are rare: to make one takes a processor for
-        milliseconds, and whoever asked for the sandbox is about to use it."""
-        if not self._waiting or self._wanted() > self._bounds.least + 1:
+        """A little later, if starts are rare: to make one takes a processor for milliseconds, and
+        whoever asked for the sandbox is about to use it."""
+        if self._wanted() > self._bounds.least + 1:
             self.fill()
-        elif self._filling is None and not self._is_closed:
-            self._filling = asyncio.get_running_loop().call_later(_FILL_AFTER_S, self.fill)
+            return
+        if self._is_closed:
+            return
+        loop = asyncio.get_running_loop()
+        due = loop.time() + (_FILL_AFTER_S if self._waiting else _FILL_LAST_AFTER_S)
+        if self._filling is not None:
+            if self._filling.when() <= due:
+                return
+            self._filling.cancel()
+        self._filling = loop.call_at(due, self.fill)
 
     async def _make_ahead(self) -> None:
         try:
