@@ -16,7 +16,7 @@ from bench.wire import Line
 
 _FOLLOWING = 50
 _AFTER_PAUSES = 5
-_PAUSE_S = 0.02  # about as long as the answer to "is it active" and the wait before it take
+PAUSE_S = 0.02  # about as long as the answer to "is it active" and the wait before it take
 _TIMEOUT_S = 60.0
 
 
@@ -42,7 +42,7 @@ def measure_first(firelet: Firelet, samples: int) -> First:
             first_ms.append(line.ask(call)[1])
             warm_ms += [line.ask(call)[1] for _ in range(_FOLLOWING)]
             for _ in range(_AFTER_PAUSES):
-                time.sleep(_PAUSE_S)
+                time.sleep(PAUSE_S)
                 paused_ms.append(line.ask(call)[1])
     for name in names:
         firelet.delete(name)

@@ -18,12 +18,15 @@ from typing import cast
 
 import uvloop
 
+from bench.first import PAUSE_S
 from bench.load import Load, run_load
 from bench.processes import REPOSITORY, ready_server
-from bench.wire import invocation
+from bench.wire import Line, invocation
 from firelet.wire.http1 import HttpServer, Request, Response
 
 _STARTS = 30
+_CALLS_AFTER_PAUSES = 100
+_TIMEOUT_S = 10.0
 _BODY = b"{}"
 _RESPONSE = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
 
@@ -31,10 +34,12 @@ _RESPONSE = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-lengt
 @dataclass(frozen=True, slots=True)
 class Floors:
     """``http``: firelet's HTTP server with a constant answer. ``protocol``: an asyncio Protocol
-    that writes constant bytes. Each by number of clients."""
+    that writes constant bytes. Each by number of clients. ``paused_ms``: calls of the first one,
+    sorted, each after as long a pause as before the first call of a function."""
 
     http: dict[int, Load]
     protocol: dict[int, Load]
+    paused_ms: list[float]
     fork_ms: list[float]
     interpreter_ms: list[float]
 
@@ -44,6 +49,7 @@ def measure_floors(clients: tuple[int, ...], duration_s: float, scratch: Path) -
     return Floors(
         http=_measure_server("http", clients, duration_s, scratch),
         protocol=_measure_server("protocol", clients, duration_s, scratch),
+        paused_ms=_measure_paused(scratch),
         fork_ms=_measure_forks(),
         interpreter_ms=_measure_interpreter(),
     )
@@ -56,6 +62,18 @@ def _measure_server(
     with ready_server(command, scratch / f"{name}.log") as server:
         call = invocation(server.host, server.port, "floor", _BODY)
         return {count: run_load(call, count, duration_s) for count in clients}
+
+
+def _measure_paused(scratch: Path) -> list[float]:
+    command = [sys.executable, "-m", "bench.floors", "http"]
+    samples = []
+    with ready_server(command, scratch / "paused.log") as server:
+        call = invocation(server.host, server.port, "floor", _BODY)
+        with Line(call.host, call.port, _TIMEOUT_S) as line:
+            for _ in range(_CALLS_AFTER_PAUSES):
+                time.sleep(PAUSE_S)
+                samples.append(line.ask(call)[1])
+    return sorted(samples)
 
 
 def _measure_forks() -> list[float]:

@@ -36,6 +36,7 @@ PER_SECOND = Limit(2_500, is_at_most=False)
 COLD_P50_MS = Limit(40, is_at_most=True)
 IDLE_USS_MIB = Limit(12, is_at_most=True)
 
+EMULATOR_GOAL_RATIO = Limit(2, is_at_most=False)
 WARM_P50_GOAL_MS = Limit(0.3, is_at_most=True)
 MANY_P99_GOAL_MS = Limit(15, is_at_most=True)
 PER_SECOND_GOAL = Limit(4_500, is_at_most=False)
@@ -137,6 +138,7 @@ def make_floor_rows(results: Results) -> list[Row]:
         ]
     return [
         *rows,
+        Row("bare HTTP server, 1 call after a pause, p50", "ms", percentile(floors.paused_ms, 0.5)),
         Row("fork + exit, p50", "ms", percentile(floors.fork_ms, 0.5)),
         Row("python -SI -c pass, p50", "ms", percentile(floors.interpreter_ms, 0.5)),
     ]
@@ -219,6 +221,14 @@ def _ratio_rows(results: Results) -> list[Row]:
     first: First = results.firelet.first
     first_ms = percentile(first.first_ms, 0.5) or 0.0
     rows = []
+    if results.emulator is not None:
+        ours, theirs = (
+            percentile(warm.latencies_ms, 0.5)
+            for warm in (results.firelet.warm["no_op", _ONE], results.emulator.warm["no_op"])
+        )
+        times = theirs / ours if ours and theirs else None
+        label = "emulator / firelet, warm no-op, p50"
+        rows.append(Row(label, "x", times, goal=EMULATOR_GOAL_RATIO, is_less_better=False))
     for label, samples, goal in (
         ("first call / warm call", first.warm_ms, FIRST_GOAL_RATIO),
         ("first call / warm call after a pause", first.paused_ms, None),
