@@ -202,7 +202,7 @@ class _Activator:
         """Code on disk, interpreter there, and one environment through INIT ahead of the first
         request; an INIT that takes longer than a moment goes on by itself."""
         await self._plane.activate(version)
-        key = (version.account, version.region, version.name)
+        key = version.function_key
         self._activated.setdefault(key, {})[version.version] = version
         if not version.is_per_tenant:
             await self._manager.warm(version, _WARM_WAIT_S)
@@ -226,7 +226,7 @@ class _Provider:
 
     def provide(self, version: FunctionVersion, count: int) -> None:
         """From now on; as many invocations of the version are never refused."""
-        key = (version.account, version.region, version.name)
+        key = version.function_key
         self._counting.provide(key, version.version, count)
         self._manager.provide(version, count)
 

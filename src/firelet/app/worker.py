@@ -173,7 +173,7 @@ class Worker:
                 code=code,
                 runtimes=settings.interpreters.keys(),
                 open_log=self._open_log,
-                credentials=lambda version: self._granted[_function_of(version)],
+                credentials=lambda version: self._granted[version.function_key],
                 revoke=lambda _access_key: None,  # the control process does
             )
         )
@@ -189,7 +189,7 @@ class Worker:
         """The node, which takes the credentials in the same turn of the loop."""
         if self._node is None:
             raise Unavailable("The worker process is not ready.")
-        self._granted[_function_of(version)] = SessionCredentials(
+        self._granted[version.function_key] = SessionCredentials(
             granted.access_key, granted.secret_key, granted.session_token, granted.expires_at
         )
         return self._node
@@ -280,10 +280,6 @@ async def _report(peer: Peer) -> None:
     while True:
         peer.tell(Alive())
         await asyncio.sleep(limits.WORKER_REPORT_S)
-
-
-def _function_of(version: FunctionVersion) -> FunctionKey:
-    return (version.account, version.region, version.name)
 
 
 def _parse_path(_kind: type, text: Any) -> Path:

@@ -92,7 +92,7 @@ class Activations:
 
     def start(self, version: FunctionVersion) -> None:
         """Begins to make ``version`` ready. Right after the commit of its record."""
-        key = (version.account, version.region, version.name)
+        key = version.function_key
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._running[key, version.version] = done
         self._mutations.start(self._activate(key, version, done))
@@ -118,7 +118,7 @@ class Activations:
         The answer says Pending or InProgress all the same, as on AWS; but clients ask again at
         once and then only after a second or five, and a few milliseconds here save them those.
         """
-        key = (version.account, version.region, version.name)
+        key = version.function_key
         await self.wait(key, version.version, self._answer_wait_s)
 
     @asynccontextmanager

@@ -275,6 +275,6 @@ def pause_s(failures: int) -> float:
 
 
 def _warmth(worker: RemoteWorker, version: FunctionVersion) -> Warmth:
-    if (version.account, version.region, version.name, version.version) in worker.snapshots:
+    if version.key in worker.snapshots:
         return Warmth.SNAPSHOT
     return Warmth.CODE if version.code.digest in worker.codes else Warmth.NOTHING

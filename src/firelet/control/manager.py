@@ -416,8 +416,7 @@ class Manager:
 
 
 def _key(version: FunctionVersion, tenant: str | None = None) -> VersionKey:
-    key = (version.account, version.region, version.name, version.version)
-    return key if tenant is None else (*key, tenant)
+    return version.key if tenant is None else (*version.key, tenant)
 
 
 def _too_fast() -> TooManyRequests:

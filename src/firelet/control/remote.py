@@ -295,7 +295,7 @@ class RemoteWorker:
                     self._environments[number].on_freed()
 
     def _has_snapshot_of(self, version: FunctionVersion) -> None:
-        self.snapshots.add((version.account, version.region, version.name, version.version))
+        self.snapshots.add(version.key)
 
     def _remember(self, environment: RemoteEnvironment) -> None:
         self._environments[environment.number] = environment

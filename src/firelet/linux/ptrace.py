@@ -178,4 +178,5 @@ class Borrowed:
         if self._memory >= 0:
             os.close(self._memory)
             self._memory = -1
+        # Unchecked: it fails only when the process has ended, which is told where it mattered.
         LIBC.ptrace(_DETACH, self._pid, 0, 0)

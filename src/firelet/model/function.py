@@ -17,8 +17,9 @@ from firelet.model.arn import LATEST, format_function_arn
 from firelet.model.event_invoke import EventInvokeConfig
 from firelet.model.function_url import FunctionUrl
 
-# Account, region and name.
+# Account, region and name; and the version.
 FunctionKey = tuple[str, str, str]
+FunctionVersionKey = tuple[str, str, str, str]
 
 ALLOW_LOOP = "Allow"  # a value of RecursiveLoop; the other is Terminate
 
@@ -112,6 +113,14 @@ class FunctionVersion:
     last_update_status: UpdateStatus = UpdateStatus.SUCCESSFUL
     last_update_reason: str | None = None
     last_update_reason_code: str | None = None
+
+    @property
+    def function_key(self) -> FunctionKey:
+        return (self.account, self.region, self.name)
+
+    @property
+    def key(self) -> FunctionVersionKey:
+        return (self.account, self.region, self.name, self.version)
 
     @property
     def has_snap_start(self) -> bool:

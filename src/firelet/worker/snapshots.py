@@ -15,10 +15,8 @@ from dataclasses import dataclass
 
 from firelet.model import limits
 from firelet.model.errors import PlatformError
-from firelet.model.function import FunctionKey, FunctionVersion
+from firelet.model.function import FunctionKey, FunctionVersion, FunctionVersionKey
 from firelet.worker.slots import Slot
-
-_Key = tuple[str, str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +40,16 @@ class Snapshots:
     ) -> None:
         self._make = make
         self._clock = clock
-        self._clones: Counter[_Key] = Counter()
-        self._used_at: dict[_Key, float] = {}
-        self._start_s: dict[_Key, float] = {}
-        self._slots: dict[_Key, asyncio.Task[Slot]] = {}
+        self._clones: Counter[FunctionVersionKey] = Counter()
+        self._used_at: dict[FunctionVersionKey, float] = {}
+        self._start_s: dict[FunctionVersionKey, float] = {}
+        self._slots: dict[FunctionVersionKey, asyncio.Task[Slot]] = {}
         self._ends: set[asyncio.Task[None]] = set()
 
     async def of(self, version: FunctionVersion) -> Slot:
         """The snapshot of a version, at its restore point. Whoever comes while it is made waits
         for the same one; one that is of no use any more is replaced."""
-        key = _key(version)
+        key = version.key
         task = self._slots.get(key)
         if task is not None and task.done() and not _is_good(task):
             self._drop(key)
@@ -62,14 +60,14 @@ class Snapshots:
 
     def give_up(self, version: FunctionVersion, slot: Slot) -> None:
         """It could not be cloned: the next one is made anew, unless that has happened already."""
-        key = _key(version)
+        key = version.key
         task = self._slots.get(key)
         if task is not None and _is_good(task) and task.result() is slot:
             self._drop(key)
 
     def lease(self, version: FunctionVersion) -> Callable[[], None]:
         """For a clone, from before its start; what is returned is called at its end."""
-        key = _key(version)
+        key = version.key
         self._clones[key] += 1
 
         def end() -> None:
@@ -116,19 +114,15 @@ class Snapshots:
         if not slot.is_snapshot:
             await slot.close()
             raise PlatformError("The runtime did not stop at its restore point.")
-        key = _key(version)
+        key = version.key
         self._used_at[key] = self._clock()
         self._start_s[key] = self._used_at[key] - began
         return slot
 
-    def _drop(self, key: _Key) -> None:
+    def _drop(self, key: FunctionVersionKey) -> None:
         end = asyncio.create_task(_end(self._slots.pop(key)))
         self._ends.add(end)
         end.add_done_callback(self._ends.discard)
-
-
-def _key(version: FunctionVersion) -> _Key:
-    return (version.account, version.region, version.name, version.version)
 
 
 def _is_good(task: asyncio.Task[Slot]) -> bool:
