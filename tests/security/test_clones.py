@@ -178,6 +178,19 @@ async def test_a_snapshot_without_its_runtime_makes_no_clones(snapshots: Snapsho
         assert box.sandbox.is_dead
 
 
+async def test_a_clone_that_was_not_restored_is_given_back_whatever_its_snapshot_does(
+    snapshots: Snapshots,
+) -> None:
+    snapshot = await snapshots.of("say(ready=1)")
+    box = Box(await snapshots.driver.clone(snapshot.sandbox, SPEC), PYTHON)
+    # As when its pid 1 has just ended, which is known in the next turn of the loop.
+    snapshot.sandbox._channel.close()  # type: ignore[attr-defined]
+
+    await box.close()
+
+    assert box.sandbox.is_dead
+
+
 async def test_only_a_child_of_the_runtime_is_moved(driver: NamespacesDriver) -> None:
     # A runtime that speaks the fork server's protocol and names its own parent.
     box = Box(await driver.create_snapshot(SPEC), PYTHON)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -46,7 +47,11 @@ class SnapshotCell(Cell):
         if cell.is_dead:
             await cell.stop()
             cell = await self._make()
-        cell.limit(spec)
+        try:
+            cell.limit(spec)
+        except BaseException:
+            await cell.stop()
+            raise
         return cell
 
     def _make_ahead(self) -> None:
@@ -85,9 +90,10 @@ class SnapshotCell(Cell):
         self._make_ahead()
 
     def forget(self, clone: CloneCell) -> None:
-        """The clone was stopped."""
+        """The clone was stopped. That goes on though the snapshot may have ended unseen."""
         if self._clones.pop(clone.id, None) is None and not self.is_dead:
-            self._send({"op": "forget", "id": clone.id})
+            with contextlib.suppress(PlatformError):
+                self._send({"op": "forget", "id": clone.id})
 
     async def stop(self) -> None:
         """Ends the clones as well: they are below its pid namespace."""

@@ -72,7 +72,8 @@ class Snapshots:
 
         def end() -> None:
             self._clones[key] -= 1
-            self._used_at[key] = self._clock()
+            if key in self._used_at:
+                self._used_at[key] = self._clock()
             if not self._clones[key]:
                 del self._clones[key]
 
@@ -120,6 +121,8 @@ class Snapshots:
         return slot
 
     def _drop(self, key: FunctionVersionKey) -> None:
+        self._used_at.pop(key, None)
+        self._start_s.pop(key, None)
         end = asyncio.create_task(_end(self._slots.pop(key)))
         self._ends.add(end)
         end.add_done_callback(self._ends.discard)
