@@ -231,6 +231,9 @@ class TestReset:
             """
         )
         await box.says("ready")
+        async with asyncio.timeout(30):
+            while len(processes_in(box)) < 500:
+                await asyncio.sleep(0.05)
         await box.sandbox.kill_processes()
         assert len(processes_in(box)) == 1
         assert (await box.run_python("print('serves')")).output == "serves\n"

@@ -132,6 +132,17 @@ def pidfd_send_signal(pidfd: int, number: int) -> None:
     syscall("pidfd_send_signal", PIDFD_SEND_SIGNAL, pidfd, number, ctypes.c_void_p(None), 0)
 
 
+def pid_of(pidfd: int) -> int:
+    """The number of the process that ``pidfd`` stands for, as this process sees it; -1 once it has
+    been reaped. Source: proc_pid_fdinfo(5)."""
+    with open(f"/proc/self/fdinfo/{pidfd}") as info:
+        for line in info:
+            name, _, value = line.partition(":")
+            if name == "Pid":
+                return int(value)
+    raise ValueError(f"descriptor {pidfd} is no pidfd")
+
+
 def close_from(first: int) -> None:
     """Closes every descriptor from ``first`` on."""
     syscall("close_range", CLOSE_RANGE, first, 0xFFFFFFFF, 0)

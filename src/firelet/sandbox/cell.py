@@ -23,6 +23,7 @@ from firelet.sandbox.rootfs import HOSTNAME, file_system_source
 log = logging.getLogger(__name__)
 
 STEP_TIMEOUT_S = 10.0
+KILL_GRACE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,7 @@ class Cell:
         self._awaited = ""
         self._on_exit: Callable[[RuntimeExit], None] | None = None
         self._is_frozen = False
+        self._is_killing = False
         self._oom_kills = 0
         self._is_stopped = False
 
@@ -170,7 +172,17 @@ class Cell:
         self.thaw()  # a frozen process of cgroup version 1 cannot even be killed
         answer = self._expect("killed")
         self._send({"op": "kill"})
-        await self._wait(answer)
+        self._is_killing = True
+        try:
+            await asyncio.wait([answer], timeout=KILL_GRACE_S)
+            if self._cgroup is not None and not answer.done():
+                # Among a thousand processes that fork, pid 1 gets its turn too late.
+                self._cgroup.end_all_but(process.pid_of(self._pidfd))
+            await self._wait(answer)
+        finally:
+            self._is_killing = False
+            if self._cgroup is not None and not self._is_stopped:
+                self._cgroup.allow_forks()
 
     def set_vcpus(self, vcpus: float | None) -> None:
         if self._cgroup is not None and not self.is_dead:
@@ -255,6 +267,8 @@ class Cell:
             self._listener = socket.socket(fileno=fds[0])
             self._listener.setblocking(False)
         if event == "exited":
+            if self._is_killing:
+                return  # pid 1 saw the end of the runtime before it read that it is to end it
             self._tell(parse_wait_status(message["status"]))
         elif event == "error":
             what = f"{message['step']} {message['path'] or ''}".strip()

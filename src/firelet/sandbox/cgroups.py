@@ -46,6 +46,10 @@ class Cgroup(Protocol):
     def set_vcpus(self, vcpus: float | None) -> None: ...
     def freeze(self) -> None: ...
     def thaw(self) -> None: ...
+    def end_all_but(self, pid: int) -> None:
+        """Ends every other process; none of them can fork any more, until ``allow_forks``."""
+
+    def allow_forks(self) -> None: ...
     def memory_peak_bytes(self) -> int: ...
     def memory_bytes(self) -> int: ...
     def oom_kills(self) -> int: ...
@@ -103,6 +107,7 @@ class _V1Cgroup:
         self._freezer = directories["freezer"] / "freezer.state"
         self._is_frozen = False
         self._vcpus: float | None = None  # as the kernel makes it
+        self._pids = limits.PIDS_MAX
 
     def set_limits(self, wanted: Limits) -> None:
         memory = self._directories["memory"]
@@ -110,7 +115,8 @@ class _V1Cgroup:
         _write(memory / "memory.limit_in_bytes", size)
         if self._counts_swap:
             _write(memory / "memory.memsw.limit_in_bytes", size)
-        _write(self._directories["pids"] / "pids.max", str(wanted.pids))
+        self._pids = wanted.pids
+        self.allow_forks()
         self.set_vcpus(wanted.vcpus)
 
     def set_vcpus(self, vcpus: float | None) -> None:
@@ -131,6 +137,14 @@ class _V1Cgroup:
     def thaw(self) -> None:
         _write(self._freezer, "THAWED")
         self._is_frozen = False
+
+    def end_all_but(self, pid: int) -> None:
+        pids = self._directories["pids"]
+        _write(pids / "pids.max", "0")
+        _end_processes(pids, spared=pid)
+
+    def allow_forks(self) -> None:
+        _write(self._directories["pids"] / "pids.max", str(self._pids))
 
     def memory_peak_bytes(self) -> int:
         return _read_int(self._peak)
@@ -186,6 +200,7 @@ class V1Tree:
 class _V2Cgroup:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._pids = limits.PIDS_MAX
         directory.mkdir()
         self.procs_fds = [os.open(directory / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)]
         self._events = os.open(directory / "memory.events", os.O_RDONLY | os.O_CLOEXEC)
@@ -199,7 +214,8 @@ class _V2Cgroup:
         _write(self._directory / "memory.max", str(wanted.memory_mib * limits.MIB))
         with contextlib.suppress(FileNotFoundError):
             _write(self._directory / "memory.swap.max", "0")
-        _write(self._directory / "pids.max", str(wanted.pids))
+        self._pids = wanted.pids
+        self.allow_forks()
         self.set_vcpus(wanted.vcpus)
 
     def set_vcpus(self, vcpus: float | None) -> None:
@@ -211,6 +227,13 @@ class _V2Cgroup:
 
     def thaw(self) -> None:
         _write(self._directory / "cgroup.freeze", "0")
+
+    def end_all_but(self, pid: int) -> None:
+        _write(self._directory / "pids.max", "0")
+        _end_processes(self._directory, spared=pid)
+
+    def allow_forks(self) -> None:
+        _write(self._directory / "pids.max", str(self._pids))
 
     def memory_peak_bytes(self) -> int:
         return _read_int(self._peak)
@@ -332,11 +355,12 @@ def remove_directory(path: Path) -> None:
     raise OSError(errno.EBUSY, "the control group still has processes", str(path))
 
 
-def _end_processes(path: Path) -> None:
+def _end_processes(path: Path, spared: int = 0) -> None:
     for name, text in (("freezer.state", "THAWED"), ("cgroup.freeze", "0")):
         if (path / name).exists():
             _write(path / name, text)
     with contextlib.suppress(FileNotFoundError):
         for line in (path / "cgroup.procs").read_text().split():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(int(line), signal.SIGKILL)
+            if int(line) != spared:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(line), signal.SIGKILL)
