@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from firelet.cli.deploy import ensure_role, wait_until
+from firelet.cli.deployment import ensure_role, wait_until
 from firelet.cli.endpoint import Endpoint
 from firelet.cli.failure import CliError
 from firelet.cli.guess import BOOTSTRAP_RUNTIME, FALLBACK_PYTHON, newest

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from firelet.cli import main
-from firelet.cli.deploy import name_of, parse_pairs
+from firelet.cli.deployment import name_of, parse_pairs
 from firelet.cli.endpoint import find_endpoint
 from firelet.cli.env import Shell, format_variables
 from firelet.cli.failure import CliError
