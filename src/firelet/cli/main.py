@@ -14,6 +14,7 @@ import typer
 from firelet.cli.delete import delete
 from firelet.cli.demo import demo
 from firelet.cli.deploy import deploy
+from firelet.cli.dev import dev
 from firelet.cli.doctor import doctor
 from firelet.cli.env import env
 from firelet.cli.failure import CliError
@@ -36,6 +37,7 @@ app = typer.Typer(
 app.command()(up)
 app.command()(demo)
 app.command()(deploy)
+app.command()(dev)
 app.command()(invoke)
 app.command("list")(list_functions)
 app.command()(logs)
