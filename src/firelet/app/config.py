@@ -34,7 +34,8 @@ class PlatformConfig:
     """Everything that can be set. ``accept`` names findings of ``firelet doctor`` that the
     operator puts up with (``cgroups``); without it firelet refuses to start with weaker walls.
     ``workers`` is how many processes make environments; with 0 or 1 it is the platform's own.
-    ``file_systems`` maps the ARNs of access points to directories of the host."""
+    ``file_systems`` maps the ARNs of access points to directories of the host, ``interpreters``
+    runtimes to executables that serve them, whatever is found."""
 
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
@@ -53,6 +54,7 @@ class PlatformConfig:
     drain_s: float = 5.0
     workers: int = 0
     file_systems: Mapping[str, Path] = field(default_factory=dict)
+    interpreters: Mapping[str, Path] = field(default_factory=dict)
 
 
 def _parse_names(value: Any) -> frozenset[str]:
@@ -74,11 +76,11 @@ def _parse_count(value: Any) -> int:
     return count
 
 
-def _parse_directories(value: Any) -> dict[str, Path]:
-    """A table of ARN and directory; as one text, ``ARN=DIRECTORY`` separated by commas."""
+def _parse_paths(value: Any) -> dict[str, Path]:
+    """A table of name and path; as one text, ``NAME=PATH`` separated by commas."""
     if isinstance(value, str):
         value = dict(pair.strip().split("=", 1) for pair in value.split(",") if pair.strip())
-    return {arn: Path(directory).expanduser() for arn, directory in value.items()}
+    return {name: Path(path).expanduser() for name, path in value.items()}
 
 
 _PARSERS: dict[str, Callable[[Any], Any]] = {
@@ -98,7 +100,8 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "s3_endpoint": str,
     "drain_s": float,
     "workers": _parse_count,
-    "file_systems": _parse_directories,
+    "file_systems": _parse_paths,
+    "interpreters": _parse_paths,
 }
 
 

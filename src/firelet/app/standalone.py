@@ -46,6 +46,7 @@ from firelet.observe.log_tables import LOG_MIGRATIONS
 from firelet.observe.logs import LogStore
 from firelet.sandbox import cgroups
 from firelet.sandbox.host import HostFacts, probe_host
+from firelet.sandbox.interpreters import named_interpreter
 from firelet.store.blobs import BlobStore
 from firelet.store.documents import SqliteDocuments
 from firelet.store.keyfile import load_key
@@ -67,6 +68,8 @@ async def serve(config: PlatformConfig, on_ready: Callable[[str], None]) -> None
     answers. PlatformError when the host or the configuration does not allow it."""
     check_address(config)
     facts = await asyncio.to_thread(probe_host, with_kvm=False)
+    for runtime, executable in config.interpreters.items():
+        facts.interpreters[runtime] = named_interpreter(runtime, executable)
     check_walls(facts, config)
     check_file_systems(config.file_systems, facts.is_rootless)
     _raise_open_files()

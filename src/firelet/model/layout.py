@@ -9,6 +9,8 @@ CLIENT = "/var/runtime/client"  # firelet's own runtime clients
 PYTHON_BOOTSTRAP = f"{CLIENT}/bootstrap.py"
 NODE_RUNTIME = f"{CLIENT}/firelet/guest/node_runtime.cjs"
 NODE_EMBRYO = f"{CLIENT}/firelet/guest/node_embryo.cjs"
+JAVA_CLIENT = "/var/runtime/lib/firelet-java-client.jar"
+RUBY_RUNTIME = f"{CLIENT}/firelet/guest/ruby_runtime.rb"
 ZYGOTE = f"{CLIENT}/firelet/guest/zygote.py"
 INTERPRETER_LIBRARIES = "/var/lang/lib"
 

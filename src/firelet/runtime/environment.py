@@ -6,15 +6,18 @@ the real service. What users may set they win; what is reserved firelet wins.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from firelet.model import limits
 from firelet.model.function import FunctionVersion, InitializationType
 from firelet.model.layout import (
     INTERPRETER_LIBRARIES,
+    JAVA_CLIENT,
     LIBRARY_PATH,
     NODE_RUNTIME,
     PYTHON_BOOTSTRAP,
+    RUBY_RUNTIME,
 )
 from firelet.runtime.api import CREDENTIALS_PATH
 from firelet.runtime.credentials import SessionCredentials
@@ -79,6 +82,11 @@ def runtime_environment(
             f"/opt/nodejs/node{major}/node_modules:/opt/nodejs/node_modules:"
             "/var/runtime/node_modules:/var/runtime:/var/task"
         )
+    elif family == "ruby":
+        abi = f"{(version.runtime or '').removeprefix('ruby')}.0"
+        environment["GEM_HOME"] = "/var/runtime"
+        environment["GEM_PATH"] = f"/var/task/vendor/bundle/ruby/{abi}:/opt/ruby/gems/{abi}"
+        environment["RUBYLIB"] = "/var/task:/var/runtime/lib:/opt/ruby/lib"
     environment.update(version.environment or {})
     if INTERPRETER_LIBRARIES not in environment["LD_LIBRARY_PATH"].split(":"):
         # An interpreter with a shared library of its own does not start without it.
@@ -111,8 +119,9 @@ def runtime_environment(
                 "AWS_SESSION_TOKEN": credentials.session_token,
             }
         )
-    if family in ("python", "nodejs"):
+    if family in ("python", "nodejs", "java", "ruby"):
         environment["AWS_EXECUTION_ENV"] = f"AWS_Lambda_{version.runtime}"
+    if family in ("python", "nodejs"):
         environment["_LAMBDA_TELEMETRY_LOG_FD"] = LOG_FD
     if version.logging.log_format == "JSON":
         environment["AWS_LAMBDA_LOG_FORMAT"] = "JSON"
@@ -148,9 +157,37 @@ def runtime_command(version: FunctionVersion, bootstrap: str) -> tuple[str, ...]
 
 def plain_command(version: FunctionVersion, bootstrap: str) -> tuple[str, ...]:
     """The command line that starts the runtime from nothing."""
+    variables = version.environment or {}
     family = runtime_family(version.runtime)
     if family == "python":
         return (f"/var/lang/bin/{version.runtime}", PYTHON_BOOTSTRAP)
     if family == "nodejs":
         return ("/var/lang/bin/node", NODE_RUNTIME)
+    if family == "java":
+        return java_command(version.memory_mib, variables.get("JAVA_TOOL_OPTIONS", ""))
+    if family == "ruby":
+        return ("/var/lang/bin/ruby", RUBY_RUNTIME)
     return (bootstrap,)
+
+
+# Ours, and by which words in the function's own options they are replaced.
+_JAVA_OPTIONS = (
+    ("-XX:MaxHeapSize={heap_kib}k", r"-Xmx|MaxHeapSize|MaxRAM"),
+    ("-XX:+UseSerialGC", r"Use\w+GC"),
+    ("-XX:TieredStopAtLevel=1", r"Tiered"),
+    ("-XX:-UsePerfData", r"UsePerfData"),
+    ("-Xshare:auto", r"-Xshare"),
+)
+
+
+def java_command(memory_mib: int, own_options: str) -> tuple[str, ...]:
+    """The JVM as AWS sets it: a heap of 85 % of the memory, one thread to collect it, the quick
+    compiler only. ``own_options`` are the function's JAVA_TOOL_OPTIONS, which the JVM reads by
+    itself, but before the command line: what they say is left out there."""
+    heap_kib = memory_mib * 1_024 * 85 // 100
+    options = tuple(
+        option.format(heap_kib=heap_kib)
+        for option, words in _JAVA_OPTIONS
+        if not re.search(words, own_options)
+    )
+    return ("/var/lang/bin/java", *options, "-cp", JAVA_CLIENT, "firelet.runtime.Bootstrap")

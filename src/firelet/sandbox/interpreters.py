@@ -13,25 +13,17 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from firelet.model.errors import PlatformError
+from firelet.model.runtimes import OFFERED, runtime_family
+from firelet.sandbox.interpreter import Interpreter as Interpreter
+from firelet.sandbox.java import find_javas, java_homes
+from firelet.sandbox.ruby import find_ruby
 
 _PYTHON = re.compile(r"python(3\.(?:[89]|1[0-9]))")
 _PROVIDED = ("provided", "provided.al2", "provided.al2023")
 _NODE_TIMEOUT_S = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Interpreter:
-    """One way to run functions. ``prefix`` is what appears at /var/lang; None for ``provided``.
-
-    ``executable`` is relative to the prefix. ``runtime`` is AWS's identifier.
-    """
-
-    runtime: str
-    family: str
-    prefix: Path | None
-    executable: str | None
 
 
 def python_prefixes(environment: Iterable[tuple[str, str]] | None = None) -> list[Path]:
@@ -109,12 +101,29 @@ def find_node() -> Interpreter | None:
     return Interpreter(f"nodejs{match[1]}.x", "nodejs", prefix, relative)
 
 
+def named_interpreter(runtime: str, executable: Path) -> Interpreter:
+    """What the operator says serves a runtime, whichever version it is. PlatformError when it is
+    not the executable of that name in the ``bin`` of a prefix, or the runtime has none."""
+    family = runtime_family(runtime) or ""
+    names = {"python": runtime, "nodejs": "node", "java": "java", "ruby": "ruby"}
+    if runtime not in OFFERED or family not in names:
+        raise PlatformError(f"{runtime} is no runtime that an interpreter can serve.")
+    wanted = Path("bin", names[family])
+    if not executable.match(str(wanted)) or not os.access(executable, os.X_OK):
+        raise PlatformError(f"{executable} for {runtime} is not an executable {wanted}.")
+    return Interpreter(runtime, family, executable.parent.parent, str(wanted))
+
+
 def discover() -> dict[str, Interpreter]:
     """All runtimes of this host, by AWS's identifier."""
     found = {item.runtime: item for item in find_pythons(python_prefixes())}
     node = find_node()
     if node is not None:
         found[node.runtime] = node
+    ruby = find_ruby()
+    if ruby is not None:
+        found[ruby.runtime] = ruby
+    found |= {item.runtime: item for item in find_javas(java_homes())}
     for name in _PROVIDED:
         found[name] = Interpreter(name, "provided", None, None)
     return found

@@ -24,6 +24,7 @@ from firelet.sandbox.embryo_pool import EmbryoPool
 from firelet.sandbox.embryos import Bounds
 from firelet.sandbox.interpreters import Interpreter
 from firelet.sandbox.janitor import Janitor
+from firelet.sandbox.java import ensure_client
 from firelet.sandbox.removal import Removals
 from firelet.sandbox.seccomp_profile import Profile
 from firelet.sandbox.snapshot import CloneCell, SnapshotCell
@@ -56,6 +57,11 @@ class NamespacesSettings:
     snapshot_profile: Profile
     embryos: Bounds
     file_systems: Mapping[str, Path] = field(default_factory=dict)
+
+    @property
+    def client_store(self) -> Path:
+        """Where runtime clients are kept that are compiled on this host."""
+        return self.code_store.parent / "clients"
 
 
 class NamespacesDriver:
@@ -231,11 +237,17 @@ class NamespacesDriver:
         interpreter = self._interpreters.get(runtime)
         if interpreter is None:
             raise InvalidRuntime(f"This host has no interpreter for {runtime}.")
+        java_client = None
+        if interpreter.family == "java":
+            java_client = await asyncio.to_thread(
+                ensure_client, self._interpreters.values(), self._settings.client_store
+            )
         plan = rootfs.plan_root(
             interpreter,
             self._settings.code_store,
             is_rootless=self._settings.is_rootless,
             file_systems=self._settings.file_systems,
+            java_client=java_client,
         )
         settings = self._settings
         zygote = Zygote(

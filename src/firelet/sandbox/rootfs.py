@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from firelet.model.layout import CLIENT, LIBRARY_PATH, PYTHON_BOOTSTRAP, ZYGOTE
+from firelet.model.layout import CLIENT, JAVA_CLIENT, LIBRARY_PATH, PYTHON_BOOTSTRAP, ZYGOTE
 from firelet.sandbox.interpreters import Interpreter
 
 HIDDEN = "/.firelet"
@@ -113,6 +113,7 @@ def plan_root(
     *,
     is_rootless: bool,
     file_systems: Mapping[str, Path] | None = None,
+    java_client: Path | None = None,
 ) -> RootPlan:
     """The base root for one interpreter. ``code_store`` holds extracted packages by digest;
     ``file_systems`` are directories that sandboxes may share, by ARN. One that is not there is left
@@ -132,6 +133,13 @@ def plan_root(
     binds.update(_certificate_binds())
     if interpreter.prefix is not None:
         binds["/var/lang"] = str(interpreter.prefix)
+    if interpreter.family == "java":
+        assert java_client is not None
+        binds[JAVA_CLIENT] = str(java_client)
+        binds.update(_java_binds(interpreter.prefix))
+    if interpreter.family == "ruby" and not _is_below_usr(interpreter.prefix):
+        # A Ruby finds its library by the path that it was built for.
+        binds[str(interpreter.prefix)] = str(interpreter.prefix)
     if interpreter.family == "python":
         zygote = f"/var/lang/{interpreter.executable}"
         binds.update(_python_binds(interpreter))
@@ -156,6 +164,21 @@ def file_system_source(arn: str) -> str:
     """Where the directory behind an access point lies in the hidden store. A digest, because an
     ARN has characters that paths do not."""
     return f"{HIDDEN}/file_systems/{hashlib.sha256(arn.encode()).hexdigest()}"
+
+
+def _is_below_usr(path: Path | None) -> bool:
+    return path is not None and path.is_relative_to("/usr")
+
+
+def _java_binds(home: Path | None) -> dict[str, str]:
+    """Where a distribution keeps what its JDK only links to: its settings and certificates."""
+    assert home is not None
+    targets = {link.readlink() for link in home.rglob("*") if link.is_symlink()}
+    folders = {Path(*path.parts[:3]) for path in targets if path.is_relative_to("/etc")}
+    if any(folder.parts[2:3] == ("ssl",) for folder in folders):
+        folders = {folder for folder in folders if folder.parts[2:3] != ("ssl",)}
+        folders.add(Path("/etc/ssl/certs/java"))
+    return {str(folder): str(folder) for folder in sorted(folders) if folder.is_dir()}
 
 
 def _client_binds() -> dict[str, str]:

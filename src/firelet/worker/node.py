@@ -294,6 +294,9 @@ def missing_runtime(runtime: str | None) -> str:
         "python": "install that version of Python (for example with pyenv, uv or the system's"
         " packages) where `firelet runtimes` finds it",
         "nodejs": "install that major version of Node.js and put its node on PATH",
+        "java": "install that version of Java, and one JDK with javac, where `firelet runtimes`"
+        " finds them (JAVA_HOME, PATH, /usr/lib/jvm)",
+        "ruby": "install that version of Ruby and put its ruby on PATH",
     }.get(family, "this kind of runtime is not supported yet")
     return f"The runtime {runtime} is not available on this host: {advice}."
 
