@@ -6,7 +6,6 @@ import base64
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,12 +25,11 @@ from running_platform import (
     wait_until,
 )
 
-pytest_plugins = ("platform_fixtures",)
-
-AWS = Path(sys.executable).parent / "aws"
-CODE = "def handler(event, context):\n    print('cli was here')\n    return {!r}\n"
+pytest_plugins = ("platform_fixtures", "clients.aws_command")
 
 Aws = Callable[..., Any]
+
+CODE = "def handler(event, context):\n    print('cli was here')\n    return {!r}\n"
 
 
 @pytest.fixture
@@ -48,51 +46,6 @@ def aws_version_2() -> Path:
         if told.stdout.startswith("aws-cli/2."):
             return candidate
     pytest.skip("aws logs tail came with version 2 of the aws command; PATH has none")
-
-
-@pytest.fixture
-def aws_process(platform: Platform, tmp_path: Path) -> Callable[..., Any]:
-    """Runs ``aws`` with arguments, in a directory of its own; the completed process."""
-    if not AWS.exists():
-        pytest.skip(f"awscli is not installed beside {sys.executable}")
-    variables = {
-        **clean_environment(),
-        "AWS_ENDPOINT_URL": platform.url,
-        "AWS_DEFAULT_REGION": REGION,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_MAX_ATTEMPTS": "1",
-        "AWS_PAGER": "",
-        "HOME": str(tmp_path),
-    }
-
-    def run(*arguments: str) -> Any:
-        return subprocess.run(
-            [AWS, *arguments],
-            cwd=tmp_path,
-            env=variables,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-
-    return run
-
-
-@pytest.fixture
-def aws(aws_process: Callable[..., Any]) -> Aws:
-    """Runs ``aws``, which must succeed; its output, read as JSON when it is."""
-
-    def run(*arguments: str) -> Any:
-        done = aws_process(*arguments)
-        assert done.returncode == 0, f"{arguments}: {done.stderr}"
-        try:
-            return json.loads(done.stdout)
-        except ValueError:
-            return done.stdout
-
-    return run
 
 
 def test_a_function_lives_its_whole_life_by_command(aws: Aws, tmp_path: Path) -> None:
