@@ -18,6 +18,8 @@ from botocore.loaders import Loader
 from botocore.model import OperationModel, ServiceModel, Shape
 from hypothesis import strategies as st
 
+from firelet.model.runtimes import OFFERED
+
 MODEL = ServiceModel(Loader().load_service_model("lambda", "service-2"), "lambda")
 OPERATIONS = tuple(sorted(MODEL.operation_names))
 DEEPEST = 6
@@ -320,7 +322,8 @@ def _constraints(shape: Shape) -> list[tuple[str, Callable[[Any], bool]]]:
         text = f"Member must satisfy regular expression pattern: {meta['pattern']}"
         found.append((text, lambda value: pattern.fullmatch(value) is not None))
     if getattr(shape, "enum", None):
-        text = f"Member must satisfy enum value set: [{', '.join(shape.enum)}]"
+        listed = OFFERED if shape.name == "Runtime" else shape.enum
+        text = f"Member must satisfy enum value set: [{', '.join(listed)}]"
         found.append((text, lambda value: value in shape.enum))
     return found
 

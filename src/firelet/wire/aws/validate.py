@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from firelet.model.errors import InvalidParameterValue, ValidationError
+from firelet.model.runtimes import OFFERED
 from firelet.wire.aws.java import (
     compile_pattern,
     lower_first,
@@ -40,6 +41,16 @@ _LATE_ENUMS = {("lambda", "runtime")}
 
 # Lists whose elements' enum is reported as if it were the list's own (recorded).
 _LISTS_WITH_PLAIN_ENUM = {("lambda", "CompatibleRuntimes")}
+
+# Enums that are listed otherwise than as the set of the model's values (recorded): of runtimes only
+# those that new functions may have.
+_LISTED_ENUMS = {
+    ("lambda", "Runtime"): OFFERED,
+    ("lambda", "EventSourcePosition"): ("LATEST", "AT_TIMESTAMP", "TRIM_HORIZON"),
+}
+
+# A member that is checked after those that follow it in the model (recorded).
+_CHECKED_LAST = {("lambda", "PublishLayerVersionRequest"): "CompatibleArchitectures"}
 
 # A text longer than its limit and longer than this is refused for its length alone: no pattern
 # runs over megabytes.
@@ -113,7 +124,8 @@ class Validator:
     def _failures_in_structure(
         self, shape: Shape, value: Mapping[str, Any], prefix: str
     ) -> Iterator[_Failure]:
-        for name, member in shape.members.items():
+        last = _CHECKED_LAST.get((shape.service.name, shape.name))
+        for name, member in sorted(shape.members.items(), key=lambda item: item[0] == last):
             given = value.get(name)
             if given is not None or name in shape.required:
                 yield from self._failures(member.shape, given, prefix + lower_first(name))
@@ -189,7 +201,8 @@ def _make_constraints(shape: Shape) -> Iterator[_Constraint]:
             )
     if shape.enum:
         allowed = frozenset(shape.enum)
-        listed = ", ".join(order_as_hash_set(shape.enum))
+        recorded = _LISTED_ENUMS.get((shape.service.name, shape.name))
+        listed = ", ".join(recorded or order_as_hash_set(shape.enum))
         yield _Constraint(
             f"Member must satisfy enum value set: [{listed}]", lambda value: value in allowed
         )
