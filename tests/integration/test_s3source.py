@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from firelet.frontend.packages import Fetched
 from firelet.frontend.s3source import S3CodeSource
 from firelet.model import limits
 from firelet.model.errors import InvalidParameterValue
@@ -47,7 +48,7 @@ async def endpoint(s3: FakeS3) -> AsyncIterator[str]:
 
 async def test_an_object_is_fetched_unsigned_without_credentials(endpoint: str, s3: FakeS3) -> None:
     source = S3CodeSource(endpoint)
-    assert await source.fetch("code", "a/b c.zip", None) == b"zip bytes"
+    assert await source.fetch("code", "a/b c.zip", None) == Fetched(b"zip bytes", None)
     assert b"authorization" not in s3.requests[0].headers
 
 

@@ -173,8 +173,8 @@ class Catalog:
 
 def code_bytes(function: Function) -> int:
     """Code storage that a function uses, the published versions included."""
-    published = sum(version.code.size for version in function.versions.values())
-    return function.latest.code.size + published
+    published = sum(version.code.stored_bytes for version in function.versions.values())
+    return function.latest.code.stored_bytes + published
 
 
 def _digests(function: Function | None) -> list[str]:

@@ -38,6 +38,7 @@ from firelet.model.function import (
     FunctionKey,
     FunctionVersion,
     LayerUse,
+    S3Object,
     State,
     UpdateStatus,
 )
@@ -45,11 +46,13 @@ from firelet.model.function import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewFunction:
-    """A function to create. ``package`` is the zip; ``code_signing`` the ARN of a configuration."""
+    """A function to create. ``package`` is the zip, of the object ``reference`` if it is given by
+    reference; ``code_signing`` the ARN of a configuration."""
 
     key: FunctionKey
     settings: Settings
     package: bytes
+    reference: S3Object | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     publish: bool = False
     code_signing: str | None = None
@@ -57,10 +60,12 @@ class NewFunction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewCode:
-    """Code for an existing function. ``revision_id`` and ``publish`` as in UpdateFunctionCode."""
+    """Code for an existing function, as in ``NewFunction``. ``revision_id`` and ``publish`` as in
+    UpdateFunctionCode."""
 
     key: FunctionKey
     package: bytes
+    reference: S3Object | None = None
     architecture: str | None = None
     revision_id: str | None = None
     publish: bool = False
@@ -148,7 +153,7 @@ class Functions:
             if self._catalog.find(new.key) is not None:
                 raise ResourceConflict(f"Function already exist: {new.key[2]}")
             signature = await self._signing.check(new.key[2], new.code_signing, new.package)
-            async with self._packages.hold(new.package) as code:
+            async with self._packages.hold(new.package, new.reference) as code:
                 latest = replace(
                     with_signature(
                         new_version(
@@ -190,9 +195,9 @@ class Functions:
             changes = Settings(architecture=new.architecture)
             changed = with_signature(with_settings(function.latest, changes), signature)
             if new.is_dry_run:
-                code = await asyncio.to_thread(describe_package, new.package)
+                code = await asyncio.to_thread(describe_package, new.package, new.reference)
                 return replace(changed, code=code)
-            async with self._packages.hold(new.package) as code:
+            async with self._packages.hold(new.package, new.reference) as code:
                 latest = replace(changed, code=code)
                 await self._check_unzipped(latest)
                 after = self._updated(function, latest)

@@ -25,7 +25,7 @@ from firelet.model.errors import (
     ResourceConflict,
     ResourceNotFound,
 )
-from firelet.model.function import LayerUse
+from firelet.model.function import LayerUse, S3Object
 from firelet.model.layer import (
     GET_LAYER_VERSION,
     LayerKey,
@@ -38,10 +38,12 @@ from firelet.model.layer import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewLayerVersion:
-    """A layer version to publish. ``package`` is the zip."""
+    """A layer version to publish. ``package`` is the zip, of the object ``reference`` if it is
+    given by reference."""
 
     key: LayerKey
     package: bytes
+    reference: S3Object | None = None
     description: str = ""
     license_info: str | None = None
     runtimes: tuple[str, ...] = ()
@@ -70,7 +72,7 @@ class Layers:
         """Reads the store. Blocking: at start-up, in a thread, after the functions."""
         self._catalog.load()
         for version in self._catalog.everything():
-            self._functions.count_code(version.account, version.region, version.code.size)
+            self._functions.count_code(version.account, version.region, version.code.stored_bytes)
 
     async def close(self) -> None:
         """Waits for the changes that are under way."""
@@ -144,9 +146,10 @@ class Layers:
 
     async def _publish(self, new: NewLayerVersion) -> LayerVersion:
         account, region, name = new.key
-        async with self._mutations.lock(new.key), self._packages.hold(new.package) as code:
+        hold = self._packages.hold(new.package, new.reference)
+        async with self._mutations.lock(new.key), hold as code:
             used = self._functions.world(account, region).code_bytes
-            if used + code.size > limits.CODE_STORAGE_MAX_BYTES:
+            if used + code.stored_bytes > limits.CODE_STORAGE_MAX_BYTES:
                 raise CodeStorageExceeded("Code storage limit exceeded.")
             version = LayerVersion(
                 account=account,
@@ -162,7 +165,7 @@ class Layers:
                 revision_id=new_revision_id(),
             )
             await self._catalog.put(version)
-            self._functions.count_code(account, region, code.size)
+            self._functions.count_code(account, region, code.stored_bytes)
             return version
 
     async def _delete(self, key: LayerKey, number: int) -> None:
@@ -171,7 +174,7 @@ class Layers:
             if version is None:
                 return
             await self._catalog.remove(version)
-            self._functions.count_code(key[0], key[1], -version.code.size)
+            self._functions.count_code(key[0], key[1], -version.code.stored_bytes)
             await self._packages.release([version.code.digest])
 
     async def _add_permission(

@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from weakref import WeakValueDictionary
 
-from firelet.model.function import Code
+from firelet.model.function import Code, S3Object
 from firelet.store.blobs import BlobStore
 
 
@@ -30,10 +30,10 @@ class Packages:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @asynccontextmanager
-    async def hold(self, package: bytes) -> AsyncIterator[Code]:
+    async def hold(self, package: bytes, reference: S3Object | None = None) -> AsyncIterator[Code]:
         """Stores a zip, and keeps it until the block ends whatever else is deleted meanwhile.
         A block that leaves no reference to it leaves no blob either."""
-        code = await asyncio.to_thread(describe_package, package)
+        code = await asyncio.to_thread(describe_package, package, reference)
         async with self.keep([code.digest]):
             async with self._lock(code.digest):
                 await self._blobs.put(package)
@@ -72,13 +72,14 @@ class Packages:
         return lock
 
 
-def describe_package(package: bytes) -> Code:
+def describe_package(package: bytes, reference: S3Object | None = None) -> Code:
     """Digest and size of a zip. Takes some 20 ms for a large one: not on the event loop."""
     digest = hashlib.sha256(package)
     return Code(
         digest=digest.hexdigest(),
         sha256=base64.b64encode(digest.digest()).decode(),
         size=len(package),
+        reference=reference,
     )
 
 

@@ -143,7 +143,7 @@ class Versions:
                     f" the following state: {latest.state}"
                 )
             used = self._catalog.world(key[0], key[1]).code_bytes
-            if used + latest.code.size > limits.CODE_STORAGE_MAX_BYTES:
+            if used + latest.code.stored_bytes > limits.CODE_STORAGE_MAX_BYTES:
                 raise CodeStorageExceeded("Code storage limit exceeded.")
             after, version = publish(function, description, self._now())
             await self._catalog.commit(function, after)

@@ -10,6 +10,7 @@ from typing import Any
 
 from firelet.control.functions import NewCode, NewFunction
 from firelet.control.registry import Registry
+from firelet.frontend.code_location import format_location
 from firelet.frontend.codelink import CodeLinks
 from firelet.frontend.function_names import parse_function_name, parse_version_name
 from firelet.frontend.function_shapes import (
@@ -61,7 +62,8 @@ class FunctionOperations:
             NewFunction(
                 key=key,
                 settings=settings,
-                package=package,
+                package=package.content,
+                reference=package.reference,
                 tags=params.get("Tags") or {},
                 publish=params.get("Publish", False),
                 code_signing=params.get("CodeSigningConfigArn") or None,
@@ -73,10 +75,7 @@ class FunctionOperations:
         key, qualifier = parse_version_name(call)
         version = self._functions.version(key, qualifier)
         function = self._functions.get(key)
-        code = {
-            "RepositoryType": "S3",
-            "Location": self._links.make(call.base_url, version.code.digest),
-        }
+        code = {"RepositoryType": "S3", **format_location(self._links, call, version.code)}
         if SOURCE_KMS_KEY in version.extras:
             code[SOURCE_KMS_KEY] = version.extras[SOURCE_KMS_KEY]
         answer: dict[str, Any] = {
@@ -123,7 +122,8 @@ class FunctionOperations:
         updated = await self._functions.update_code(
             NewCode(
                 key=key,
-                package=package,
+                package=package.content,
+                reference=package.reference,
                 architecture=architectures[0] if architectures else None,
                 revision_id=params.get("RevisionId"),
                 publish=params.get("Publish", False),

@@ -11,11 +11,12 @@ from typing import Any
 
 from firelet.control.layers import NewLayerVersion
 from firelet.control.registry import Registry
+from firelet.frontend.code_location import format_location
 from firelet.frontend.codelink import CodeLinks
 from firelet.frontend.layer_names import parse_layer_name, parse_own_layer
 from firelet.frontend.markers import cut_page
 from firelet.frontend.operations import Call, Operations, Reply
-from firelet.frontend.packages import STORAGE_LACKS, PackageIntake
+from firelet.frontend.packages import PackageIntake
 from firelet.model import limits
 from firelet.model.errors import ResourceNotFound
 from firelet.model.layer import LayerVersion, format_layer_arn, parse_layer_version_arn
@@ -30,9 +31,8 @@ class LayerOperations:
         self._links = links
 
     def register(self, operations: Operations) -> None:
-        publish = self.publish_layer_version
-        operations.add("lambda", "PublishLayerVersion", publish, lacks=STORAGE_LACKS)
         for name, handler in (
+            ("PublishLayerVersion", self.publish_layer_version),
             ("ListLayers", self.list_layers),
             ("ListLayerVersions", self.list_layer_versions),
             ("GetLayerVersion", self.get_layer_version),
@@ -48,7 +48,8 @@ class LayerOperations:
         version = await self._layers.publish(
             NewLayerVersion(
                 key=key,
-                package=package,
+                package=package.content,
+                reference=package.reference,
                 description=params.get("Description", ""),
                 license_info=params.get("LicenseInfo"),
                 runtimes=tuple(params.get("CompatibleRuntimes") or ()),
@@ -97,7 +98,7 @@ class LayerOperations:
         """GetLayerVersionResponse, which PublishLayerVersionResponse is equal to."""
         return {
             "Content": {
-                "Location": self._links.make(call.base_url, version.code.digest),
+                **format_location(self._links, call, version.code),
                 "CodeSha256": version.code.sha256,
                 "CodeSize": version.code.size,
             },

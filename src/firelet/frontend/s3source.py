@@ -9,6 +9,7 @@ import asyncio
 import threading
 from typing import Any
 
+from firelet.frontend.packages import Fetched
 from firelet.model import limits
 from firelet.model.errors import InvalidParameterValue
 
@@ -35,7 +36,7 @@ class S3CodeSource:
         self._client: Any = None
         self._making = threading.Lock()
 
-    async def fetch(self, bucket: str, key: str, version: str | None) -> bytes:
+    async def fetch(self, bucket: str, key: str, version: str | None) -> Fetched:
         """The object, of at most the unzipped limit: a zip is not larger than what it holds."""
         if self._endpoint_url is None:
             raise _failed(
@@ -44,7 +45,7 @@ class S3CodeSource:
             )
         return await asyncio.to_thread(self._fetch, bucket, key, version)
 
-    def _fetch(self, bucket: str, key: str, version: str | None) -> bytes:
+    def _fetch(self, bucket: str, key: str, version: str | None) -> Fetched:
         # Imported on first use: importing botocore takes longer than firelet takes to start.
         from botocore.exceptions import BotoCoreError, ClientError
 
@@ -54,7 +55,7 @@ class S3CodeSource:
         try:
             answer = self._open_client().get_object(**request)
             with answer["Body"] as body:
-                return _read_limited(body)
+                return Fetched(_read_limited(body), _parse_version(answer.get("VersionId")))
         except ClientError as error:
             fault = error.response.get("Error", {})
             code = str(fault.get("Code", "Unknown"))
@@ -103,6 +104,12 @@ def _read_limited(body: Any) -> bytes:
             )
         chunks.append(chunk)
     return b"".join(chunks)
+
+
+def _parse_version(text: str | None) -> str | None:
+    """S3 calls what was written before versioning was enabled ``null``: the next write replaces
+    it."""
+    return None if text in (None, "null") else text
 
 
 def _failed(code: str, message: str) -> InvalidParameterValue:

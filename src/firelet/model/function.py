@@ -49,13 +49,32 @@ class InitializationType(StrEnum):
     SNAP_START = "snap-start"
 
 
+@dataclass(frozen=True, slots=True)
+class S3Object:
+    """One version of an object in S3."""
+
+    bucket: str
+    key: str
+    version: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Code:
-    """A deployment package. ``digest`` (hex SHA-256 of the zip) addresses it in the blob store."""
+    """A deployment package. ``digest`` (hex SHA-256 of the zip) addresses it in the blob store.
+
+    ``reference`` is the object that a package which was given by reference belongs to: what the
+    blob store has of it is a cache, and none of the account's code storage.
+    """
 
     digest: str
     sha256: str  # base64, as AWS reports it
     size: int  # bytes of the zip
+    reference: S3Object | None = None
+
+    @property
+    def stored_bytes(self) -> int:
+        """What it takes of the account's code storage."""
+        return self.size if self.reference is None else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from firelet.frontend.concurrency import ConcurrencyOperations
 from firelet.frontend.function_options import FunctionOptionOperations
 from firelet.frontend.functions import FunctionOperations
 from firelet.frontend.operations import Operations, Reply
-from firelet.frontend.packages import PackageIntake
+from firelet.frontend.packages import Fetched, PackageIntake
 from firelet.frontend.tags import TagOperations
 from firelet.frontend.versions import VersionOperations
 from firelet.model import limits
@@ -63,10 +63,10 @@ MINIMAL: dict[str, Any] = {
 class FakeSource:
     """An S3 with one object."""
 
-    async def fetch(self, bucket: str, key: str, version: str | None) -> bytes:
+    async def fetch(self, bucket: str, key: str, version: str | None) -> Fetched:
         if (bucket, key) != ("code", "greeter.zip"):
             raise InvalidParameterValue("no such object")
-        return ZIP
+        return Fetched(ZIP, None)
 
 
 class Api:
