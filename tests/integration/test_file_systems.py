@@ -17,6 +17,7 @@ pytest_plugins = ("platform_fixtures",)
 
 ARN = f"arn:aws:elasticfilesystem:{REGION}:{ACCOUNT}:access-point/fsap-0123456789abcdef0"
 UNMAPPED = ARN.replace("fsap-0", "fsap-1")
+VPC = {"SubnetIds": ["subnet-1"], "SecurityGroupIds": ["sg-1"]}
 OWNER = 54_321
 NOTE = """
 import os
@@ -37,7 +38,7 @@ class Shared:
 
     def function(self, path: str) -> str:
         configs = [{"Arn": ARN, "LocalMountPath": path}]
-        return self.deploy(NOTE, FileSystemConfigs=configs)
+        return self.deploy(NOTE, FileSystemConfigs=configs, VpcConfig=VPC)
 
     def append(self, function: str, path: str, text: str) -> Any:
         return self.platform.invoke(function, {"path": path, "text": text}).json
@@ -78,6 +79,12 @@ REFUSED: tuple[tuple[list[dict[str, str]], str, str], ...] = (
         "Access point fsap-1123456789abcdef0 does not exist.",
     ),
     (
+        [{"Arn": ARN, "LocalMountPath": "/mnt/x"}],
+        "InvalidParameterValueException",
+        f"Function must be configured to execute in a VPC to reference access point {ARN}. Please"
+        " update the function configuration to include VPC subnets and security groups.",
+    ),
+    (
         [{"Arn": ARN, "LocalMountPath": "/mnt/.."}],
         "InvalidParameterValueException",
         "/mnt/.. is not a directory of /mnt",
@@ -112,6 +119,20 @@ def test_what_cannot_be_mounted_is_refused(shared: Shared) -> None:
         assert sentence in error["Message"]
 
 
+def test_a_function_stays_in_its_vpc_while_it_names_a_file_system(shared: Shared) -> None:
+    name, client = shared.function("/mnt/notes"), shared.platform.client("lambda")
+    nowhere: dict[str, list[str]] = {"SubnetIds": [], "SecurityGroupIds": []}
+    with pytest.raises(ClientError) as caught:
+        client.update_function_configuration(FunctionName=name, VpcConfig=nowhere)
+    assert caught.value.response["Error"] == {
+        "Code": "InvalidParameterValueException",
+        "Message": (
+            f"Function VPC configuration cannot be removed with access point {ARN} referenced."
+        ),
+    }
+    client.update_function_configuration(FunctionName=name, VpcConfig=nowhere, FileSystemConfigs=[])
+
+
 def test_worker_processes_mount_layers_and_file_systems_and_know_the_tenant(
     make_platform: Callable[..., Platform], tmp_path: Path
 ) -> None:
@@ -128,6 +149,7 @@ def test_worker_processes_mount_layers_and_file_systems_and_know_the_tenant(
         "    open('/mnt/x/file', 'a').write(context.tenant_id)\n    return tool.WORD\n",
         Layers=[layer["LayerVersionArn"]],
         FileSystemConfigs=[{"Arn": ARN, "LocalMountPath": "/mnt/x"}],
+        VpcConfig=VPC,
         TenancyConfig={"TenantIsolationMode": "PER_TENANT"},
     )
     assert platform.invoke(function, TenantId="blue").json == "tool"

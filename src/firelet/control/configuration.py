@@ -8,7 +8,7 @@ Called by ``control.functions``.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -230,21 +230,6 @@ def check_unzipped(code: int, layers: int) -> None:
             f"Function code combined with layers exceeds the maximum allowed size of {most} bytes."
             f" The actual size is {code + layers} bytes."
         )
-
-
-def check_file_systems(configs: Sequence[Mapping[str, Any]], known: Collection[str]) -> None:
-    """The rules about FileSystemConfigs. ``known`` are the ARNs that the operator has given a
-    directory."""
-    for config in configs:
-        arn, path = config["Arn"], config["LocalMountPath"]
-        if path.rpartition("/")[2] in (".", ".."):  # which the model's pattern allows
-            raise InvalidParameterValue(f"The local mount path {path} is not a directory of /mnt.")
-        if arn not in known:
-            identity = arn.rpartition("/")[2]
-            raise InvalidParameterValue(
-                "Error occurred while DescribeAccessPoints. EFS Error Code: AccessPointNotFound."
-                f" EFS Error Message: Access point {identity} does not exist."
-            )
 
 
 def _check_runtime(runtime: str) -> None:

@@ -17,7 +17,6 @@ from firelet.control.code_signing import CodeSigning
 from firelet.control.configuration import (
     LayerSource,
     Settings,
-    check_file_systems,
     check_settings,
     check_unzipped,
     check_version,
@@ -25,6 +24,7 @@ from firelet.control.configuration import (
     new_version,
     with_settings,
 )
+from firelet.control.file_systems import check_file_systems, check_network
 from firelet.control.mutations import Mutations
 from firelet.control.packages import Packages, describe_package
 from firelet.control.signatures import with_signature
@@ -170,6 +170,7 @@ class Functions:
                     state_reason_code=CREATING_CODE,
                 )
                 check_version(latest)
+                check_network(latest)
                 await self._check_unzipped(latest)
                 function = Function(
                     latest=latest,
@@ -224,6 +225,8 @@ class Functions:
             if settings.layers is not None:
                 latest = replace(latest, layers=layers)
             check_version(latest)
+            if settings.extras.keys() & {"FileSystemConfigs", "VpcConfig"}:
+                check_network(latest, function.latest)
             await self._check_unzipped(latest)
             after = self._updated(function, latest)
             await self._commit(function, after)

@@ -463,7 +463,8 @@ async def test_file_systems_that_cannot_be_mounted_are_refused(
 
 async def test_file_systems_are_kept_and_removed(deployed: Registry) -> None:
     config = {"Arn": ACCESS_POINT, "LocalMountPath": "/mnt/shared"}
-    settings = Settings(extras={"FileSystemConfigs": [config]})
+    vpc = {"SubnetIds": ["subnet-1"], "SecurityGroupIds": ["sg-1"]}
+    settings = Settings(extras={"FileSystemConfigs": [config], "VpcConfig": vpc})
     version = await deployed.functions.update_configuration(KEY, settings, None)
     assert version.file_systems == ((ACCESS_POINT, "/mnt/shared"),)
     await settle(deployed)
