@@ -162,6 +162,11 @@ def test_lists_are_paged_by_the_command_too(aws: Aws, platform: Platform) -> Non
     listed = aws("lambda", "list-functions", "--page-size", "2")["Functions"]
 
     assert [item["FunctionName"] for item in listed if "paged-" in item["FunctionName"]] == names
+    first = aws("lambda", "list-functions", "--max-items", "2", "--page-size", "1")
+    token = ("--starting-token", first["NextToken"])
+    rest = aws("lambda", "list-functions", *token, "--page-size", "3")
+    assert "NextToken" not in rest
+    assert [*first["Functions"], *rest["Functions"]] == listed
     for name in names:
         client.delete_function(FunctionName=name)
 

@@ -24,7 +24,12 @@ _FAILURE_SERVICES = (*_SUCCESS_SERVICES, "s3")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventInvokeChange:
-    """What a caller sets. None: not mentioned; an empty destination takes it away."""
+    """What a caller sets. None: not mentioned; an empty destination takes it away.
+
+    An update of one side of DestinationConfig leaves the other as it was: the documentation of
+    PutFunctionEventInvokeConfig sends whoever wants to keep the rest to the update, and the model
+    allows an empty ARN, which nothing else than taking one side away needs.
+    """
 
     retries_max: int | None = None
     age_max_s: int | None = None
