@@ -146,7 +146,7 @@ EXPECTED = {
     "ListTags": "Tags.team",
     "ListVersionsByFunction": below("Versions[]", CONFIGURATION),
     "PublishLayerVersion": LAYER,
-    "PublishVersion": PENDING,
+    "PublishVersion": SETTLED,
     "PutFunctionCodeSigningConfig": "CodeSigningConfigArn FunctionName",
     "PutFunctionConcurrency": "ReservedConcurrentExecutions",
     "PutFunctionEventInvokeConfig": EVENT_INVOKE,

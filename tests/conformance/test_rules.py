@@ -112,8 +112,10 @@ def test_an_update_is_in_progress_and_the_function_stays_active(
 
 
 def test_create_can_publish_at_once(client: Any, name: str) -> None:
+    """The answer is about version 1, under the name of the function (recorded)."""
     made = create(client, name, Publish=True)
-    assert (made["Version"], made["FunctionArn"]) == ("1", f"{ARN}:function:{name}:1")
+    assert (made["Version"], made["FunctionArn"]) == ("1", f"{ARN}:function:{name}")
+    assert (made["State"], made["StateReason"]) == ("Pending", CREATING)
     versions = client.list_versions_by_function(FunctionName=name)["Versions"]
     assert [item["Version"] for item in versions] == ["$LATEST", "1"]
 
@@ -129,6 +131,23 @@ def test_versions_are_published_only_after_changes_and_never_reused(client: Any,
     client.delete_function(FunctionName=name)
     create(client, name)
     assert client.publish_version(FunctionName=name)["Version"] == "3"
+
+
+def test_a_version_is_active_once_it_is_published(client: Any, name: str) -> None:
+    create(client, name)
+    published = client.publish_version(FunctionName=name)
+    assert (published["State"], published["LastUpdateStatus"]) == ("Active", "Successful")
+    read = client.get_function_configuration(FunctionName=name, Qualifier="1")
+    assert read["RevisionId"] == published["RevisionId"]
+
+
+def test_code_can_be_published_with_its_update(client: Any, name: str) -> None:
+    create(client, name)
+    code = pack({"app.py": "def handler(event, context): return 2"})
+    updated = client.update_function_code(FunctionName=name, ZipFile=code, Publish=True)
+    assert (updated["Version"], updated["FunctionArn"]) == ("1", f"{ARN}:function:{name}:1")
+    assert (updated["State"], updated["StateReason"]) == ("Pending", CREATING)
+    assert "LastUpdateStatus" not in updated
 
 
 def test_a_version_is_frozen(client: Any, name: str) -> None:

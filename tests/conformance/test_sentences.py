@@ -493,6 +493,11 @@ NOT_FOUND = refusals(
     ),
     ("Invoke", {"FunctionName": "none"}, f"Function not found: {ARN}:function:none:$LATEST"),
     (
+        "PutFunctionConcurrency",
+        {"FunctionName": "none", "ReservedConcurrentExecutions": 5_000},
+        f"Function not found: {ARN}:function:none:$LATEST",
+    ),
+    (
         "GetFunction",
         {"FunctionName": F.replace(REGION, OTHER_REGION)},
         f"Functions from '{OTHER_REGION}' are not reachable in this region ('{REGION}')",

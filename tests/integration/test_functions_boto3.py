@@ -106,7 +106,7 @@ async def test_a_function_lives_from_creation_to_deletion(client: Any) -> None:
         client.update_function_configuration(FunctionName="greeter", Timeout=60)
         client.get_waiter("function_updated_v2").wait(FunctionName="greeter")
         version = client.publish_version(FunctionName="greeter")
-        assert (version["Version"], version["State"]) == ("1", "Pending")
+        assert (version["Version"], version["State"]) == ("1", "Active")
         client.get_waiter("published_version_active").wait(FunctionName="greeter", Qualifier="1")
         alias = client.create_alias(FunctionName="greeter", Name="live", FunctionVersion="1")
         found = client.get_function(FunctionName=alias["AliasArn"])

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from firelet.control.catalog import Catalog
 from firelet.control.mutations import Mutations
 from firelet.model import limits
+from firelet.model.arn import LATEST
 from firelet.model.errors import InvalidParameterValue
 from firelet.model.function import FunctionKey
 
@@ -57,7 +58,7 @@ class Concurrency:
 
     async def _reserve(self, key: FunctionKey, amount: int | None) -> None:
         async with self._mutations.lock(key):
-            function = self._catalog.get(key)
+            function = self._catalog.get(key, LATEST)  # the sentence has it so (recorded)
             provisioned = function.provisioned_total
             if amount is not None and amount < provisioned:
                 raise InvalidParameterValue(

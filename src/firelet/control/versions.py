@@ -111,7 +111,7 @@ class Versions:
             self._publish(key, description, code_sha256, revision_id)
         )
         await self._activations.before_answer(version)
-        return version
+        return self._answer(version)
 
     async def delete(self, key: FunctionKey, number: str) -> None:
         """One version. ResourceConflict while an alias points to it."""
@@ -149,6 +149,13 @@ class Versions:
             await self._catalog.commit(function, after)
             self._activations.start(version)
             return version
+
+    def _answer(self, version: FunctionVersion) -> FunctionVersion:
+        """A version is published Active (recorded), or Pending if a snapshot is made of it."""
+        function = self._catalog.find(version.function_key)
+        if function is None or version.has_snap_start:
+            return version
+        return function.versions.get(version.version, version)
 
     async def _delete(self, key: FunctionKey, number: str) -> None:
         if number == LATEST:

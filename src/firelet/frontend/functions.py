@@ -69,7 +69,8 @@ class FunctionOperations:
                 code_signing=params.get("CodeSigningConfigArn") or None,
             )
         )
-        return self._format(created)
+        # Unqualified even if it is version 1 that was published (recorded).
+        return format_configuration(created, created.unqualified_arn)
 
     async def get_function(self, call: Call) -> Mapping[str, Any]:
         key, qualifier = parse_version_name(call)

@@ -465,7 +465,7 @@ async def test_versions_are_listed_in_the_order_of_their_numbers(
         await settle(registry)
         version = await deployed.call("PublishVersion", FunctionName="greeter")
     assert version["FunctionArn"] == f"{ARN}:11"
-    assert version["State"] == "Pending"
+    assert version["State"] == "Active"
     answer = await deployed.call("ListVersionsByFunction", FunctionName="greeter", MaxItems=10_000)
     assert [item["Version"] for item in answer["Versions"]] == [
         "$LATEST",
