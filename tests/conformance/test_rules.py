@@ -216,6 +216,15 @@ def test_layer_versions_go_on_counting_and_are_listed_newest_first(client: Any) 
     assert gone["ResponseMetadata"]["HTTPStatusCode"] == 204
 
 
+def test_lists_that_a_layer_version_is_given_empty_are_returned_empty(client: Any) -> None:
+    content = {"ZipFile": ZIP}
+    lists: dict[str, list[str]] = {"CompatibleRuntimes": [], "CompatibleArchitectures": []}
+    bare = client.publish_layer_version(LayerName="bare", Content=content)
+    assert not lists.keys() & bare.keys()
+    empty = client.publish_layer_version(LayerName="bare", Content=content, **lists)
+    assert {name: empty[name] for name in lists} == lists
+
+
 def test_a_function_goes_with_all_that_hangs_on_it_but_its_mappings(client: Any, name: str) -> None:
     create(client, name, Publish=True)
     client.create_alias(FunctionName=name, Name="live", FunctionVersion="1")
@@ -232,6 +241,23 @@ def test_a_function_goes_with_all_that_hangs_on_it_but_its_mappings(client: Any,
     assert listed["FunctionEventInvokeConfigs"] == []
     assert client.get_event_source_mapping(UUID=mapping)["UUID"] == mapping
     client.delete_event_source_mapping(UUID=mapping)
+
+
+def test_a_mapping_is_to_what_its_caller_has_named(client: Any, name: str) -> None:
+    create(client, name, Publish=True)
+    client.create_alias(FunctionName=name, Name="live", FunctionVersion="1")
+    unqualified = f"{ARN}:function:{name}"
+    for given, expected in (
+        (name, unqualified),
+        (f"{ACCOUNT}:function:{name}:$LATEST", f"{unqualified}:$LATEST"),
+        (f"function:{name}:1", f"{unqualified}:1"),
+        (f"{unqualified}:live", f"{unqualified}:live"),
+    ):
+        made = client.create_event_source_mapping(
+            FunctionName=given, EventSourceArn=f"arn:aws:sqs:{REGION}:{ACCOUNT}:q"
+        )
+        assert made["FunctionArn"] == expected
+        client.delete_event_source_mapping(UUID=made["UUID"])
 
 
 def test_a_function_without_a_signing_configuration_says_so_with_success(

@@ -15,6 +15,7 @@ import pytest
 from botocore import xform_name
 from botocore.exceptions import ClientError
 
+from firelet.model.runtimes import OFFERED
 from running_platform import PYTHON, REGION, Platform, pack
 
 pytest_plugins = ("platform_fixtures",)
@@ -23,6 +24,7 @@ ACCOUNT = "444444444444"
 OTHER_REGION = "ap-southeast-1"
 ARN = f"arn:aws:lambda:{REGION}:{ACCOUNT}"
 F, FUNCTION = f"{ARN}:function:f", {"FunctionName": "f"}
+NONE = f"{ARN}:function:none"
 LAYER = f"{ARN}:layer:layer"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/lambda-role"
 ZIP = pack({"app.py": "def handler(event, context): return {}"})
@@ -74,6 +76,7 @@ _RUNTIMES = (
     " java17, nodejs16.x, dotnet10, dotnet8, java11, dotnet6, …"
 )
 _NO_PROVISIONED = "No Provisioned Concurrency Config found for this function"
+_MISSING_FUNCTION = f"Function not found: {NONE}"
 _GONE = "The resource you requested does not exist."
 _FUNCTIONS_ONLY = (
     "This operation is permitted on Lambda functions only. Aliases and versions do not support"
@@ -560,6 +563,61 @@ NOT_FOUND = refusals(
         {"FunctionName": "doesnotexist", "MaximumRetryAttempts": 0},
         "The function doesn't exist.",
     ),
+    *(
+        (
+            ("GetFunctionConcurrency", {"FunctionName": "none"}, _MISSING_FUNCTION),
+            ("GetFunctionCodeSigningConfig", {"FunctionName": "none"}, _MISSING_FUNCTION),
+            ("DeleteFunction", {"FunctionName": "none"}, _MISSING_FUNCTION),
+            ("GetPolicy", {"FunctionName": "none"}, _MISSING_FUNCTION),
+            ("ListProvisionedConcurrencyConfigs", {"FunctionName": "none"}, _MISSING_FUNCTION),
+            ("TagResource", {"Resource": NONE, "Tags": {"a": "b"}}, _MISSING_FUNCTION),
+            ("UntagResource", {"Resource": NONE, "TagKeys": ["a"]}, _MISSING_FUNCTION),
+            ("GetFunctionUrlConfig", {"FunctionName": "none"}, _GONE),
+            ("DeleteFunctionUrlConfig", {"FunctionName": "none"}, _GONE),
+            ("UpdateFunctionUrlConfig", {"FunctionName": "none"}, "Function does not exist"),
+            ("ListFunctionUrlConfigs", {"FunctionName": "none"}, "Function does not exist"),
+            (
+                "ListFunctionEventInvokeConfigs",
+                {"FunctionName": "none"},
+                "The function doesn't exist.",
+            ),
+        )
+    ),
+    *(
+        (operation, {**FUNCTION, "Qualifier": qualifier}, sentence)
+        for operation in ("GetProvisionedConcurrencyConfig", "DeleteProvisionedConcurrencyConfig")
+        for qualifier, sentence in (
+            ("noalias", f"Cannot find alias arn: {F}:noalias"),
+            ("10", f"Function not found: {F}:10"),
+        )
+    ),
+    (
+        "AddPermission",
+        {**FUNCTION, **PERMISSION, "StatementId": "v", "Qualifier": "42"},
+        f"Function not found: {F}:42",
+    ),
+    (
+        "AddPermission",
+        {**FUNCTION, **PERMISSION, "StatementId": "v", "Qualifier": "valid-with-$-inside"},
+        f"Function not found: {F}:valid-with-$-inside",
+    ),
+    ("GetPolicy", {**FUNCTION, "Qualifier": "42"}, _GONE),
+    *(
+        (
+            operation,
+            {"FunctionName": F.replace(REGION, OTHER_REGION)},
+            f"Functions from '{OTHER_REGION}' are not reachable in this region ('{REGION}')",
+        )
+        for operation in (
+            "GetFunctionConfiguration",
+            "GetFunctionUrlConfig",
+            "GetFunctionCodeSigningConfig",
+            "GetFunctionEventInvokeConfig",
+            "GetFunctionConcurrency",
+            "DeleteFunction",
+            "Invoke",
+        )
+    ),
     ("GetEventSourceMapping", {"UUID": UUID}, _GONE),
     ("GetPolicy", {"FunctionName": "pc"}, _GONE),
     ("GetFunctionUrlConfig", {"FunctionName": "pc"}, _GONE),
@@ -755,7 +813,9 @@ CONSTRAINTS = refusals(
             "CompatibleArchitectures": ["invalidarch"],
         },
         "2 validation errors detected: Value '[invalidruntime, invalidruntime2, nodejs20.x]' at"
-        f" 'compatibleRuntimes' {_FAILED} satisfy enum value set: [nodejs20.x, …",
+        f" 'compatibleRuntimes' {_FAILED} satisfy enum value set: [{', '.join(OFFERED)}]; Value"
+        f" '[invalidarch]' at 'compatibleArchitectures' {_FAILED} satisfy constraint: [Member must"
+        " satisfy enum value set: [x86_64, arm64]]",
     ),
 )
 

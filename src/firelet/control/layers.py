@@ -46,8 +46,8 @@ class NewLayerVersion:
     reference: S3Object | None = None
     description: str = ""
     license_info: str | None = None
-    runtimes: tuple[str, ...] = ()
-    architectures: tuple[str, ...] = ()
+    runtimes: tuple[str, ...] | None = None
+    architectures: tuple[str, ...] | None = None
 
 
 class Layers:

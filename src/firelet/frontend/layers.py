@@ -52,8 +52,8 @@ class LayerOperations:
                 reference=package.reference,
                 description=params.get("Description", ""),
                 license_info=params.get("LicenseInfo"),
-                runtimes=tuple(params.get("CompatibleRuntimes") or ()),
-                architectures=tuple(params.get("CompatibleArchitectures") or ()),
+                runtimes=_parse_list(params.get("CompatibleRuntimes")),
+                architectures=_parse_list(params.get("CompatibleArchitectures")),
             )
         )
         return self._format(call, version)
@@ -112,6 +112,11 @@ def _filters(call: Call) -> tuple[str | None, str | None]:
     return call.params.get("CompatibleRuntime"), call.params.get("CompatibleArchitecture")
 
 
+def _parse_list(items: list[str] | None) -> tuple[str, ...] | None:
+    """A list that is given empty is returned empty (recorded)."""
+    return None if items is None else tuple(items)
+
+
 def _format_listed(version: LayerVersion) -> dict[str, Any]:
     """LayerVersionsListItem. What was not given is left out, but for the description."""
     shape: dict[str, Any] = {
@@ -120,9 +125,9 @@ def _format_listed(version: LayerVersion) -> dict[str, Any]:
         "Description": version.description,
         "CreatedDate": version.created,
     }
-    if version.runtimes:
+    if version.runtimes is not None:
         shape["CompatibleRuntimes"] = list(version.runtimes)
-    if version.architectures:
+    if version.architectures is not None:
         shape["CompatibleArchitectures"] = list(version.architectures)
     if version.license_info is not None:
         shape["LicenseInfo"] = version.license_info

@@ -50,8 +50,9 @@ class LayerPermission:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerVersion:
-    """One version of a layer. ``permissions`` are by statement id; ``revision_id`` is that of the
-    policy which they make up."""
+    """One version of a layer. What it is compatible with is None when its publisher did not say;
+    ``permissions`` are by statement id; ``revision_id`` is that of the policy which they make up.
+    """
 
     account: str
     region: str
@@ -60,8 +61,8 @@ class LayerVersion:
     code: Code
     description: str = ""
     license_info: str | None = None
-    runtimes: tuple[str, ...] = ()
-    architectures: tuple[str, ...] = ()
+    runtimes: tuple[str, ...] | None = None
+    architectures: tuple[str, ...] | None = None
     created: str  # 2026-11-23T07:00:00.000+0000
     permissions: Mapping[str, LayerPermission] = field(default_factory=dict)
     revision_id: str
@@ -76,8 +77,8 @@ class LayerVersion:
 
     def suits(self, runtime: str | None, architecture: str | None) -> bool:
         """Whether it says that it is compatible with what is asked for; None asks for nothing."""
-        return (runtime is None or runtime in self.runtimes) and (
-            architecture is None or architecture in self.architectures
+        return (runtime is None or runtime in (self.runtimes or ())) and (
+            architecture is None or architecture in (self.architectures or ())
         )
 
     def policy(self) -> str:
