@@ -37,6 +37,7 @@ NEW: dict[str, Any] = {
 }
 UUID = "00000000-0000-4000-8000-000000000000"
 CSC = f"{ARN}:code-signing-config:csc-{'0' * 17}"
+QUEUE = f"arn:aws:sqs:{REGION}:{ACCOUNT}:queue"
 STREAM = f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/t/stream/2026-01-01T00:00:00.000"
 SHARDS = f"arn:aws:kinesis:{REGION}:{ACCOUNT}:stream/s"
 KAFKA = {
@@ -333,6 +334,23 @@ INVALID_PARAMETERS = refusals(
         ),
         "Unsupported DestinationConfig parameter for given event source mapping type.",
     ),
+    (
+        "CreateEventSourceMapping",
+        source(SHARDS, StartingPosition="LATEST", StartingPositionTimestamp=1),
+        "Timestamp only valid with StartingPosition AT_TIMESTAMP",
+    ),
+    (
+        "CreateEventSourceMapping",
+        source(SHARDS, StartingPosition="AT_TIMESTAMP", StartingPositionTimestamp=-1),
+        "Received Exception while reading from provided stream. class java.lang.Long can not be"
+        " converted to a Timestamp",
+    ),
+    (
+        "CreateEventSourceMapping",
+        source(QUEUE, StartingPosition="LATEST", StartingPositionTimestamp=1),
+        "StartingPosition is not valid for SQS event sources.",
+    ),
+    ("CreateEventSourceMapping", FUNCTION, "Unrecognized event source."),
     (
         "CreateEventSourceMapping",
         source(STREAM, StartingPosition="AT_TIMESTAMP", StartingPositionTimestamp=1),

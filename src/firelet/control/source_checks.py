@@ -90,6 +90,11 @@ def _check_position(
         raise InvalidParameterValue(
             "StartingPositionTimestamp is required with StartingPosition AT_TIMESTAMP"
         )
+    if timestamp is not None and timestamp < 0:
+        raise InvalidParameterValue(
+            "Received Exception while reading from provided stream. class java.lang.Long can not"
+            " be converted to a Timestamp"
+        )
     if timestamp is not None and timestamp > now:
         raise InvalidParameterValue("StartingPositionTimestamp cannot be in the future.")
 
