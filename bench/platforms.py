@@ -97,14 +97,17 @@ class Firelet:
         return invocation(self._host, self._port, name, event)
 
 
+def firelet_command(data: Path) -> list[str]:
+    """``firelet up`` on a free port with that data directory."""
+    program = str(Path(sys.executable).with_name("firelet"))
+    return [program, "up", "--port", "0", "--data-dir", str(data)]
+
+
 @contextlib.contextmanager
 def running_firelet(scratch: Path, **variables: str) -> Iterator[Firelet]:
     """The console script beside this interpreter, on a free port, with an empty data directory and
     with ``variables`` in its environment."""
-    command = [
-        str(Path(sys.executable).with_name("firelet")),
-        *("up", "--port", "0", "--data-dir", str(scratch / "data")),
-    ]
+    command = firelet_command(scratch / "data")
     with ready_server(command, scratch / "firelet.log", variables) as server:
         yield Firelet(server.pid, server.host, server.port)
 

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import quote
 
 _HEAD_END = b"\r\n\r\n"
+_NO_CONTENT = b"204"
+# The credentials are of a client's usual length, and nobody's.
+_HEADERS = {
+    "Content-Type": "application/json",
+    "User-Agent": "Boto3/1.44 bench",
+    "X-Amz-Date": "20260101T000000Z",
+    "Authorization": (
+        "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/lambda/aws4_request,"
+        f" SignedHeaders=host;x-amz-date, Signature={'0' * 64}"
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +33,12 @@ class Call:
     path: str
     body: bytes
     headers: dict[str, str] = field(default_factory=dict)
+    method: str = "POST"
 
     def encode(self) -> bytes:
         """The request as it goes over the wire."""
         lines = [
-            f"POST {self.path} HTTP/1.1",
+            f"{self.method} {self.path} HTTP/1.1",
             f"Host: {self.host}:{self.port}",
             *(f"{name}: {value}" for name, value in self.headers.items()),
             f"Content-Length: {len(self.body)}",
@@ -32,18 +47,17 @@ class Call:
 
 
 def invocation(host: str, port: int, function: str, body: bytes) -> Call:
-    """AWS's Invoke. The credentials are of a client's usual length, and nobody's."""
+    """AWS's Invoke."""
     path = f"/2015-03-31/functions/{quote(function)}/invocations"
-    headers = {
-        "Content-Type": "application/json",
-        "User-Agent": "Boto3/1.44 bench",
-        "X-Amz-Date": "20260101T000000Z",
-        "Authorization": (
-            "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/lambda/aws4_request,"
-            f" SignedHeaders=host;x-amz-date, Signature={'0' * 64}"
-        ),
-    }
-    return Call(host, port, path, body, headers)
+    return Call(host, port, path, body, _HEADERS)
+
+
+def operation(
+    host: str, port: int, method: str, path: str, params: Mapping[str, Any] | None = None
+) -> Call:
+    """Any other operation of Lambda's API; ``params`` are the members of its body."""
+    body = b"" if params is None else json.dumps(params).encode()
+    return Call(host, port, path, body, _HEADERS, method)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +78,8 @@ def parse_answer(data: bytes) -> Answer | None:
     if end < 0:
         return None
     head = data[:end].lower()
+    if head[9:12] == _NO_CONTENT:
+        return Answer(is_success=True, body=b"", size=end + len(_HEAD_END))
     at = head.find(b"\r\ncontent-length:")
     if at < 0:
         raise ValueError(f"no Content-Length in {data[:end]!r}")
@@ -72,7 +88,7 @@ def parse_answer(data: bytes) -> Answer | None:
     size = end + len(_HEAD_END) + length
     if len(data) < size:
         return None
-    is_success = head[9:12] == b"200" and b"\r\nx-amz-function-error:" not in head
+    is_success = head[9:10] == b"2" and b"\r\nx-amz-function-error:" not in head
     return Answer(is_success, data[size - length : size], size)
 
 

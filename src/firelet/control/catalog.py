@@ -7,6 +7,7 @@ What it is not: rules about functions; those are with the nouns (``functions``, 
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -41,10 +42,11 @@ class Entry:
 
 @dataclass(slots=True)
 class World:
-    """One account in one region. ``code_bytes`` counts each version, as AWS does; ``set_aside`` is
+    """One account in one region. ``names`` are sorted, so that a page of a list does not look at
+    all functions; ``code_bytes`` counts each version, as AWS does; ``set_aside`` is
     reserved and provisioned concurrency."""
 
-    names: set[str] = field(default_factory=set)
+    names: list[str] = field(default_factory=list)
     function_count: int = 0
     code_bytes: int = 0
     set_aside: int = 0
@@ -95,11 +97,13 @@ class Catalog:
             raise not_found(key, qualifier)
         return entry.function
 
-    def functions(self, account: str, region: str) -> list[Function]:
-        """All functions of one account and region, by name."""
+    def functions(self, account: str, region: str, since: str = "") -> Iterator[Function]:
+        """The functions of one account and region by name, from the name ``since`` on. Lazy:
+        whoever wants one page does not pay for all. Not to be kept over an ``await``."""
         world = self._worlds.get((account, region))
-        names = () if world is None else sorted(world.names)
-        return [self._entries[account, region, name].function for name in names]
+        names = [] if world is None else world.names
+        wanted = range(bisect_left(names, since), len(names))
+        return (self._entries[account, region, names[at]].function for at in wanted)
 
     def everything(self) -> Iterator[Function]:
         """All functions of all accounts and regions."""
@@ -142,7 +146,8 @@ class Catalog:
             self._enter(after)
         elif before is not None:
             del self._entries[before.key]
-            self._worlds[before.key[:2]].names.discard(before.key[2])
+            names = self._worlds[before.key[:2]].names
+            del names[bisect_left(names, before.key[2])]
             if before.next_version > 1:
                 self._numbering[before.key] = before.next_version
         for watcher in self._watchers:
@@ -151,8 +156,9 @@ class Catalog:
 
     def _enter(self, function: Function) -> None:
         key = function.key
+        if key not in self._entries:
+            insort(self._worlds[key[:2]].names, key[2])
         self._entries[key] = Entry(function)
-        self._worlds[key[:2]].names.add(key[2])
 
     def _count(self, before: Function | None, after: Function | None) -> None:
         for function, sign in ((before, -1), (after, 1)):

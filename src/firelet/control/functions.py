@@ -7,7 +7,7 @@ states. Called by ``frontend.functions``; zips have been checked by then.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 
@@ -109,9 +109,10 @@ class Functions:
             raise not_found(key, qualifier)
         return version
 
-    def all(self, account: str, region: str) -> list[Function]:
-        """The functions of one account and region, by name."""
-        return self._catalog.functions(account, region)
+    def all(self, account: str, region: str, since: str = "") -> Iterator[Function]:
+        """The functions of one account and region by name, from the name ``since`` on. Not to be
+        kept over an ``await``."""
+        return self._catalog.functions(account, region, since)
 
     async def create(self, new: NewFunction) -> FunctionVersion:
         """``$LATEST``, or version 1 if it was to be published; Pending."""

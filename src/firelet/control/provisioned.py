@@ -90,6 +90,7 @@ class Provisioned:
         self._provider = provider
         self._account_limit = account_limit
         self._clock = clock
+        self._provisioned: set[FunctionKey] = set()  # the few of the many that are looked at often
         catalog.watch(self._reconcile)
 
     def restore(self) -> None:
@@ -120,8 +121,9 @@ class Provisioned:
         )
 
     def shares(self) -> Iterator[tuple[FunctionKey, str, Mapping[str, int]]]:
-        """Every configuration there is: function, qualifier, and environments by version."""
-        for function in self._catalog.everything():
+        """Every configuration there is: function, qualifier, and environments by version. Asked
+        for every second, however many functions have none."""
+        for function in map(self._catalog.get, self._provisioned):
             for qualifier in function.provisioned:
                 yield function.key, qualifier, _shares(function, qualifier)
 
@@ -230,6 +232,10 @@ class Provisioned:
 
     def _reconcile(self, before: Function | None, after: Function | None) -> None:
         """After each change of a function: tells the provider which floors have changed."""
+        if after is not None and after.provisioned:
+            self._provisioned.add(after.key)
+        elif before is not None:
+            self._provisioned.discard(before.key)
         old = {} if before is None else floors(before)
         new = {} if after is None else floors(after)
         for number in old.keys() | new.keys():

@@ -27,15 +27,17 @@ _NOT_SERVED = (
     "PublishTo",
 )
 LACKS = f"container images, custom runtimes; {', '.join(_NOT_SERVED)}"
-# AWS leaves these out of lists. Source: ListFunctions in the API reference.
-_NOT_LISTED = (
-    "State",
-    "StateReason",
-    "StateReasonCode",
-    "LastUpdateStatus",
-    "LastUpdateStatusReason",
-    "LastUpdateStatusReasonCode",
-    "RuntimeVersionConfig",
+# AWS leaves these out of lists, and RuntimeVersionConfig.
+# Source: ListFunctions in the API reference.
+_NOT_LISTED = frozenset(
+    {
+        "State",
+        "StateReason",
+        "StateReasonCode",
+        "LastUpdateStatus",
+        "LastUpdateStatusReason",
+        "LastUpdateStatusReasonCode",
+    }
 )
 _VPC_ID_DIGITS = 17
 
@@ -74,6 +76,21 @@ def parse_settings(params: Mapping[str, Any]) -> Settings:
 
 def format_configuration(version: FunctionVersion, arn: str) -> dict[str, Any]:
     """FunctionConfiguration. ``arn`` is FunctionArn as the caller named the version."""
+    members = _configuration(version, arn)
+    if version.runtime is not None:
+        build = format_runtime_version_arn(version.region, version.runtime)
+        members["RuntimeVersionConfig"] = {"RuntimeVersionArn": build}
+    return {name: value for name, value in members.items() if value is not None}
+
+
+def format_listed(version: FunctionVersion, arn: str) -> dict[str, Any]:
+    """FunctionConfiguration as an element of a list: without the state."""
+    members = _configuration(version, arn).items()
+    return {name: v for name, v in members if v is not None and name not in _NOT_LISTED}
+
+
+def _configuration(version: FunctionVersion, arn: str) -> dict[str, Any]:
+    """What both have; None where there is nothing."""
     shape: dict[str, Any] = {
         "FunctionName": version.name,
         "FunctionArn": arn,
@@ -107,9 +124,6 @@ def format_configuration(version: FunctionVersion, arn: str) -> dict[str, Any]:
     }
     if version.state is not State.PENDING:
         shape["LastUpdateStatus"] = version.last_update_status.value
-    if version.runtime is not None:
-        build = format_runtime_version_arn(version.region, version.runtime)
-        shape["RuntimeVersionConfig"] = {"RuntimeVersionArn": build}
     if version.environment is not None:
         shape["Environment"] = {"Variables": dict(version.environment)}
     if version.layers:
@@ -117,13 +131,7 @@ def format_configuration(version: FunctionVersion, arn: str) -> dict[str, Any]:
             {"Arn": layer.arn, "CodeSize": layer.code.size} for layer in version.layers
         ]
     shape.update({name: v for name, v in version.extras.items() if name != SOURCE_KMS_KEY})
-    return {name: value for name, value in shape.items() if value is not None}
-
-
-def format_listed(version: FunctionVersion, arn: str) -> dict[str, Any]:
-    """FunctionConfiguration as an element of a list: without the state."""
-    shape = format_configuration(version, arn)
-    return {name: value for name, value in shape.items() if name not in _NOT_LISTED}
+    return shape
 
 
 def format_arn(version: FunctionVersion, qualifier: str | None) -> str:

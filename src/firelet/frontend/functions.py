@@ -21,7 +21,7 @@ from firelet.frontend.function_shapes import (
     format_listed,
     parse_settings,
 )
-from firelet.frontend.markers import cut_page
+from firelet.frontend.markers import cut_page, parse_marker
 from firelet.frontend.operations import Call, Operations, Reply
 from firelet.frontend.packages import CODE_LACKS, PackageIntake
 from firelet.model import limits
@@ -94,17 +94,15 @@ class FunctionOperations:
         return self._format(self._functions.version(key, qualifier), qualifier)
 
     async def list_functions(self, call: Call) -> Mapping[str, Any]:
-        functions = self._functions.all(call.account, call.region)
         is_all = call.params.get("FunctionVersion") == "ALL"
+        functions = self._functions.all(call.account, call.region, _first_name(call.params))
         if call.params.get("MasterRegion"):
-            functions = []  # only replicas of Lambda@Edge, of which there are none
-        versions = [function.latest for function in functions]
-        if is_all:
-            versions = [
-                version
-                for function in functions
-                for version in (function.latest, *function.versions.values())
-            ]
+            functions = iter(())  # only replicas of Lambda@Edge, of which there are none
+        versions = (
+            version
+            for function in functions
+            for version in (function.latest, *(function.versions.values() if is_all else ()))
+        )
         page, marker = cut_page(versions, _sort_key, call.params, limits.FUNCTIONS_PER_PAGE)
         listed = [
             format_listed(version, version.qualified_arn if is_all else version.unqualified_arn)
@@ -153,6 +151,15 @@ class FunctionOperations:
         if qualifier is None and version.version != LATEST:
             qualifier = version.version
         return format_configuration(version, format_arn(version, qualifier))
+
+
+def _first_name(params: Mapping[str, Any]) -> str:
+    """The function that a page begins with, or the last one of the page before: the rest of its
+    versions may be still to come."""
+    match parse_marker(params):
+        case [str(name), *_]:
+            return name
+    return ""
 
 
 def _sort_key(version: FunctionVersion) -> tuple[str, int]:

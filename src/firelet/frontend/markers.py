@@ -27,8 +27,7 @@ def cut_page(
     send clients round in circles.
     """
     size = min(params.get("MaxItems") or most, most)
-    marker = params.get("Marker")
-    after = _parse_marker(marker) if marker else None
+    after = parse_marker(params)
     page: list[T] = []
     for item in items:
         try:
@@ -47,7 +46,12 @@ def _format_marker(key: SortKey) -> str:
     return base64.urlsafe_b64encode(json.dumps(key).encode()).decode()
 
 
-def _parse_marker(text: str) -> SortKey:
+def parse_marker(params: Mapping[str, Any]) -> SortKey | None:
+    """The sort key of the last item that was sent; None for the first page. For lists that need not
+    begin at their beginning to find the next page."""
+    text = params.get("Marker")
+    if not text:
+        return None
     try:
         parts = json.loads(base64.urlsafe_b64decode(text.encode()))
     except ValueError as error:

@@ -10,6 +10,7 @@ the order of ``OFFERED`` is that of a recorded error message.
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 
 # New functions may use these. Some are deprecated, and AWS has not yet blocked them.
 OFFERED = (
@@ -99,6 +100,7 @@ def supports_snap_start(runtime: str) -> bool:
     return runtime in _SNAP_START_JAVA or runtime in _SNAP_START_DOTNET
 
 
+@lru_cache(256)
 def format_runtime_version_arn(region: str, runtime: str) -> str:
     """The ARN in RuntimeVersionConfig. AWS numbers builds by 64 hex digits; firelet has one build
     of a runtime, so that the digits follow from its identifier and never change."""

@@ -357,7 +357,7 @@ async def test_accounts_and_regions_are_separate_worlds(deployed: Registry) -> N
     await deployed.functions.create(new_function(elsewhere, OTHER_ZIP))
     assert [f.key for f in deployed.functions.all(ACCOUNT, REGION)] == [KEY]
     assert [f.key for f in deployed.functions.all("999999999999", REGION)] == [elsewhere]
-    assert deployed.functions.all(ACCOUNT, "us-east-1") == []
+    assert list(deployed.functions.all(ACCOUNT, "us-east-1")) == []
 
 
 @pytest.mark.parametrize(

@@ -182,7 +182,7 @@ async def test_everything_survives_a_restart(
     await again.functions.delete(KEY)
     await settle(again)
     final = await restart(documents, blobs, activator)
-    assert final.functions.all(ACCOUNT, REGION) == []
+    assert list(final.functions.all(ACCOUNT, REGION)) == []
     await final.functions.create(new_function(publish=True))
     assert final.functions.get(KEY).next_version == 13
     await settle(final)

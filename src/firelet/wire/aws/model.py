@@ -66,6 +66,7 @@ class Shape:
         self._traits = traits
         self.name = name
         self.type: str = traits["type"]
+        self.is_scalar: bool = self.type not in ("structure", "list", "map")
         self.min: float | None = traits.get("min")
         self.max: float | None = traits.get("max")
         self.pattern: str | None = traits.get("pattern")
@@ -78,10 +79,6 @@ class Shape:
 
     def __repr__(self) -> str:
         return f"<Shape {self.service.name}:{self.name} {self.type}>"
-
-    @property
-    def is_scalar(self) -> bool:
-        return self.type not in ("structure", "list", "map")
 
     @cached_property
     def members(self) -> Mapping[str, Member]:

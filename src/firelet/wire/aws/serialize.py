@@ -17,6 +17,13 @@ from firelet.wire.aws.model import Member, Operation, Shape
 from firelet.wire.aws.scalars import RFC822, format_json_scalar, format_text
 
 
+# Scalars that JSON takes as they are: most of what there is in most answers.
+_PLAIN = {"string": str, "integer": int, "long": int, "boolean": bool}
+# dict first: it is nearly always one, and a Mapping takes longer to recognise.
+_MAPPINGS = (dict, Mapping)
+_LISTS = (list, tuple)
+
+
 class OutputMismatch(TypeError):
     """A handler returned what the operation's output shape does not have. Our own fault."""
 
@@ -59,14 +66,11 @@ def format_json_rpc(operation: Operation, output: Mapping[str, Any]) -> Answer:
 
 
 def format_json(shape: Shape, value: Any, timestamp_format: str | None = None) -> object:
-    """A value as what ``orjson`` can write. Members bound to headers or the status are left out."""
+    """A value as what ``orjson`` can write. Members bound to headers or the status are left out,
+    and so are those that the shape does not have; the order is the handler's."""
     match shape.type:
         case "structure":
-            return {
-                member.wire_name: format_json(member.shape, given, member.timestamp_format)
-                for name, member in shape.members.items()
-                if member.location is None and (given := value.get(name)) is not None
-            }
+            return _format_structure(shape, value)
         case "list":
             element = shape.element
             return [format_json(element.shape, v, element.timestamp_format) for v in value]
@@ -80,6 +84,23 @@ def format_json(shape: Shape, value: Any, timestamp_format: str | None = None) -
     return format_json_scalar(shape, value, timestamp_format)
 
 
+def _format_structure(shape: Shape, value: Mapping[str, Any]) -> dict[str, object]:
+    """By what there is, not by what there may be: a configuration has 45 members, a dozen of them
+    given, and a page has 50 configurations."""
+    members = shape.members
+    formatted = {}
+    for name, given in value.items():
+        member = members.get(name)
+        if given is None or member is None or member.location is not None:
+            continue
+        shape = member.shape
+        if type(given) is _PLAIN.get(shape.type):
+            formatted[member.wire_name] = given
+        else:
+            formatted[member.wire_name] = format_json(shape, given, member.timestamp_format)
+    return formatted
+
+
 def find_unknown(shape: Shape, value: Any, path: str = "") -> Iterator[str]:
     """Paths of the members, at any depth, that the shape does not have.
 
@@ -88,21 +109,27 @@ def find_unknown(shape: Shape, value: Any, path: str = "") -> Iterator[str]:
     """
     match shape.type:
         case "structure":
-            for name, given in _expect(Mapping, shape, value).items():
-                if name not in shape.members:
+            members = shape.members
+            for name, given in _expect(_MAPPINGS, shape, value).items():
+                member = members.get(name)
+                if member is None:
                     yield path + name
-                elif given is not None:
-                    yield from find_unknown(shape.members[name].shape, given, f"{path}{name}.")
+                elif given is not None and not member.shape.is_scalar:
+                    yield from find_unknown(member.shape, given, f"{path}{name}.")
         case "list":
-            for item in _expect(list | tuple, shape, value):
-                yield from find_unknown(shape.element.shape, item, path)
+            items = _expect(_LISTS, shape, value)
+            if not shape.element.shape.is_scalar:
+                for item in items:
+                    yield from find_unknown(shape.element.shape, item, path)
         case "map":
-            for item in _expect(Mapping, shape, value).values():
-                if item is not None:
-                    yield from find_unknown(shape.value.shape, item, path)
+            entries = _expect(_MAPPINGS, shape, value)
+            if not shape.value.shape.is_scalar:
+                for item in entries.values():
+                    if item is not None:
+                        yield from find_unknown(shape.value.shape, item, path)
 
 
-def _expect(container: Any, shape: Shape, value: Any) -> Any:
+def _expect(container: tuple[type, ...], shape: Shape, value: Any) -> Any:
     if not isinstance(value, container):
         raise OutputMismatch(f"{shape.name} is a {shape.type}, not {type(value).__name__}")
     return value
