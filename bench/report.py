@@ -12,6 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from bench.control_rows import make_control_rows
 from bench.load import WARM_UP_REQUESTS
 from bench.rows import Limit, Row, make_floor_rows, make_rows
 from bench.suite import Results
@@ -48,6 +49,9 @@ def print_report(console: Console, facts: dict[str, str], results: Results) -> N
         table.add_column("", no_wrap=True)
     table.add_column("samples", style="dim")
     for row in make_rows(results):
+        table.add_row(*_cells(row))
+    table.add_section()
+    for row in make_control_rows(results.control):
         table.add_row(*_cells(row))
     table.add_section()
     for row in make_floor_rows(results):
@@ -107,7 +111,7 @@ def save_json(path: Path, facts: dict[str, str], results: Results) -> None:
             "goal_verdict": row.verdict(row.goal) or None,
             "note": row.note,
         }
-        for row in make_rows(results)
+        for row in (*make_rows(results), *make_control_rows(results.control))
     ]
     floors = [
         {"measure": row.label, "unit": row.unit, "value": row.value}

@@ -73,10 +73,11 @@ async def fill(data: Path, count: int) -> None:
         )
 
 
-async def add_versions(data: Path, name: str, count: int) -> list[float]:
-    """A function with so many published versions; seconds that each took, in order."""
+async def add_versions(data: Path, count: int) -> list[float]:
+    """Makes a function with so many published versions; seconds that each took, in order."""
     took_s = []
     async with load_registry(data) as registry:
+        name = "versions"
         key = (ACCOUNT, REGION, name)
         package = Source("app.py", "def no_op(e, c): return None\n").zip()
         await registry.functions.create(

@@ -12,6 +12,7 @@ from pathlib import Path
 from bench.burst import Burst, measure_burst
 from bench.clones import Clones, measure_clones
 from bench.cold import Cold, measure_cold, measure_emulator_cold
+from bench.control import MANY, ControlPlane, measure_control_plane
 from bench.first import First, measure_first
 from bench.floors import Floors, measure_floors
 from bench.functions import (
@@ -39,17 +40,24 @@ _EVENTS = {"no_op": NO_OP_EVENT, "echo": ECHO_EVENT}
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How long each load runs, how many cold calls and bursts are made, and how many idle
-    environments are held (none: that part is left out)."""
+    """How long each load runs, how many cold calls and bursts are made, how many idle
+    environments are held (none: that part is left out), with how many functions the control plane
+    is measured, and in how many rounds."""
 
     load_s: float
     cold_samples: int
     burst_rounds: int
     idle: int
+    functions: int
+    control_rounds: int
 
 
-FULL = Size(load_s=8, cold_samples=50, burst_rounds=5, idle=1_000)
-QUICK = Size(load_s=2, cold_samples=20, burst_rounds=2, idle=100)
+FULL = Size(
+    load_s=8, cold_samples=50, burst_rounds=5, idle=1_000, functions=MANY, control_rounds=40
+)
+QUICK = Size(
+    load_s=2, cold_samples=20, burst_rounds=2, idle=100, functions=1_000, control_rounds=10
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +93,11 @@ class Results:
     floors: Floors
     firelet: FireletResults
     emulator: EmulatorResults | None
+    control: ControlPlane
 
 
 def run_suite(size: Size, scratch: Path, on_step: Callable[[str], None]) -> Results:
-    """Floors, firelet, emulator: never two of them at the same time."""
+    """Floors, firelet, emulator, the control plane: never two of them at the same time."""
     on_step("the floors of this machine")
     floors = measure_floors(CLIENTS, size.load_s / 2, scratch)
     # Ten requests a second for each unit of concurrency are the limit: it shall not be what is
@@ -96,7 +105,10 @@ def run_suite(size: Size, scratch: Path, on_step: Callable[[str], None]) -> Resu
     with running_firelet(scratch, FIRELET_ACCOUNT_CONCURRENCY="10000") as firelet:
         results = _measure_firelet(firelet, size, scratch, on_step)
     emulator = _measure_emulator(size, scratch, on_step) if has_emulator() else None
-    return Results(floors, results, emulator)
+    home = scratch / "control"
+    home.mkdir()
+    control = measure_control_plane(home, size.functions, size.control_rounds, on_step)
+    return Results(floors, results, emulator, control)
 
 
 def _measure_firelet(

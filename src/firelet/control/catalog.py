@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from firelet.control import records
-from firelet.control.targets import Target, all_versions, find_target, not_found
+from firelet.control.difference import Difference, difference
+from firelet.control.targets import Target, find_target, not_found
 from firelet.model.function import Function, FunctionKey, FunctionVersion
 from firelet.store.documents import DocumentStore
 
@@ -79,8 +80,9 @@ class Catalog:
             published = versions[records.parse_key(text)]
             ordered = {number: published[number] for number in sorted(published, key=int)}
             function = replace(records.decode_function(body), versions=ordered)
-            self._count(None, function)
-            self._references.update(_digests(function))
+            change = difference(None, function)
+            self._count(change)
+            self._references.update(change.entered_digests)
             self._enter(function)
 
     def entry(self, key: FunctionKey) -> Entry | None:
@@ -134,13 +136,14 @@ class Catalog:
         The totals change first, so that what is checked against a limit just before the commit
         cannot be passed by two commits at once.
         """
-        self._count(before, after)
-        self._references.update(_digests(after))
+        change = difference(before, after)
+        self._count(change)
+        self._references.update(change.entered_digests)
         try:
-            await self._documents.apply(list(records.changes_between(before, after)))
+            await self._documents.apply(list(records.changes(change)))
         except BaseException:
-            self._count(after, before)
-            self._forget(after)
+            self._count(change, sign=-1)
+            self._forget(change.entered_digests)
             raise
         if after is not None:
             self._enter(after)
@@ -152,7 +155,7 @@ class Catalog:
                 self._numbering[before.key] = before.next_version
         for watcher in self._watchers:
             watcher(before, after)
-        return self._forget(before)
+        return self._forget(change.left_digests)
 
     def _enter(self, function: Function) -> None:
         key = function.key
@@ -160,30 +163,17 @@ class Catalog:
             insort(self._worlds[key[:2]].names, key[2])
         self._entries[key] = Entry(function)
 
-    def _count(self, before: Function | None, after: Function | None) -> None:
-        for function, sign in ((before, -1), (after, 1)):
-            if function is not None:
-                world = self._worlds[function.key[:2]]
-                world.function_count += sign
-                world.code_bytes += sign * code_bytes(function)
-                world.set_aside += sign * function.set_aside
+    def _count(self, change: Difference, sign: int = 1) -> None:
+        function = change.after or change.before
+        if function is not None:
+            world = self._worlds[function.key[:2]]
+            world.function_count += sign * change.functions
+            world.code_bytes += sign * change.code_bytes
+            world.set_aside += sign * change.set_aside
 
-    def _forget(self, function: Function | None) -> list[str]:
-        digests = _digests(function)
+    def _forget(self, digests: list[str]) -> list[str]:
         self._references.subtract(digests)
         gone = [digest for digest in set(digests) if not self._references[digest]]
         for digest in gone:
             del self._references[digest]
         return gone
-
-
-def code_bytes(function: Function) -> int:
-    """Code storage that a function uses, the published versions included."""
-    published = sum(version.code.stored_bytes for version in function.versions.values())
-    return function.latest.code.stored_bytes + published
-
-
-def _digests(function: Function | None) -> list[str]:
-    if function is None:
-        return []
-    return [digest for version in all_versions(function) for digest in version.digests]

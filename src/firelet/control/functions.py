@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 
 from firelet.control.activation import CREATING, CREATING_CODE, Activations, new_revision_id
-from firelet.control.catalog import Catalog, code_bytes
+from firelet.control.catalog import Catalog
 from firelet.control.code_signing import CodeSigning
 from firelet.control.configuration import (
     LayerSource,
@@ -24,6 +24,7 @@ from firelet.control.configuration import (
     new_version,
     with_settings,
 )
+from firelet.control.difference import difference
 from firelet.control.file_systems import check_file_systems, check_network
 from firelet.control.mutations import Mutations
 from firelet.control.packages import Packages, describe_package
@@ -282,7 +283,7 @@ class Functions:
         """Within the account's code storage."""
         account, region, _ = after.key
         used = self._catalog.world(account, region).code_bytes
-        grown = code_bytes(after) - (0 if before is None else code_bytes(before))
+        grown = difference(before, after).code_bytes
         if grown > 0 and used + grown > limits.CODE_STORAGE_MAX_BYTES:
             raise CodeStorageExceeded("Code storage limit exceeded.")
         await self._packages.release(await self._catalog.commit(before, after))

@@ -8,11 +8,12 @@ Called by ``control.catalog`` only.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 
 import msgspec
 
+from firelet.control.difference import Difference
 from firelet.model.function import Function, FunctionKey, FunctionVersion, without_state
 from firelet.store.documents import Delete, Put
 
@@ -62,22 +63,18 @@ def fingerprint(version: FunctionVersion) -> str:
     return hashlib.sha256(msgspec.json.encode(bare, order="sorted")).hexdigest()
 
 
-def changes_between(before: Function | None, after: Function | None) -> Iterator[Put | Delete]:
-    """What turns the documents of ``before`` into those of ``after``, versions by identity."""
-    if after is None:
-        if before is None:
-            return
+def changes(change: Difference) -> Iterator[Put | Delete]:
+    """What turns the documents of the one state into those of the other."""
+    before, after = change.before, change.after
+    if after is not None:
+        yield Put(FUNCTION, format_key(after.key), encode_function(after))
+        for version in change.entered:
+            key = format_key(after.key, version.version)
+            yield Put(VERSION, key, encode_version(version))
+    elif before is not None:
         yield Delete(FUNCTION, format_key(before.key))
-        for version in before.versions:
-            yield Delete(VERSION, format_key(before.key, version))
         if before.next_version > 1:
             yield Put(NUMBERING, format_key(before.key), encode_number(before.next_version))
-        return
-    yield Put(FUNCTION, format_key(after.key), encode_function(after))
-    old: Mapping[str, FunctionVersion] = {} if before is None else before.versions
-    for number, record in after.versions.items():
-        if old.get(number) is not record:
-            yield Put(VERSION, format_key(after.key, number), encode_version(record))
-    for number in old:
-        if number not in after.versions:
-            yield Delete(VERSION, format_key(after.key, number))
+    for version in change.left:
+        if after is None or version.version not in after.versions:
+            yield Delete(VERSION, format_key(version.function_key, version.version))

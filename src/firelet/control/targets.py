@@ -5,7 +5,6 @@ Called by the registry for invocations and for the operations that read configur
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from firelet.model.arn import LATEST, FunctionRef, format_function_arn
@@ -112,11 +111,3 @@ def runnable(function: Function, number: str) -> FunctionVersion | None:
     if number == LATEST:
         return function.serving or function.latest
     return function.versions.get(number)
-
-
-def all_versions(function: Function) -> Iterator[FunctionVersion]:
-    """Every record that holds code: ``$LATEST``, what still serves for it, published ones."""
-    yield function.latest
-    if function.serving is not None:
-        yield function.serving
-    yield from function.versions.values()

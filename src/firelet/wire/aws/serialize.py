@@ -16,7 +16,6 @@ import orjson
 from firelet.wire.aws.model import Member, Operation, Shape
 from firelet.wire.aws.scalars import RFC822, format_json_scalar, format_text
 
-
 # Scalars that JSON takes as they are: most of what there is in most answers.
 _PLAIN = {"string": str, "integer": int, "long": int, "boolean": bool}
 # dict first: it is nearly always one, and a Mapping takes longer to recognise.
