@@ -28,7 +28,8 @@ def print_control_plane(console: Console, measured: ControlPlane) -> None:
     many = f"{measured.many:,}"
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("operation, p50", no_wrap=True)
-    for heading in (f"{FEW}", many, "p99", "floor", "goal", "", f"{many}/{FEW}", "", "x floor"):
+    growth = f"{many}/{FEW}"
+    for heading in (f"{FEW}", many, "p99", "floor", "goal", "", growth, "", "x floor"):
         table.add_column(heading, justify="right", no_wrap=True)
     for figures, goal in ((measured.reads, READ_GOAL_MS), (measured.writes, WRITE_GOAL_MS)):
         for name, found in figures.items():
@@ -38,7 +39,8 @@ def print_control_plane(console: Console, measured: ControlPlane) -> None:
     for count, samples in measured.starts_s.items():
         verdict = _verdict(START_GOAL_S, statistics.median(samples))
         console.print(
-            f"start-up with {count:,} functions, to the first answer: {statistics.median(samples):.2f} s"
+            f"start-up with {count:,} functions, to the first answer:"
+            f" {statistics.median(samples):.2f} s"
             f" (worst of {len(samples)}: {max(samples):.2f} s), goal {START_GOAL_S.limit} s:"
             f" {verdict}"
         )

@@ -360,6 +360,18 @@ async def test_accounts_and_regions_are_separate_worlds(deployed: Registry) -> N
     assert list(deployed.functions.all(ACCOUNT, "us-east-1")) == []
 
 
+async def test_functions_are_listed_by_name_from_any_name_on(registry: Registry) -> None:
+    names = ["delta", "alpha", "charlie", "bravo"]
+    for name in names:
+        await registry.functions.create(new_function((ACCOUNT, REGION, name)))
+    for since in ("", "alpha", "b", "charlie", "charlie-2", "e"):
+        listed = [f.latest.name for f in registry.functions.all(ACCOUNT, REGION, since)]
+        assert listed == [name for name in sorted(names) if name >= since]
+    await registry.functions.delete((ACCOUNT, REGION, "bravo"))
+    listed = [f.latest.name for f in registry.functions.all(ACCOUNT, REGION)]
+    assert listed == ["alpha", "charlie", "delta"]
+
+
 @pytest.mark.parametrize(
     ("settings", "error", "sentence"),
     [

@@ -455,6 +455,23 @@ async def test_all_versions_can_be_listed_with_the_functions(deployed: Api) -> N
     assert await deployed.call("ListFunctions", MasterRegion="ALL") == {"Functions": []}
 
 
+async def test_a_page_of_functions_with_their_versions_may_end_inside_a_function(api: Api) -> None:
+    for name in ("c", "a", "b"):
+        await api.call("CreateFunction", **{**MINIMAL, "FunctionName": name, "Publish": True})
+    everything = (await api.call("ListFunctions", FunctionVersion="ALL"))["Functions"]
+    arns = [item["FunctionArn"].partition(":function:")[2] for item in everything]
+    assert arns == ["a:$LATEST", "a:1", "b:$LATEST", "b:1", "c:$LATEST", "c:1"]
+    for size in range(1, 7):
+        paged, marker = [], {}
+        while True:
+            page = await api.call("ListFunctions", FunctionVersion="ALL", MaxItems=size, **marker)
+            paged += page["Functions"]
+            if "NextMarker" not in page:
+                break
+            marker = {"Marker": page["NextMarker"]}
+        assert paged == everything
+
+
 async def test_versions_are_listed_in_the_order_of_their_numbers(
     deployed: Api, registry: Registry
 ) -> None:

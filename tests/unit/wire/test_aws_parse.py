@@ -192,7 +192,7 @@ def test_members_that_an_output_lacks_are_named_by_path() -> None:
     shape = SERVICES["iam"].operations["ListRoles"].output
     assert shape is not None
     output = {"Roles": [{"RoleName": "r", "Color": "red"}], "Extra": None}
-    assert list(find_unknown(shape, output)) == ["Roles.Color", "Extra"]
+    assert find_unknown(shape, output) == ["Roles.Color", "Extra"]
 
 
 json_values = st.recursive(

@@ -26,6 +26,8 @@ DEFAULT_SERVICES = ("lambda", "iam", "sts", "logs")
 # A model may offer several protocols; this is the order in which botocore takes them.
 PROTOCOLS = ("json", "rest-json", "query")
 
+_PLAIN_TYPES = {"string": str, "integer": int, "long": int, "boolean": bool}
+
 CBOR = "smithy-rpc-v2-cbor"  # only ever beside one of the others
 
 
@@ -39,7 +41,8 @@ class Member:
 
     ``wire_name`` is the name on the wire; ``is_named`` says that the model gave it explicitly.
     ``location`` is ``uri``, ``querystring``, ``header``, ``headers`` or ``statusCode``; None is
-    the body.
+    the body. ``plain_type`` is the Python type whose values JSON takes as they are; None if the
+    shape has none.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Member:
     location: str | None
     is_flattened: bool
     timestamp_format: str | None
+    plain_type: type | None
 
     @property
     def entry_name(self) -> str:
@@ -87,6 +91,11 @@ class Shape:
         return {name: self._member(name, name, reference) for name, reference in traits.items()}
 
     @cached_property
+    def body_members(self) -> Mapping[str, Member]:
+        """Those members that are in the body."""
+        return {name: member for name, member in self.members.items() if member.location is None}
+
+    @cached_property
     def element(self) -> Member:
         """The element of a list."""
         return self._member("member", "member", self._traits["member"])
@@ -112,6 +121,7 @@ class Shape:
             location=traits.get("location"),
             is_flattened=traits.get("flattened", False),
             timestamp_format=traits.get("timestampFormat"),
+            plain_type=_PLAIN_TYPES.get(shape.type),
         )
 
 

@@ -58,7 +58,7 @@ class Protocol:
         """The answer that carries ``output``; raises ``OutputMismatch`` for a handler's mistake."""
         operation = route.operation
         shape = operation.output
-        unknown = list(output if shape is None else find_unknown(shape, output))
+        unknown = list(output) if shape is None else find_unknown(shape, output)
         if unknown:
             names = ", ".join(unknown)
             if self._is_strict:

@@ -7,7 +7,7 @@ Called by ``wire.aws.protocol``, which has checked the member names.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,8 +16,6 @@ import orjson
 from firelet.wire.aws.model import Member, Operation, Shape
 from firelet.wire.aws.scalars import RFC822, format_json_scalar, format_text
 
-# Scalars that JSON takes as they are: most of what there is in most answers.
-_PLAIN = {"string": str, "integer": int, "long": int, "boolean": bool}
 # dict first: it is nearly always one, and a Mapping takes longer to recognise.
 _MAPPINGS = (dict, Mapping)
 _LISTS = (list, tuple)
@@ -71,61 +69,71 @@ def format_json(shape: Shape, value: Any, timestamp_format: str | None = None) -
         case "structure":
             return _format_structure(shape, value)
         case "list":
-            element = shape.element
-            return [format_json(element.shape, v, element.timestamp_format) for v in value]
+            return [_format_member(shape.element, item) for item in value]
         case "map":
-            item = shape.value
+            member = shape.value
             return {
-                str(key): format_json(item.shape, v, item.timestamp_format)
-                for key, v in value.items()
-                if v is not None
+                str(key): _format_member(member, item)
+                for key, item in value.items()
+                if item is not None
             }
     return format_json_scalar(shape, value, timestamp_format)
 
 
+def _format_member(member: Member, value: Any) -> object:
+    if type(value) is member.plain_type:
+        return value
+    return format_json(member.shape, value, member.timestamp_format)
+
+
 def _format_structure(shape: Shape, value: Mapping[str, Any]) -> dict[str, object]:
-    """By what there is, not by what there may be: a configuration has 45 members, a dozen of them
-    given, and a page has 50 configurations."""
-    members = shape.members
+    """By what there is, not by what there may be: a configuration has 45 members, some twenty of
+    them given, and a page has 50 configurations."""
+    members = shape.body_members
     formatted = {}
     for name, given in value.items():
-        member = members.get(name)
-        if given is None or member is None or member.location is not None:
+        if given is None or name not in members:
             continue
-        shape = member.shape
-        if type(given) is _PLAIN.get(shape.type):
+        member = members[name]
+        if type(given) is member.plain_type:  # most members: not worth a call
             formatted[member.wire_name] = given
         else:
-            formatted[member.wire_name] = format_json(shape, given, member.timestamp_format)
+            formatted[member.wire_name] = _format_member(member, given)
     return formatted
 
 
-def find_unknown(shape: Shape, value: Any, path: str = "") -> Iterator[str]:
+def find_unknown(shape: Shape, value: Any) -> list[str]:
     """Paths of the members, at any depth, that the shape does not have.
 
     Raises ``OutputMismatch`` where a container is missing, so that nothing after this needs to
     ask; a scalar is checked when it is formatted.
     """
+    found: list[str] = []
+    _find_unknown(shape, value, "", found)
+    return found
+
+
+def _find_unknown(shape: Shape, value: Any, path: str, found: list[str]) -> None:
     match shape.type:
         case "structure":
             members = shape.members
             for name, given in _expect(_MAPPINGS, shape, value).items():
                 member = members.get(name)
                 if member is None:
-                    yield path + name
+                    found.append(path + name)
                 elif given is not None and not member.shape.is_scalar:
-                    yield from find_unknown(member.shape, given, f"{path}{name}.")
+                    _find_unknown(member.shape, given, f"{path}{name}.", found)
         case "list":
             items = _expect(_LISTS, shape, value)
             if not shape.element.shape.is_scalar:
                 for item in items:
-                    yield from find_unknown(shape.element.shape, item, path)
+                    _find_unknown(shape.element.shape, item, path, found)
         case "map":
             entries = _expect(_MAPPINGS, shape, value)
             if not shape.value.shape.is_scalar:
                 for item in entries.values():
                     if item is not None:
-                        yield from find_unknown(shape.value.shape, item, path)
+                        _find_unknown(shape.value.shape, item, path, found)
 
 
 def _expect(container: tuple[type, ...], shape: Shape, value: Any) -> Any:
