@@ -7,14 +7,18 @@ from typing import Any
 
 import pytest
 
-from running_platform import ACCOUNT, REGION, Deployer, Platform, pack
+from running_platform import ACCOUNT, REGION, Deployer, Platform
+from signed_packages import make_signer, sign_package
 
 pytest_plugins = ("platform_fixtures",)
 
 ECHO = "def handler(event, context):\n    return event\n"
 GRANT = {"StatementId": "s3", "Action": "lambda:InvokeFunction", "Principal": "s3.amazonaws.com"}
 PROFILE = f"arn:aws:signer:{REGION}:{ACCOUNT}:/signing-profiles/release/abcdefghij"
-SIGNED = pack({"app.py": ECHO, "META-INF/aws_signer_signature_v1.0.SF": f"x{PROFILE}x"})
+JOB = f"arn:aws:signer:{REGION}:{ACCOUNT}:/signing-jobs/01234567-89ab-cdef-0123-456789abcdef"
+SIGNER = make_signer()
+SIGNED = sign_package({"app.py": ECHO}, SIGNER, PROFILE, JOB)
+CHANGED = sign_package({"app.py": ""}, SIGNER, PROFILE, JOB, changed={"app.py": ECHO})
 
 
 def arn_of(name: str) -> str:
@@ -116,7 +120,9 @@ def test_code_signing_lets_in_what_is_signed(
         deploy.create(deploy.name(), ECHO, CodeSigningConfigArn=arn)
     name = deploy(SIGNED, CodeSigningConfigArn=arn)
     found = lambda_client.get_function_configuration(FunctionName=name)
-    assert found["SigningProfileVersionArn"] == PROFILE
+    assert (found["SigningProfileVersionArn"], found["SigningJobArn"]) == (PROFILE, JOB)
+    with pytest.raises(lambda_client.exceptions.InvalidCodeSignatureException):
+        lambda_client.update_function_code(FunctionName=name, ZipFile=CHANGED)
     assert platform.invoke(name, [1]).json == [1]
     pages = lambda_client.get_paginator("list_functions_by_code_signing_config").paginate(
         CodeSigningConfigArn=arn

@@ -35,7 +35,8 @@ class PlatformConfig:
     operator puts up with (``cgroups``); without it firelet refuses to start with weaker walls.
     ``workers`` is how many processes make environments; with 0 or 1 it is the platform's own.
     ``file_systems`` maps the ARNs of access points to directories of the host, ``interpreters``
-    runtimes to executables that serve them, whatever is found."""
+    runtimes to executables that serve them, whatever is found. ``signing_trust`` are files of
+    certificates (PEM) that signatures of packages must lead to."""
 
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
@@ -55,6 +56,7 @@ class PlatformConfig:
     workers: int = 0
     file_systems: Mapping[str, Path] = field(default_factory=dict)
     interpreters: Mapping[str, Path] = field(default_factory=dict)
+    signing_trust: tuple[Path, ...] = ()
 
 
 def _parse_names(value: Any) -> frozenset[str]:
@@ -83,6 +85,12 @@ def _parse_paths(value: Any) -> dict[str, Path]:
     return {name: Path(path).expanduser() for name, path in value.items()}
 
 
+def _parse_files(value: Any) -> tuple[Path, ...]:
+    """A list of files; as one text, separated by commas."""
+    parts = value.split(",") if isinstance(value, str) else value
+    return tuple(Path(part.strip()).expanduser() for part in parts if part.strip())
+
+
 _PARSERS: dict[str, Callable[[Any], Any]] = {
     "host": str,
     "port": int,
@@ -102,6 +110,7 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "workers": _parse_count,
     "file_systems": _parse_paths,
     "interpreters": _parse_paths,
+    "signing_trust": _parse_files,
 }
 
 

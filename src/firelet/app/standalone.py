@@ -22,6 +22,7 @@ from firelet.app.dataplane import DataPlane, DataPlaneParts, SnapshotReserves, o
 from firelet.app.endpoint import Endpoint, EndpointParts
 from firelet.app.measuring import Measuring, open_metrics
 from firelet.app.scaling import Scaler
+from firelet.app.signing import load_signing_trust
 from firelet.control import records
 from firelet.control.counting import Counting
 from firelet.control.floor import FloorView
@@ -135,6 +136,7 @@ async def _assembled(config: PlatformConfig, facts: HostFacts) -> AsyncIterator[
             provider=_Provider(manager, counting),
             account_concurrency=config.account_concurrency,
             file_systems=config.file_systems,
+            signing_trust=await asyncio.to_thread(load_signing_trust, config.signing_trust),
         )
         await registry.load()
         # Before the first sandbox: what no function needs any more was left by a crash.

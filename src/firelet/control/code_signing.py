@@ -11,9 +11,10 @@ import asyncio
 import logging
 import secrets
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import msgspec
 
@@ -56,7 +57,9 @@ class SigningSettings:
 
 class CodeSigning:
     """The operations on configurations, and on the functions that have them. ``load`` first;
-    ``now`` gives LastModified. ``functions`` are the changes to functions."""
+    ``now`` gives LastModified, ``clock`` epoch seconds. ``functions`` are the changes to functions.
+    ``trust`` are the fingerprints of the certificates that signatures must lead to; without any,
+    a package is checked for what its own certificates say."""
 
     def __init__(
         self,
@@ -64,11 +67,15 @@ class CodeSigning:
         catalog: Catalog,
         functions: Mutations,
         now: Callable[[], str],
+        clock: Callable[[], float],
+        trust: Collection[str],
     ) -> None:
         self._documents = documents
         self._catalog = catalog
         self._functions = functions
         self._now = now
+        self._clock = clock
+        self._trust = frozenset(trust)
         self._mutations = Mutations()
         self._configs: dict[SigningKey, CodeSigningConfig] = {}
         self._users: defaultdict[str, set[FunctionKey]] = defaultdict(set)
@@ -160,16 +167,20 @@ class CodeSigning:
                 )
             yield
 
-    async def check(self, function_name: str, arn: str | None, package: bytes) -> Signature | None:
-        """Who has signed a package that is being deployed; None for nobody.
+    async def check(
+        self, function_name: str, arn: str | None, package: bytes | Path
+    ) -> Signature | None:
+        """Who has signed a package that is being deployed, or a layer; None for nobody.
 
-        CodeVerificationFailed when the configuration ``arn`` allows only others and enforces it.
+        InvalidCodeSignature when it is not what was signed. CodeVerificationFailed when the
+        configuration ``arn`` does not trust the signature and enforces that.
         """
         if arn is None:
             return None
         config = self.get(parse_signing_arn(arn))
         signature = await asyncio.to_thread(find_signature, package)
-        if signature is not None and any(map(signature.is_by, config.publishers)):
+        fault = self._fault(config, signature)
+        if fault is None:
             return signature
         if config.untrusted == ENFORCE:
             raise CodeVerificationFailed(
@@ -177,8 +188,22 @@ class CodeSigning:
                 " signature that the client is not configured to accept. Check the provided"
                 f" signature for {function_name}."
             )
-        log.warning("untrusted package deployed: function=%s config=%s", function_name, arn)
+        log.warning(
+            "untrusted package deployed: function=%s config=%s reason=%s", function_name, arn, fault
+        )
         return signature
+
+    def _fault(self, config: CodeSigningConfig, signature: Signature | None) -> str | None:
+        """Why a signature that holds is not good enough; None when it is."""
+        if signature is None:
+            return "not signed"
+        if not any(map(signature.is_by, config.publishers)):
+            return "signed by a profile that is not allowed"
+        if signature.expires_s is not None and signature.expires_s <= self._clock():
+            return "the signature has expired"
+        if self._trust and self._trust.isdisjoint(signature.chain):
+            return "no certificate of the signature is trusted"
+        return None
 
     async def _update(self, key: SigningKey, settings: SigningSettings) -> CodeSigningConfig:
         async with self._mutations.lock(key):

@@ -155,6 +155,7 @@ class Functions:
             if self._catalog.find(new.key) is not None:
                 raise ResourceConflict(f"Function already exist: {new.key[2]}")
             signature = await self._signing.check(new.key[2], new.code_signing, new.package)
+            await self._check_layers(new.code_signing, layers)
             async with self._packages.hold(new.package, new.reference) as code:
                 latest = replace(
                     with_signature(
@@ -225,6 +226,7 @@ class Functions:
             check_revision(function.latest.revision_id, revision_id)
             latest = with_settings(function.latest, settings)
             if settings.layers is not None:
+                await self._check_layers(function.code_signing, layers)
                 latest = replace(latest, layers=layers)
             check_version(latest)
             if settings.extras.keys() & {"FileSystemConfigs", "VpcConfig"}:
@@ -250,6 +252,12 @@ class Functions:
         check_settings(settings)
         configs = settings.extras.get("FileSystemConfigs") or ()
         check_file_systems(configs, self._file_systems)
+
+    async def _check_layers(self, code_signing: str | None, layers: tuple[LayerUse, ...]) -> None:
+        """The layers of a function are signed like its own code."""
+        for layer in layers:
+            path = self._packages.path(layer.code.digest)
+            await self._signing.check(layer.arn, code_signing, path)
 
     def _kept(self, layers: tuple[LayerUse, ...]) -> AbstractAsyncContextManager[None]:
         """A layer that is deleted before the function is written down is still there for it."""

@@ -52,6 +52,10 @@ class Packages:
                     del self._held[digest]
             await self.release(set(digests))
 
+    def path(self, digest: str) -> Path:
+        """Where a package is that somebody keeps."""
+        return self._blobs.path(digest)
+
     async def unzipped_bytes(self, digests: Iterable[str]) -> int:
         """The size of these packages together when they are unpacked."""
         paths = [self._blobs.path(digest) for digest in digests]

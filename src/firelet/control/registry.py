@@ -57,6 +57,7 @@ class Registry:
         update_wait_s: float = limits.UPDATE_WAIT_S,
         answer_wait_s: float = limits.ANSWER_WAIT_S,
         file_systems: Collection[str] = (),
+        signing_trust: Collection[str] = (),
     ) -> None:
         self._catalog = Catalog(documents)
         layers = LayerCatalog(documents)
@@ -71,7 +72,9 @@ class Registry:
         def now() -> str:
             return format_last_modified(clock())
 
-        self.code_signing = CodeSigning(documents, self._catalog, self._mutations, now)
+        self.code_signing = CodeSigning(
+            documents, self._catalog, self._mutations, now, clock, signing_trust
+        )
         self.layers = Layers(layers, self._catalog, packages, now)
         self.functions = Functions(
             self._catalog,

@@ -46,10 +46,15 @@ def parse_signing_arn(arn: str) -> SigningKey:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """Who says to have signed a package: the profile version, and the job that did it."""
+    """Who has signed a package: the profile version, and the job that did it. ``expires_s`` is
+    epoch seconds, None for never. ``chain`` are the SHA-256 fingerprints in hex of the signer's
+    certificate and of those above it: only if one of them is trusted, the rest is more than a
+    claim."""
 
     profile_version_arn: str
     job_arn: str | None = None
+    expires_s: float | None = None
+    chain: tuple[str, ...] = ()
 
     def is_by(self, publisher: str) -> bool:
         """Whether ``publisher``, a profile version or a profile as a whole, is the signer."""

@@ -176,6 +176,13 @@ class PolicyLengthExceeded(CallerError):
     code = "PolicyLengthExceededException"
 
 
+class InvalidCodeSignature(CallerError):
+    """400: the signature of a package does not hold, or is of another package. Refused whatever
+    the configuration says about untrusted ones."""
+
+    code = "InvalidCodeSignatureException"
+
+
 class CodeVerificationFailed(CallerError):
     """400: a package is not signed by an allowed publisher, and unsigned ones are refused."""
 

@@ -114,6 +114,16 @@ class TestConfig:
         with pytest.raises(PlatformError, match="the environment sets file_systems to 'nonsense'"):
             load_config({}, environment=environment)
 
+    def test_trusted_certificates_are_a_list_or_one_text(self, tmp_path: Path) -> None:
+        file = tmp_path / "firelet.toml"
+        file.write_text('[firelet]\nsigning_trust = ["/etc/a.pem", "/etc/b.pem"]\n')
+        environment = {"HOME": str(tmp_path)}
+        from_table = load_config({}, environment=environment, file=file)
+        environment["FIRELET_SIGNING_TRUST"] = "/etc/a.pem, /etc/b.pem"
+        from_text = load_config({}, environment=environment)
+        assert from_table.signing_trust == (Path("/etc/a.pem"), Path("/etc/b.pem"))
+        assert from_text.signing_trust == from_table.signing_trust
+
     def test_names_are_taken_apart_at_commas(self, tmp_path: Path) -> None:
         config = load_config({"accept": "cgroups, tun"}, environment={"HOME": str(tmp_path)})
         assert config.accept == {"cgroups", "tun"}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from bench.stock import ACCOUNT, REGION, add_versions, fill, load_registry
 from bench.wire import parse_answer
+
 from firelet.control.activation import is_unfinished
 
 

@@ -7,15 +7,16 @@ from typing import Any
 
 import pytest
 
+from firelet.control.configuration import Settings
 from firelet.control.functions import NewCode
+from firelet.control.layers import NewLayerVersion
 from firelet.control.registry import Registry
-from firelet.control.signatures import SIGNATURE_FILE, find_signature
 from firelet.frontend.code_signing import CodeSigningOperations
 from firelet.frontend.tags import TagOperations
-from firelet.model.code_signing import Signature
 from firelet.model.errors import (
     CodeSigningConfigNotFound,
     CodeVerificationFailed,
+    InvalidCodeSignature,
     InvalidParameterValue,
     ResourceConflict,
     ResourceNotFound,
@@ -23,14 +24,16 @@ from firelet.model.errors import (
 from firelet.store.blobs import BlobStore
 from firelet.store.documents import MemoryDocuments
 from lambda_api import LambdaApi
-from registry_parts import ACCOUNT, ARN, KEY, REGION, ZIP, FakeActivator, make_zip, new_function
+from registry_parts import ACCOUNT, ARN, KEY, REGION, ZIP, FakeActivator, new_function, settle
+from signed_packages import SIGNED_AT, make_signer, sign_package
 
 PROFILE = f"arn:aws:signer:{REGION}:{ACCOUNT}:/signing-profiles/release"
 SIGNER = f"{PROFILE}/abcdefghij"
 JOB = f"arn:aws:signer:{REGION}:{ACCOUNT}:/signing-jobs/01234567-89ab-cdef-0123-456789abcdef"
-SIGNED = make_zip(
-    {"handler.py": "pass", SIGNATURE_FILE: b"\xa0\x01" + f"{SIGNER}\x00{JOB}".encode()}
-)
+TRUSTED = make_signer()
+SIGNED = sign_package({"handler.py": "pass"}, TRUSTED, SIGNER, JOB)
+CHANGED = sign_package({"handler.py": "pass"}, TRUSTED, SIGNER, JOB, changed={"handler.py": "evil"})
+EXPIRED = sign_package({"handler.py": "pass"}, TRUSTED, SIGNER, JOB, expires=SIGNED_AT)
 MISSING = f"arn:aws:lambda:{REGION}:{ACCOUNT}:code-signing-config:csc-{'0' * 17}"
 NOT_THERE = f"The Lambda code signing configuration {MISSING} can not be found."
 DELETED = (
@@ -150,15 +153,6 @@ async def test_a_function_that_is_not_there_has_none(api: LambdaApi) -> None:
         await api.call("GetFunctionCodeSigningConfig", FunctionName="greeter:1")
 
 
-def test_a_signature_names_the_profile_version_and_the_job() -> None:
-    assert find_signature(SIGNED) == Signature(SIGNER, JOB)
-    assert find_signature(ZIP) is None
-    assert find_signature(make_zip({SIGNATURE_FILE: "nothing"})) is None
-    at = SIGNED.index(SIGNATURE_FILE.encode()) + len(SIGNATURE_FILE)
-    damaged = SIGNED[:at] + b"\xff" * 20 + SIGNED[at + 20 :]
-    assert find_signature(damaged) is None
-
-
 @pytest.mark.parametrize("publisher", [SIGNER, PROFILE])
 async def test_what_an_allowed_publisher_has_signed_is_deployed_and_recorded(
     api: LambdaApi, publisher: str
@@ -186,6 +180,81 @@ async def test_what_nobody_allowed_has_signed_is_refused_or_warned_about(
     )
     await deploy(api, package)
     assert f"untrusted package deployed: function=greeter config={arn}" in caplog.text
+
+
+@pytest.mark.parametrize("policy", ["Enforce", "Warn"])
+async def test_what_was_changed_after_it_was_signed_is_refused_by_either_policy(
+    api: LambdaApi, policy: str
+) -> None:
+    arn = (await create(api, policy))["CodeSigningConfigArn"]
+    await api.call("PutFunctionCodeSigningConfig", CodeSigningConfigArn=arn)
+    with pytest.raises(InvalidCodeSignature, match="failed the integrity check") as caught:
+        await deploy(api, CHANGED)
+    assert (caught.value.status, caught.value.code) == (400, "InvalidCodeSignatureException")
+    key = (ACCOUNT, REGION, "changed")
+    with pytest.raises(InvalidCodeSignature):
+        await api.registry.functions.create(new_function(key, CHANGED, code_signing=arn))
+    await api.call("DeleteFunctionCodeSigningConfig")
+    assert await deploy(api, CHANGED) == {}, "without a configuration nobody looks"
+
+
+async def test_an_expired_signature_is_refused_or_warned_about(
+    api: LambdaApi, caplog: pytest.LogCaptureFixture
+) -> None:
+    enforced = (await create(api, "Enforce"))["CodeSigningConfigArn"]
+    await api.call("PutFunctionCodeSigningConfig", CodeSigningConfigArn=enforced)
+    with pytest.raises(CodeVerificationFailed, match=REFUSED):
+        await deploy(api, EXPIRED)
+    warned = (await create(api, "Warn"))["CodeSigningConfigArn"]
+    await api.call("PutFunctionCodeSigningConfig", CodeSigningConfigArn=warned)
+    assert (await deploy(api, EXPIRED))["SigningProfileVersionArn"] == SIGNER
+    assert f"config={warned} reason=the signature has expired" in caplog.text
+
+
+async def test_a_signature_has_to_lead_to_a_trusted_certificate_if_there_is_one(
+    tmp_path: Path,
+) -> None:
+    registry = Registry(
+        MemoryDocuments(),
+        BlobStore(tmp_path / "blobs"),
+        activator=FakeActivator(),
+        clock=lambda: 1_795_417_200.0,
+        signing_trust=[TRUSTED.root],
+    )
+    await registry.load()
+    api = LambdaApi(registry, CodeSigningOperations, TagOperations)
+    arn = (await create(api, "Enforce"))["CodeSigningConfigArn"]
+    stranger = sign_package({"handler.py": "pass"}, make_signer(), SIGNER, JOB)
+    key = (ACCOUNT, REGION, "signed")
+    with pytest.raises(CodeVerificationFailed, match=REFUSED):
+        await registry.functions.create(new_function(key, stranger, code_signing=arn))
+    await registry.functions.create(new_function(key, SIGNED, code_signing=arn))
+    await registry.close()
+
+
+async def test_the_layers_of_a_function_are_checked_like_its_code(api: LambdaApi) -> None:
+    arn = (await create(api, "Enforce"))["CodeSigningConfigArn"]
+    layers = {}
+    for name, package in {"plain": ZIP, "signed": SIGNED, "changed": CHANGED}.items():
+        new = NewLayerVersion(key=(ACCOUNT, REGION, name), package=package)
+        layers[name] = (await api.registry.layers.publish(new)).arn
+    functions = api.registry.functions
+    faults: dict[str, type[Exception]] = {
+        "plain": CodeVerificationFailed,
+        "changed": InvalidCodeSignature,
+    }
+    key = (ACCOUNT, REGION, "signed")
+    for name, fault in faults.items():
+        new_one = new_function(key, SIGNED, code_signing=arn, layers=(layers[name],))
+        with pytest.raises(fault):
+            await functions.create(new_one)
+    good = new_function(key, SIGNED, code_signing=arn, layers=(layers["signed"],))
+    assert [use.arn for use in (await functions.create(good)).layers] == [layers["signed"]]
+    await settle(api.registry)
+    for name, fault in faults.items():
+        with pytest.raises(fault):
+            await functions.update_configuration(key, Settings(layers=(layers[name],)), None)
+    await functions.update_configuration(key, Settings(layers=()), None)
 
 
 async def test_a_new_function_is_checked_too(api: LambdaApi) -> None:
