@@ -8,7 +8,7 @@ this.
 
 The guide says that the digest of the package is compared with that in the signature, not how it is
 made. The form checked here is what an independent implementation has observed of signed packages;
-``docs/adr/0009-signed-packages.md`` says what is certain about it and what is not.
+``docs/adr/0010-signed-packages.md`` says what is certain about it and what is not.
 Source: docs.aws.amazon.com/lambda/latest/dg/configuration-codesigning.html; RFC 5652; RFC 7468.
 """
 
