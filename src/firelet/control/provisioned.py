@@ -18,6 +18,7 @@ from firelet.control.catalog import Catalog
 from firelet.control.floor import FloorView
 from firelet.control.mutations import Mutations
 from firelet.control.qualifiers import has_qualifier, missing_qualifier, without
+from firelet.control.shares import divide, floors
 from firelet.model import limits
 from firelet.model.arn import LATEST
 from firelet.model.errors import (
@@ -125,7 +126,7 @@ class Provisioned:
         for every second, however many functions have none."""
         for function in map(self._catalog.get, self._provisioned):
             for qualifier in function.provisioned:
-                yield function.key, qualifier, _shares(function, qualifier)
+                yield function.key, qualifier, divide(function, qualifier)
 
     async def put(self, key: FunctionKey, qualifier: str, amount: int) -> Allocation:
         """Sets the configuration of a version or alias. InvalidParameterValue when there is not so
@@ -157,7 +158,7 @@ class Provisioned:
             )
             after = replace(function, provisioned={**function.provisioned, qualifier: config})
             await self._catalog.commit(function, after)
-            for number in _shares(after, qualifier):
+            for number in divide(after, qualifier):
                 # Once more, in case that the same was asked for before and has failed.
                 self._provider.provide(after.versions[number], floors(after)[number])
             return replace(
@@ -215,7 +216,7 @@ class Provisioned:
         for qualifier, config in sorted(function.provisioned.items()):
             available = 0
             reason = None
-            for number, count in _shares(function, qualifier).items():
+            for number, count in divide(function, qualifier).items():
                 taken = min(count, spare[number])
                 spare[number] -= taken
                 available += taken
@@ -244,15 +245,6 @@ class Provisioned:
                 owner = after if after is not None and number in after.versions else before
                 assert owner is not None
                 self._provider.provide(owner.versions[number], count)
-
-
-def floors(function: Function) -> dict[str, int]:
-    """How many environments of each version are to be there; versions that have none are not."""
-    wanted: dict[str, int] = {}
-    for qualifier in function.provisioned:
-        for number, count in _shares(function, qualifier).items():
-            wanted[number] = wanted.get(number, 0) + count
-    return wanted
 
 
 def check_alias(function: Function, alias: Alias) -> None:
@@ -299,20 +291,6 @@ def _unpublished() -> InvalidParameterValue:
     return InvalidParameterValue(
         "Provisioned Concurrency Configs cannot be applied to unpublished function versions."
     )
-
-
-def _shares(function: Function, qualifier: str) -> Mapping[str, int]:
-    """How one configuration is divided among versions: by the weights, if an alias has any."""
-    requested = function.provisioned[qualifier].requested
-    alias = function.aliases.get(qualifier)
-    if alias is None:
-        return {qualifier: requested}
-    shares = {alias.version: requested}
-    for number, weight in alias.weights.items():
-        count = int(requested * weight + 0.5)
-        shares[alias.version] -= count
-        shares[number] = count
-    return {number: count for number, count in shares.items() if count}
 
 
 def _status(is_complete: bool, reason: str | None) -> AllocationStatus:
