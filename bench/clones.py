@@ -21,7 +21,7 @@ from bench.memory import SANDBOXES, SETTLE_S, Footprint, weigh
 from bench.platforms import Firelet
 from bench.sandboxes import find_sandboxes
 from bench.wire import call_once
-from firelet.model.runtimes import supports_snap_start
+from firelet.model.runtimes import runtime_family, supports_snap_start
 from firelet.sandbox.interpreters import Interpreter, discover
 
 PACKAGES = ("numpy", "pandas", "boto3")
@@ -80,7 +80,11 @@ def measure_clones(firelet: Firelet, samples: int) -> Clones | str:
 
 def _newest() -> Interpreter | None:
     """The newest Python of this host that has SnapStart."""
-    offered = [found for found in discover().values() if supports_snap_start(found.runtime)]
+    offered = [
+        found
+        for found in discover().values()
+        if runtime_family(found.runtime) == "python" and supports_snap_start(found.runtime)
+    ]
     return max(offered, key=lambda found: int(found.runtime.rpartition(".")[2]), default=None)
 
 
