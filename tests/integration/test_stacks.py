@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
+import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from running_platform import FIRELET, PYTHON, Platform, clean_environment
+from running_platform import PYTHON, Platform
+from stack_runs import Stacks
 
 pytest_plugins = ("platform_fixtures",)
 pytest.importorskip("samtranslator", reason="the extra `sam` is missing")
@@ -89,45 +93,17 @@ Outputs:
 """
 
 
-class Stacks:
-    """Runs the command line with a state directory of its own."""
-
-    def __init__(self, platform: Platform, folder: Path) -> None:
-        self._platform = platform
-        self._folder = folder
-
-    def write(self, template: str, version: int = 1) -> Path:
-        (self._folder / "src").mkdir(exist_ok=True)
-        (self._folder / "src" / "app.py").write_text(CODE % version)
-        path = self._folder / "template.yaml"
-        path.write_text(template)
-        return path
-
-    def run(self, *arguments: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [*FIRELET, *arguments, "--endpoint", self._platform.url],
-            env={**clean_environment(), "XDG_STATE_HOME": str(self._folder / "state")},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == expect, done.stdout + done.stderr
-        return done
-
-    def deploy(self, path: Path, name: str, *options: str) -> tuple[dict[str, str], list[str]]:
-        """Outputs, and what was done as ``action Type LogicalId``."""
-        done = self.run("deploy", str(path), "--stack", name, *options)
-        outputs = dict(line.split("\t") for line in done.stdout.splitlines())
-        changes = [
-            " ".join(line.split()[:3]) for line in done.stderr.splitlines() if " AWS::" in line
-        ]
-        return outputs, changes
-
-
 @pytest.fixture
-def stacks(platform: Platform, tmp_path: Path) -> Stacks:
-    return Stacks(platform, tmp_path)
+def stacks(platform: Platform, tmp_path: Path) -> Iterator[Stacks]:
+    made = Stacks(platform, tmp_path)
+    (tmp_path / "src").mkdir()
+    write_code(made)
+    yield made
+    made.check_nothing_left()
+
+
+def write_code(stacks: Stacks, version: int = 1) -> None:
+    (stacks.folder / "src" / "app.py").write_text(CODE % version)
 
 
 def test_a_sam_template_lives_from_deploy_to_delete(stacks: Stacks, platform: Platform) -> None:
@@ -150,7 +126,7 @@ def test_a_sam_template_lives_from_deploy_to_delete(stacks: Stacks, platform: Pl
     assert client.get_event_source_mapping(UUID=mapping["UUID"])["BatchSize"] == 7
 
     # Other code is another version, to which the alias moves.
-    stacks.write(SAM, version=2)
+    write_code(stacks, version=2)
     outputs, changes = stacks.deploy(path, "one", "--parameter", "Batch=7")
     assert "update AWS::Lambda::Function Greeter" in changes
     assert platform.invoke(outputs["Alias"]).json == "hello from one 2"
@@ -201,16 +177,145 @@ def test_an_unknown_type_changes_nothing(stacks: Stacks, platform: Platform) -> 
     assert platform.client("iam").list_roles()["Roles"] == before
 
 
-def test_a_deployment_that_failed_goes_on_where_it_ended(
-    stacks: Stacks, platform: Platform
-) -> None:
+def test_a_first_deployment_that_fails_leaves_nothing(stacks: Stacks) -> None:
+    before = stacks.everything()
     broken = PLAIN.replace("Handler: index.handler", "Handler: index.handler\n      Timeout: 901")
     done = stacks.run("deploy", str(stacks.write(broken)), "--stack", "four", expect=1)
-    assert "create   AWS::IAM::Role Role" in done.stderr
-    outputs, changes = stacks.deploy(stacks.write(PLAIN), "four")
-    assert changes == ["create AWS::Lambda::Function Function"]
-    assert platform.invoke(outputs["Name"]).json == "128"
+    assert "Function (AWS::Lambda::Function) could not be created" in done.stderr
+    assert "ValidationException" in done.stderr or "InvalidParameterValue" in done.stderr
+    assert "the stack is as it was before (ROLLBACK_COMPLETE)" in done.stderr
+    assert "delete   AWS::IAM::Role Role" in done.stderr
+    assert stacks.everything() == before
     stacks.run("delete", "--stack", "four")
+
+
+def test_an_update_that_fails_gives_the_old_code_and_settings_back(
+    stacks: Stacks, platform: Platform
+) -> None:
+    """The code too, though its folder holds other code by then; the version that was published
+    is gone, and the alias is back."""
+    client = platform.client("lambda")
+    outputs, _ = stacks.deploy(stacks.write(SAM), "back")
+    before = client.get_function_configuration(FunctionName=outputs["Arn"])
+    write_code(stacks, version=2)
+    failing = SAM.replace("RetentionInDays: 7", "RetentionInDays: 8").replace(
+        "AutoPublishAlias: live", "AutoPublishAlias: live\n      MemorySize: 256"
+    )
+    done = stacks.run("deploy", str(stacks.write(failing)), "--stack", "back", expect=1)
+    assert "Logs (AWS::Logs::LogGroup) could not be updated" in done.stderr
+    assert "UPDATE_ROLLBACK_COMPLETE" in done.stderr
+    assert platform.invoke(outputs["Alias"]).json == "hello from back 1"
+    assert platform.invoke(outputs["Arn"]).json == "hello from back 1"
+    after = client.get_function_configuration(FunctionName=outputs["Arn"])
+    assert (after["CodeSha256"], after["MemorySize"]) == (before["CodeSha256"], 128)
+    versions = client.list_versions_by_function(FunctionName=outputs["Arn"])["Versions"]
+    assert [item["Version"] for item in versions] == ["$LATEST", "1"]
+
+    # The same, without the mistake.
+    stacks.deploy(stacks.write(failing.replace("InDays: 8", "InDays: 14")), "back")
+    assert platform.invoke(outputs["Alias"]).json == "hello from back 2"
+    stacks.run("delete", "--stack", "back")
+
+
+def test_a_deployment_that_is_killed_can_be_repeated_or_deleted(
+    stacks: Stacks, platform: Platform
+) -> None:
+    before = stacks.everything()
+    path = stacks.write(SAM)
+    for line in ("create   AWS::IAM::Role", "create   AWS::Lambda::Function"):
+        process = stacks.start("deploy", str(path), "--stack", "killed")
+        assert process.stderr is not None
+        assert any(said.startswith(line) for said in process.stderr)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        assert stacks.everything() != before
+    outputs, changes = stacks.deploy(path, "killed")
+    assert changes[0].startswith("delete AWS::")
+    assert platform.invoke(outputs["Alias"]).json == "hello from killed 1"
+
+    write_code(stacks, version=2)
+    process = stacks.start("deploy", str(path), "--stack", "killed")
+    assert process.stderr is not None
+    assert any(said.startswith("update   AWS::Lambda::Function") for said in process.stderr)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    stacks.run("delete", "--stack", "killed")
+    assert stacks.everything() == before
+
+
+def test_the_second_of_two_deployments_is_refused(stacks: Stacks, platform: Platform) -> None:
+    path = stacks.write(PLAIN)
+    stacks.deploy(path, "busy")
+    (state,) = (stacks.folder / "state").rglob("busy.json")
+    with state.with_suffix(".lock").open("w") as lock:
+        lock.write("process 1")
+        lock.flush()
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for command in (("deploy", str(path), "--stack", "busy"), ("delete", "--stack", "busy")):
+            done = stacks.run(*command, expect=1)
+            assert "the stack busy is being deployed or deleted by process 1" in done.stderr
+    stacks.run("delete", "--stack", "busy")
+    assert list(state.parent.iterdir()) == []
+
+
+def test_a_dry_run_says_what_would_change_and_changes_nothing(
+    stacks: Stacks, platform: Platform
+) -> None:
+    before = stacks.everything()
+    path = stacks.write(PLAIN)
+    done = stacks.run("deploy", str(path), "--stack", "dry", "--dry-run")
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["create"] * 3
+    assert stacks.everything() == before
+    assert not (stacks.folder / "state").exists()
+
+    stacks.deploy(path, "dry")
+    changed = PLAIN.replace("MemorySize: 128", "MemorySize: 256").replace("Shared:", "Other:")
+    done = stacks.run("deploy", str(stacks.write(changed)), "--stack", "dry", "--dry-run")
+    assert sorted(" ".join(line.split()) for line in done.stdout.splitlines()) == [
+        "create AWS::IAM::ManagedPolicy Other",
+        "delete AWS::IAM::ManagedPolicy Shared",
+        "update AWS::Lambda::Function Function (MemorySize)",
+    ]
+    assert stacks.deploy(path, "dry")[1] == []
+    stacks.run("delete", "--stack", "dry")
+
+
+def test_what_one_stack_exports_another_imports(stacks: Stacks, platform: Platform) -> None:
+    exporting = PLAIN + "    Export: {Name: !Sub '${AWS::StackName}-name'}\n"
+    outputs, _ = stacks.deploy(stacks.write(exporting), "giver")
+    importing = """
+Resources:
+  Logs:
+    Type: AWS::Logs::LogGroup
+    Properties: {LogGroupName: !Sub ['/of/${name}', {name: !ImportValue giver-name}]}
+Outputs:
+  Group: {Value: !Ref Logs}
+"""
+    path = stacks.write(importing)
+    taken, _ = stacks.deploy(path, "taker")
+    assert taken["Group"] == f"/of/{outputs['Name']}"
+    done = stacks.run("delete", "--stack", "giver", expect=1)
+    assert "Export giver-name cannot be deleted as it is in use by taker" in done.stderr
+    done = stacks.run("deploy", str(stacks.write(PLAIN)), "--stack", "giver", expect=1)
+    assert "Export giver-name cannot be deleted as it is in use by taker" in done.stderr
+    assert platform.invoke(outputs["Name"]).json == "128"
+    stacks.run("delete", "--stack", "taker")
+    stacks.run("delete", "--stack", "giver")
+
+
+def test_what_is_not_there_yet_is_named_and_nothing_is_changed(stacks: Stacks) -> None:
+    before = stacks.everything()
+    for wrong, said in (
+        ("      Handler: index.handler\n      Colour: red", "Function (AWS::Lambda::Function)"),
+        ("      Handler: !Ref Nobody", "Function refers to Nobody"),
+        ("      Handler: !GetAtt Role.Colour", "Role has no attribute Colour"),
+        ("      Handler: !Cidr [a, 1]", "Fn::Cidr is not supported"),
+    ):
+        template = PLAIN.replace("      Handler: index.handler", wrong)
+        done = stacks.run("deploy", str(stacks.write(template)), "--stack", "wrong", expect=1)
+        assert said in done.stderr
+        assert stacks.everything() == before
 
 
 def test_the_name_of_a_function_or_of_a_stack_is_needed(stacks: Stacks) -> None:

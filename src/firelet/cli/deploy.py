@@ -40,6 +40,9 @@ def deploy(
     parameter: Annotated[
         list[str] | None, typer.Option(metavar="K=V", help="Parameter of a template; repeat.")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what a template would change; change nothing.")
+    ] = False,
     endpoint: EndpointOption = None,
 ) -> None:
     """Create a function, or update it: code first, then configuration. A SAM or CloudFormation
@@ -50,12 +53,14 @@ def deploy(
     target = find_endpoint(endpoint)
     of_code = (name, runtime, handler, memory, timeout, env, role)
     is_stack = is_template(source)
-    if any(option is not None for option in (of_code if is_stack else (stack, parameter))):
+    of_stack = (stack, parameter, dry_run or None)
+    if any(option is not None for option in (of_code if is_stack else of_stack)):
         kind = "a template" if is_stack else "code"
         raise CliError(f"{source} is {kind}, and some of the options are not for that")
     if is_stack:
         parameters = parse_pairs(parameter or (), "--parameter")
-        deploy_template(target, source, stack or name_of(source.resolve().parent), parameters)
+        stack_name = stack or name_of(source.resolve().parent)
+        deploy_template(target, source, stack_name, parameters, is_dry_run=dry_run)
         return
     settings = settings_of(
         memory=memory, timeout=timeout, variables=parse_pairs(env or (), "--env")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ from firelet.cli.failure import CliError
 from firelet.cli.terminal import format_duration, say
 
 if TYPE_CHECKING:
-    from firelet.stacks.engine import Change
+    from firelet.stacks.plan import Change
     from firelet.stacks.stack import Place
 
 TEMPLATE_SUFFIXES = (".yaml", ".yml", ".json", ".template")
@@ -31,20 +31,36 @@ def is_template(source: Path) -> bool:
 
 
 def deploy_template(
-    endpoint: Endpoint, template: Path, name: str, parameters: Mapping[str, str]
+    endpoint: Endpoint,
+    template: Path,
+    name: str,
+    parameters: Mapping[str, str],
+    *,
+    is_dry_run: bool = False,
 ) -> None:
-    """Applies a template, with a line for each change, and prints the outputs."""
+    """Applies a template, with a line for each change, and prints the outputs. A dry run prints
+    the changes alone, and makes none."""
     from firelet.cli.package import open_package
-    from firelet.stacks.stack import deploy_stack
+    from firelet.stacks.stack import deploy_stack, plan_stack
+
+    def pack(path: Path) -> bytes:
+        return open_package(path).zipped
 
     started = time.monotonic()
     with _stack(endpoint) as place:
-        outputs = deploy_stack(
-            place, name, template, parameters, lambda path: open_package(path).zipped, _tell
-        )
-    for key, value in outputs.items():
+        if is_dry_run:
+            changes = plan_stack(place, name, template, parameters, pack)
+        else:
+            deployed = deploy_stack(place, name, template, parameters, pack, _tell)
+    if is_dry_run:
+        _show_plan(name, changes)
+        return
+    for key, value in deployed.outputs.items():
         print(f"{key}\t{value}")
-    say(f"stack {name} is deployed in {format_duration(time.monotonic() - started)}")
+    if deployed.left:
+        say(f"warning: {deployed.left}; the next deployment tries again")
+    took = format_duration(time.monotonic() - started)
+    say(f"stack {name} is deployed in {took} ({deployed.status})")
 
 
 def delete_template(endpoint: Endpoint, name: str) -> None:
@@ -85,3 +101,11 @@ def _find_states(endpoint: Endpoint, account: str, environment: Mapping[str, str
 def _tell(change: Change) -> None:
     if change.action != "keep":
         say(f"{change.action:8} {change.type} {change.logical_id} {change.physical_id}")
+
+
+def _show_plan(name: str, changes: Sequence[Change]) -> None:
+    made = [change for change in changes if change.action != "keep"]
+    for change in made:
+        of = f" ({', '.join(change.properties)})" if change.properties else ""
+        print(f"{change.action:8} {change.type} {change.logical_id}{of}")
+    say(f"stack {name}: {len(made)} changes, none of them made")

@@ -1,45 +1,31 @@
-"""Who and what may call a function: AWS::Lambda::Permission, Url, EventInvokeConfig and
-EventSourceMapping.
+"""Who and what may call a function: AWS::Lambda::Permission, Url and EventInvokeConfig.
 
 Source: docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/AWS_Lambda.html
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
+import json
+from collections.abc import Sequence
 from typing import Any
 
+from firelet.stacks import schemas
 from firelet.stacks.errors import StackError
-from firelet.stacks.resource_types import (
-    Clients,
-    Made,
-    Properties,
-    is_missing,
-    map_tags,
-    without,
-)
-
-_POLL_S = 0.05
-_SETTLE_S = 60.0
-# What an update of a mapping sends for an option that the template no longer has.
-_EMPTY: Mapping[str, Any] = {
-    "FilterCriteria": {},
-    "ScalingConfig": {},
-    "FunctionResponseTypes": [],
-    "DestinationConfig": {"OnFailure": {}},
-    "ProvisionedPollerConfig": {},
-    "Enabled": True,
-}
+from firelet.stacks.resource_types import Clients, Made, Properties, unless_missing, without
 
 
 class PermissionType:
     """A statement of a function's policy. It is never changed: another one takes its place."""
 
-    immutable = None
+    schema = schemas.PERMISSION
 
     def __init__(self, clients: Clients) -> None:
         self._functions = clients("lambda")
+
+    def find(self, name: str, properties: Properties) -> Sequence[str]:
+        answer = unless_missing(self._functions.get_policy, FunctionName=properties["FunctionName"])
+        statements = json.loads(answer["Policy"])["Statement"] if answer else []
+        return [name for statement in statements if statement.get("Sid") == name]
 
     def create(self, name: str, properties: Properties) -> Made:
         self._functions.add_permission(StatementId=name, **properties)
@@ -49,29 +35,35 @@ class PermissionType:
         raise StackError(f"{physical_id} cannot be changed")
 
     def delete(self, physical_id: str, properties: Properties) -> None:
-        self._functions.remove_permission(
-            FunctionName=properties["FunctionName"], StatementId=physical_id
+        unless_missing(
+            self._functions.remove_permission,
+            FunctionName=properties["FunctionName"],
+            StatementId=physical_id,
         )
 
 
 class UrlType:
     """A function's own address."""
 
-    immutable = frozenset({"TargetFunctionArn", "Qualifier"})
+    schema = schemas.URL
 
     def __init__(self, clients: Clients) -> None:
         self._functions = clients("lambda")
+
+    def find(self, name: str, properties: Properties) -> Sequence[str]:
+        found = unless_missing(self._functions.get_function_url_config, **_target(properties))
+        return () if found is None else (found["FunctionArn"],)
 
     def create(self, name: str, properties: Properties) -> Made:
         return self._put(self._functions.create_function_url_config, properties)
 
     def update(self, physical_id: str, before: Properties, after: Properties) -> Made:
-        cleared = before.keys() & {"Cors"} - after.keys()
-        given = {**after, **{name: {} for name in cleared}}
-        return self._put(self._functions.update_function_url_config, given)
+        cleared = {"Cors": {}, "InvokeMode": "BUFFERED"}
+        gone = {member: cleared[member] for member in cleared if member in before}
+        return self._put(self._functions.update_function_url_config, {**gone, **after})
 
     def delete(self, physical_id: str, properties: Properties) -> None:
-        self._functions.delete_function_url_config(**_target(properties))
+        unless_missing(self._functions.delete_function_url_config, **_target(properties))
 
     def _put(self, operation: Any, properties: Properties) -> Made:
         given = without(properties, ("TargetFunctionArn", "Qualifier"))
@@ -83,80 +75,39 @@ class UrlType:
 class EventInvokeConfigType:
     """How asynchronous invocations are retried, and where their results go."""
 
-    immutable = frozenset({"FunctionName", "Qualifier"})
+    schema = schemas.EVENT_INVOKE_CONFIG
 
     def __init__(self, clients: Clients) -> None:
         self._functions = clients("lambda")
 
+    def find(self, name: str, properties: Properties) -> Sequence[str]:
+        found = unless_missing(
+            self._functions.get_function_event_invoke_config, **_qualified(properties)
+        )
+        return () if found is None else (_name_config(properties),)
+
     def create(self, name: str, properties: Properties) -> Made:
-        self._functions.put_function_event_invoke_config(**properties)
-        return Made(f"{properties['FunctionName']}|{properties['Qualifier']}")
+        if self.find(name, properties):
+            # PutFunctionEventInvokeConfig would overwrite what is not this stack's.
+            raise StackError(f"{_name_config(properties)} has an EventInvokeConfig already")
+        return self.update(_name_config(properties), {}, properties)
 
     def update(self, physical_id: str, before: Properties, after: Properties) -> Made:
-        return self.create(physical_id, after)
+        self._functions.put_function_event_invoke_config(**after)
+        return Made(physical_id)
 
     def delete(self, physical_id: str, properties: Properties) -> None:
-        self._functions.delete_function_event_invoke_config(
-            FunctionName=properties["FunctionName"], Qualifier=properties["Qualifier"]
+        unless_missing(
+            self._functions.delete_function_event_invoke_config, **_qualified(properties)
         )
 
 
-class EventSourceMappingType:
-    """A source that is read for a function."""
+def _qualified(properties: Properties) -> dict[str, Any]:
+    return {name: properties[name] for name in ("FunctionName", "Qualifier")}
 
-    immutable = frozenset(
-        {"EventSourceArn", "StartingPosition", "StartingPositionTimestamp"}
-        | {"SelfManagedEventSource", "Topics", "Queues"}
-    )
 
-    def __init__(self, clients: Clients) -> None:
-        self._functions = clients("lambda")
-
-    def create(self, name: str, properties: Properties) -> Made:
-        params = without(properties, ("Tags", "SelfManagedEventSource"))
-        endpoints = (properties.get("SelfManagedEventSource") or {}).get("Endpoints")
-        if endpoints:
-            servers = endpoints["KafkaBootstrapServers"]
-            params["SelfManagedEventSource"] = {"Endpoints": {"KAFKA_BOOTSTRAP_SERVERS": servers}}
-        created = self._functions.create_event_source_mapping(**params, Tags=map_tags(properties))
-        return self._settled(created["UUID"])
-
-    def update(self, physical_id: str, before: Properties, after: Properties) -> Made:
-        skipped = (*self.immutable, "Tags")
-        given = without(after, skipped)
-        gone = without(before, skipped).keys() - given.keys()
-        cleared = {name: _EMPTY[name] for name in gone if name in _EMPTY}
-        updated = self._functions.update_event_source_mapping(UUID=physical_id, **given, **cleared)
-        arn = updated["EventSourceMappingArn"]
-        old, new = map_tags(before), map_tags(after)
-        if old.keys() - new.keys():
-            self._functions.untag_resource(Resource=arn, TagKeys=sorted(old.keys() - new.keys()))
-        if new != old and new:
-            self._functions.tag_resource(Resource=arn, Tags=new)
-        return self._settled(physical_id)
-
-    def delete(self, physical_id: str, properties: Properties) -> None:
-        self._functions.delete_event_source_mapping(UUID=physical_id)
-        deadline = time.monotonic() + _SETTLE_S
-        while time.monotonic() < deadline:
-            try:
-                self._functions.get_event_source_mapping(UUID=physical_id)
-            except Exception as error:
-                if is_missing(error):
-                    return
-                raise
-            time.sleep(_POLL_S)
-
-    def _settled(self, uuid: str) -> Made:
-        deadline = time.monotonic() + _SETTLE_S
-        while True:
-            found = self._functions.get_event_source_mapping(UUID=uuid)
-            if found["State"] in ("Enabled", "Disabled"):
-                arn = found["EventSourceMappingArn"]
-                return Made(uuid, {"Id": uuid, "EventSourceMappingArn": arn})
-            if time.monotonic() > deadline:
-                raise StackError(f"the event source mapping {uuid} stays {found['State']}")
-            time.sleep(_POLL_S)
+def _name_config(properties: Properties) -> str:
+    return f"{properties['FunctionName']}|{properties['Qualifier']}"
 
 
 def _target(properties: Properties) -> dict[str, Any]:

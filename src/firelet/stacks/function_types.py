@@ -7,46 +7,49 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
+from firelet.stacks import schemas
 from firelet.stacks.errors import StackError
-from firelet.stacks.resource_types import Clients, Made, Properties, map_tags, without
-from firelet.stacks.sam import LOCAL_BUCKET, Packages
+from firelet.stacks.function_settings import change_settings, read_params, wait_until_updated
+from firelet.stacks.resource_types import (
+    Clients,
+    Made,
+    Properties,
+    map_tags,
+    unless_missing,
+    without,
+)
+from firelet.stacks.sam import LOCAL_BUCKET
 
 # botocore's own delay is for a service that is far away and takes seconds.
 _WAIT = {"Delay": 0.05, "MaxAttempts": 2_400}
 _CODE_MEMBERS = ("Code", "Architectures")
-# Properties that other operations than CreateFunction set.
-_SEPARATE = (*_CODE_MEMBERS, "Tags", "ReservedConcurrentExecutions", "PackageType", "FunctionName")
-# What an update sends for a property that the template no longer has.
-_EMPTY: Mapping[str, Any] = {
-    "Description": "",
-    "Environment": {"Variables": {}},
-    "Layers": [],
-    "Timeout": 3,
-    "MemorySize": 128,
-    "KMSKeyArn": "",
-    "DeadLetterConfig": {"TargetArn": ""},
-    "TracingConfig": {"Mode": "PassThrough"},
-    "EphemeralStorage": {"Size": 512},
-    "FileSystemConfigs": [],
-    "VpcConfig": {"SubnetIds": [], "SecurityGroupIds": []},
-}
+
+
+class Packages(Protocol):
+    """Zips of local paths by their keys."""
+
+    def __getitem__(self, key: str) -> bytes: ...
 
 
 class FunctionType:
-    """``packages`` are the zips of local paths."""
+    """A function with its code, settings, tags and reserved concurrency."""
 
-    immutable = frozenset({"FunctionName", "PackageType"})
+    schema = schemas.FUNCTION
 
     def __init__(self, clients: Clients, packages: Packages) -> None:
         self._functions = clients("lambda")
         self._packages = packages
 
+    def find(self, name: str, properties: Properties) -> Sequence[str]:
+        named = properties.get("FunctionName", name)
+        found = unless_missing(self._functions.get_function_configuration, FunctionName=named)
+        return () if found is None else (named,)
+
     def create(self, name: str, properties: Properties) -> Made:
-        params = without(properties, ("Code", "Tags", "ReservedConcurrentExecutions"))
-        params.setdefault("FunctionName", name)
+        params = {"FunctionName": name, **read_params(properties)}
         created = self._functions.create_function(
             **params,
             Code=read_code(properties["Code"], properties, self._packages),
@@ -54,85 +57,92 @@ class FunctionType:
         )
         name = created["FunctionName"]
         self._functions.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig=_WAIT)
-        self._reserve(name, {}, properties)
-        return Made(name, {"Arn": created["FunctionArn"]})
+        change_settings(self._functions, name, {}, properties)
+        return self._made(name)
 
     def update(self, physical_id: str, before: Properties, after: Properties) -> Made:
-        functions = self._functions
         if any(before.get(name) != after.get(name) for name in _CODE_MEMBERS):
             code = read_code(after["Code"], after, self._packages)
-            architectures = {name: after[name] for name in ("Architectures",) if name in after}
-            functions.update_function_code(FunctionName=physical_id, **code, **architectures)
-            self._wait(physical_id)
-        changed = _changes(without(before, _SEPARATE), without(after, _SEPARATE))
-        if changed:
-            functions.update_function_configuration(FunctionName=physical_id, **changed)
-            self._wait(physical_id)
-        arn = functions.get_function_configuration(FunctionName=physical_id)["FunctionArn"]
-        _set_tags(functions, arn, map_tags(before), map_tags(after))
-        self._reserve(physical_id, before, after)
-        return Made(physical_id, {"Arn": arn})
+            architectures = after.get("Architectures") or ["x86_64"]
+            self._functions.update_function_code(
+                FunctionName=physical_id, **code, Architectures=architectures
+            )
+            wait_until_updated(self._functions, physical_id)
+        change_settings(self._functions, physical_id, before, after, is_new=False)
+        return self._made(physical_id)
 
     def delete(self, physical_id: str, properties: Properties) -> None:
-        self._functions.delete_function(FunctionName=physical_id)
+        unless_missing(self._functions.delete_function, FunctionName=physical_id)
 
-    def _wait(self, name: str) -> None:
-        self._functions.get_waiter("function_updated_v2").wait(
-            FunctionName=name, WaiterConfig=_WAIT
-        )
-
-    def _reserve(self, name: str, before: Properties, after: Properties) -> None:
-        member = "ReservedConcurrentExecutions"
-        if before.get(member) == after.get(member):
-            return
-        if after.get(member) is None:
-            self._functions.delete_function_concurrency(FunctionName=name)
-        else:
-            self._functions.put_function_concurrency(
-                FunctionName=name, ReservedConcurrentExecutions=after[member]
-            )
+    def _made(self, name: str) -> Made:
+        found = self._functions.get_function_configuration(FunctionName=name)
+        attributes = {"Arn": found["FunctionArn"]}
+        for member, value in (found.get("SnapStart") or {}).items():
+            attributes[f"SnapStartResponse.{member}"] = value
+        return Made(name, attributes)
 
 
 class VersionType:
     """A version is never changed: another one takes its place."""
 
-    immutable = None
+    schema = schemas.VERSION
 
     def __init__(self, clients: Clients) -> None:
         self._functions = clients("lambda")
 
+    def find(self, name: str, properties: Properties) -> Sequence[str]:
+        pages = self._functions.get_paginator("list_versions_by_function").paginate(
+            FunctionName=properties["FunctionName"]
+        )
+        found = [item for page in pages for item in page["Versions"]]
+        return [item["FunctionArn"] for item in found if item["Version"] != "$LATEST"]
+
     def create(self, name: str, properties: Properties) -> Made:
+        function, known = properties["FunctionName"], self.find(name, properties)
         params = without(properties, ("ProvisionedConcurrencyConfig", "RuntimePolicy"))
         published = self._functions.publish_version(**params)
-        number = published["Version"]
-        _provide(self._functions, properties["FunctionName"], number, {}, properties)
-        return Made(published["FunctionArn"], {"Version": number})
+        arn, number = published["FunctionArn"], published["Version"]
+        if arn in known:
+            raise StackError(
+                f"A version for this Lambda function exists ( {number} )."
+                " Modify the function to create a new version."
+            )
+        policy = properties.get("RuntimePolicy")
+        if policy is not None:
+            self._functions.put_runtime_management_config(
+                FunctionName=function, Qualifier=number, **policy
+            )
+        provide(self._functions, function, number, {}, properties)
+        return Made(arn, {"Version": number, "FunctionArn": arn})
 
     def update(self, physical_id: str, before: Properties, after: Properties) -> Made:
         raise StackError(f"{physical_id} cannot be changed")
 
     def delete(self, physical_id: str, properties: Properties) -> None:
-        self._functions.delete_function(FunctionName=physical_id)
+        unless_missing(self._functions.delete_function, FunctionName=physical_id)
 
 
 class AliasType:
     """A name for a version."""
 
-    immutable = frozenset({"FunctionName", "Name"})
+    schema = schemas.ALIAS
 
     def __init__(self, clients: Clients) -> None:
         self._functions = clients("lambda")
+
+    def find(self, name: str, properties: Properties) -> Sequence[str]:
+        found = unless_missing(self._functions.get_alias, **_alias(properties))
+        return () if found is None else (found["AliasArn"],)
 
     def create(self, name: str, properties: Properties) -> Made:
         return self._put(self._functions.create_alias, {}, properties)
 
     def update(self, physical_id: str, before: Properties, after: Properties) -> Made:
-        return self._put(self._functions.update_alias, before, after)
+        cleared = {"Description": ""} if "Description" in before else {}
+        return self._put(self._functions.update_alias, before, {**cleared, **after})
 
     def delete(self, physical_id: str, properties: Properties) -> None:
-        self._functions.delete_alias(
-            FunctionName=properties["FunctionName"], Name=properties["Name"]
-        )
+        unless_missing(self._functions.delete_alias, **_alias(properties))
 
     def _put(self, operation: Any, before: Properties, after: Properties) -> Made:
         weights = (after.get("RoutingConfig") or {}).get("AdditionalVersionWeights") or []
@@ -141,22 +151,27 @@ class AliasType:
         arn = operation(**params, RoutingConfig={"AdditionalVersionWeights": additional})[
             "AliasArn"
         ]
-        _provide(self._functions, after["FunctionName"], after["Name"], before, after)
+        provide(self._functions, after["FunctionName"], after["Name"], before, after)
         return Made(arn, {"AliasArn": arn})
 
 
 class LayerVersionType:
     """A version of a layer is never changed: another one takes its place."""
 
-    immutable = None
+    schema = schemas.LAYER_VERSION
 
     def __init__(self, clients: Clients, packages: Packages) -> None:
         self._functions = clients("lambda")
         self._packages = packages
 
+    def find(self, name: str, properties: Properties) -> Sequence[str]:
+        pages = self._functions.get_paginator("list_layer_versions").paginate(
+            LayerName=properties.get("LayerName", name)
+        )
+        return [item["LayerVersionArn"] for page in pages for item in page["LayerVersions"]]
+
     def create(self, name: str, properties: Properties) -> Made:
-        params = without(properties, ("Content",))
-        params.setdefault("LayerName", name)
+        params = {"LayerName": name, **without(properties, ("Content",))}
         content = read_code(properties["Content"], {}, self._packages)
         arn = self._functions.publish_layer_version(**params, Content=content)["LayerVersionArn"]
         return Made(arn, {"LayerVersionArn": arn})
@@ -166,7 +181,9 @@ class LayerVersionType:
 
     def delete(self, physical_id: str, properties: Properties) -> None:
         layer, _, number = physical_id.rpartition(":")
-        self._functions.delete_layer_version(LayerName=layer, VersionNumber=int(number))
+        unless_missing(
+            self._functions.delete_layer_version, LayerName=layer, VersionNumber=int(number)
+        )
 
 
 def read_code(code: Properties, properties: Properties, packages: Packages) -> dict[str, Any]:
@@ -190,25 +207,7 @@ def _pack_text(text: str, runtime: str) -> bytes:
     return buffer.getvalue()
 
 
-def _changes(before: Properties, after: Properties) -> dict[str, Any]:
-    """What to send so that a configuration becomes ``after``."""
-    changed = {name: value for name, value in after.items() if before.get(name) != value}
-    gone = before.keys() - after.keys()
-    return changed | {name: _EMPTY[name] for name in gone if name in _EMPTY}
-
-
-def _set_tags(
-    functions: Any, arn: str, before: Mapping[str, str], after: Mapping[str, str]
-) -> None:
-    gone = sorted(before.keys() - after.keys())
-    if gone:
-        functions.untag_resource(Resource=arn, TagKeys=gone)
-    changed = {name: value for name, value in after.items() if before.get(name) != value}
-    if changed:
-        functions.tag_resource(Resource=arn, Tags=changed)
-
-
-def _provide(
+def provide(
     functions: Any, name: str, qualifier: str, before: Properties, after: Properties
 ) -> None:
     """Provisioned concurrency of a version or an alias."""
@@ -217,9 +216,13 @@ def _provide(
         return
     params = {"FunctionName": name, "Qualifier": qualifier}
     if after.get(member) is None:
-        functions.delete_provisioned_concurrency_config(**params)
+        unless_missing(functions.delete_provisioned_concurrency_config, **params)
     else:
         functions.put_provisioned_concurrency_config(
             **params,
             ProvisionedConcurrentExecutions=int(after[member]["ProvisionedConcurrentExecutions"]),
         )
+
+
+def _alias(properties: Properties) -> dict[str, Any]:
+    return {"FunctionName": properties["FunctionName"], "Name": properties["Name"]}

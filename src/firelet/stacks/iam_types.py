@@ -5,9 +5,10 @@ Source: docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/AWS_IAM.h
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from firelet.stacks import schemas
 from firelet.stacks.errors import StackError
 from firelet.stacks.resource_types import (
     Clients,
@@ -15,23 +16,29 @@ from firelet.stacks.resource_types import (
     Properties,
     format_document,
     map_tags,
+    unless_missing,
     without,
 )
 
 _ROLE_PARTS = ("Policies", "ManagedPolicyArns", "AssumeRolePolicyDocument", "Tags")
+_VERSIONS_MAX = 5  # of a managed policy
 
 
 class RoleType:
-    """A role with its inline policies, attached policies and tags."""
+    """A role with its inline policies, attached policies, boundary and tags."""
 
-    immutable = frozenset({"RoleName", "Path", "PermissionsBoundary"})
+    schema = schemas.ROLE
 
     def __init__(self, clients: Clients) -> None:
         self._iam = clients("iam")
 
+    def find(self, name: str, properties: Properties) -> Sequence[str]:
+        named = properties.get("RoleName", name)
+        found = unless_missing(self._iam.get_role, RoleName=named)
+        return () if found is None else (named,)
+
     def create(self, name: str, properties: Properties) -> Made:
-        params = without(properties, _ROLE_PARTS)
-        params.setdefault("RoleName", name)
+        params = {"RoleName": name, **without(properties, _ROLE_PARTS)}
         role = self._iam.create_role(
             **params,
             AssumeRolePolicyDocument=format_document(properties["AssumeRolePolicyDocument"]),
@@ -42,27 +49,40 @@ class RoleType:
 
     def update(self, physical_id: str, before: Properties, after: Properties) -> Made:
         iam = self._iam
-        if before["AssumeRolePolicyDocument"] != after["AssumeRolePolicyDocument"]:
+        document = "AssumeRolePolicyDocument"
+        if before[document] != after[document]:
             iam.update_assume_role_policy(
-                RoleName=physical_id,
-                PolicyDocument=format_document(after["AssumeRolePolicyDocument"]),
+                RoleName=physical_id, PolicyDocument=format_document(after[document])
             )
         settings = {"Description": "", "MaxSessionDuration": 3_600}
         wanted = {name: after.get(name, empty) for name, empty in settings.items()}
         if any(before.get(name, settings[name]) != wanted[name] for name in settings):
             iam.update_role(RoleName=physical_id, **wanted)
-        gone = sorted(map_tags(before).keys() - map_tags(after).keys())
-        if gone:
-            iam.untag_role(RoleName=physical_id, TagKeys=gone)
-        if map_tags(after) != map_tags(before) and map_tags(after):
-            iam.tag_role(RoleName=physical_id, Tags=_list_tags(after))
+        self._set_boundary(physical_id, before, after)
+        self._set_tags(physical_id, map_tags(before), map_tags(after))
         self._set_policies(physical_id, before, after)
         role = iam.get_role(RoleName=physical_id)["Role"]
         return Made(physical_id, {"Arn": role["Arn"], "RoleId": role["RoleId"]})
 
     def delete(self, physical_id: str, properties: Properties) -> None:
         self._set_policies(physical_id, properties, {})
-        self._iam.delete_role(RoleName=physical_id)
+        unless_missing(self._iam.delete_role, RoleName=physical_id)
+
+    def _set_boundary(self, role: str, before: Properties, after: Properties) -> None:
+        member = "PermissionsBoundary"
+        if before.get(member) == after.get(member):
+            return
+        if member in after:
+            self._iam.put_role_permissions_boundary(RoleName=role, **{member: after[member]})
+        else:
+            unless_missing(self._iam.delete_role_permissions_boundary, RoleName=role)
+
+    def _set_tags(self, role: str, before: Mapping[str, str], after: Mapping[str, str]) -> None:
+        gone = sorted(before.keys() - after.keys())
+        if gone:
+            self._iam.untag_role(RoleName=role, TagKeys=gone)
+        if after != before and after:
+            self._iam.tag_role(RoleName=role, Tags=_list_tags({"Tags": after}))
 
     def _set_policies(self, role: str, before: Properties, after: Properties) -> None:
         _set_inline(self._iam, role, _inline(before), _inline(after))
@@ -72,64 +92,117 @@ class RoleType:
                 self._iam.attach_role_policy(RoleName=role, PolicyArn=arn)
         for arn in old:
             if arn not in new:
-                self._iam.detach_role_policy(RoleName=role, PolicyArn=arn)
+                unless_missing(self._iam.detach_role_policy, RoleName=role, PolicyArn=arn)
 
 
 class PolicyType:
     """An inline policy of some roles."""
 
-    immutable = frozenset({"PolicyName"})
+    schema = schemas.POLICY
 
     def __init__(self, clients: Clients) -> None:
         self._iam = clients("iam")
 
-    def create(self, name: str, properties: Properties) -> Made:
+    def find(self, name: str, properties: Properties) -> Sequence[str]:
         policy = properties["PolicyName"]
-        for role in _roles(properties):
-            _set_inline(self._iam, role, {}, {policy: properties["PolicyDocument"]})
-        return Made(policy)
+        found = (
+            unless_missing(self._iam.get_role_policy, RoleName=role, PolicyName=policy)
+            for role in properties.get("Roles") or []
+        )
+        return (name,) if any(item is not None for item in found) else ()
+
+    def create(self, name: str, properties: Properties) -> Made:
+        if not properties.get("Roles"):
+            raise StackError("At least one of [Groups,Roles,Users] must be non-empty.")
+        if self.find(name, properties):
+            # PutRolePolicy would overwrite what is not this resource's.
+            raise StackError(f"a role has an inline policy {properties['PolicyName']} already")
+        return self.update(name, {}, properties)
 
     def update(self, physical_id: str, before: Properties, after: Properties) -> Made:
-        for role in _roles(before):
-            if role not in _roles(after):
-                self._iam.delete_role_policy(RoleName=role, PolicyName=physical_id)
-        return self.create(physical_id, after)
+        old, new = _placed(before), _placed(after)
+        for role, policy in new:
+            self._iam.put_role_policy(
+                RoleName=role,
+                PolicyName=policy,
+                PolicyDocument=format_document(after["PolicyDocument"]),
+            )
+        self._remove([place for place in old if place not in new])
+        return Made(physical_id, {"Id": physical_id})
 
     def delete(self, physical_id: str, properties: Properties) -> None:
-        for role in _roles(properties):
-            self._iam.delete_role_policy(RoleName=role, PolicyName=physical_id)
+        self._remove(_placed(properties))
+
+    def _remove(self, places: Sequence[tuple[str, str]]) -> None:
+        for role, policy in places:
+            unless_missing(self._iam.delete_role_policy, RoleName=role, PolicyName=policy)
 
 
 class ManagedPolicyType:
-    """A policy of its own, attached to some roles. Another document takes another policy."""
+    """A policy of its own, attached to some roles."""
 
-    immutable = frozenset({"ManagedPolicyName", "Path", "Description", "PolicyDocument"})
+    schema = schemas.MANAGED_POLICY
 
     def __init__(self, clients: Clients) -> None:
         self._iam = clients("iam")
 
+    def find(self, name: str, properties: Properties) -> Sequence[str]:
+        named = properties.get("ManagedPolicyName", name)
+        pages = self._iam.get_paginator("list_policies").paginate(Scope="Local")
+        found = [item for page in pages for item in page["Policies"]]
+        return [item["Arn"] for item in found if item["PolicyName"] == named]
+
     def create(self, name: str, properties: Properties) -> Made:
         params = without(properties, ("ManagedPolicyName", "PolicyDocument", "Roles"))
-        arn = self._iam.create_policy(
+        policy = self._iam.create_policy(
             **params,
             PolicyName=properties.get("ManagedPolicyName", name),
             PolicyDocument=format_document(properties["PolicyDocument"]),
-        )["Policy"]["Arn"]
-        return self.update(arn, {}, properties)
+        )["Policy"]
+        self._attach(policy["Arn"], (), _roles(properties))
+        return Made(policy["Arn"], {"PolicyArn": policy["Arn"], "PolicyId": policy["PolicyId"]})
 
     def update(self, physical_id: str, before: Properties, after: Properties) -> Made:
-        for role in _roles(before):
-            if role not in _roles(after):
-                self._iam.detach_role_policy(RoleName=role, PolicyArn=physical_id)
-        for role in _roles(after):
-            if role not in _roles(before):
-                self._iam.attach_role_policy(RoleName=role, PolicyArn=physical_id)
-        return Made(physical_id, {"PolicyArn": physical_id})
+        document = "PolicyDocument"
+        if before[document] != after[document]:
+            self._make_room(physical_id)
+            self._iam.create_policy_version(
+                PolicyArn=physical_id,
+                PolicyDocument=format_document(after[document]),
+                SetAsDefault=True,
+            )
+        self._attach(physical_id, _roles(before), _roles(after))
+        policy = self._iam.get_policy(PolicyArn=physical_id)["Policy"]
+        return Made(physical_id, {"PolicyArn": physical_id, "PolicyId": policy["PolicyId"]})
 
     def delete(self, physical_id: str, properties: Properties) -> None:
-        for role in _roles(properties):
-            self._iam.detach_role_policy(RoleName=role, PolicyArn=physical_id)
-        self._iam.delete_policy(PolicyArn=physical_id)
+        self._attach(physical_id, _roles(properties), ())
+        for version in self._other_versions(physical_id):
+            self._remove_version(physical_id, version)
+        unless_missing(self._iam.delete_policy, PolicyArn=physical_id)
+
+    def _attach(self, arn: str, before: Sequence[str], after: Sequence[str]) -> None:
+        for role in after:
+            if role not in before:
+                self._iam.attach_role_policy(RoleName=role, PolicyArn=arn)
+        for role in before:
+            if role not in after:
+                unless_missing(self._iam.detach_role_policy, RoleName=role, PolicyArn=arn)
+
+    def _make_room(self, arn: str) -> None:
+        others = self._other_versions(arn)
+        if len(others) >= _VERSIONS_MAX - 1:
+            self._remove_version(arn, others[-1])
+
+    def _other_versions(self, arn: str) -> list[str]:
+        """Versions that are not the default one, newest first."""
+        answer = unless_missing(self._iam.list_policy_versions, PolicyArn=arn)
+        found = answer["Versions"] if answer else []
+        others = [item["VersionId"] for item in found if not item["IsDefaultVersion"]]
+        return sorted(others, key=lambda version: int(version.removeprefix("v")), reverse=True)
+
+    def _remove_version(self, arn: str, version: str) -> None:
+        unless_missing(self._iam.delete_policy_version, PolicyArn=arn, VersionId=version)
 
 
 def _inline(properties: Properties) -> dict[str, Any]:
@@ -144,14 +217,15 @@ def _set_inline(iam: Any, role: str, before: Mapping[str, Any], after: Mapping[s
             )
     for name in before:
         if name not in after:
-            iam.delete_role_policy(RoleName=role, PolicyName=name)
+            unless_missing(iam.delete_role_policy, RoleName=role, PolicyName=name)
 
 
 def _roles(properties: Properties) -> list[str]:
-    for member in ("Users", "Groups"):
-        if properties.get(member):
-            raise StackError(f"{member} of a policy are not supported")
     return list(properties.get("Roles") or [])
+
+
+def _placed(properties: Properties) -> list[tuple[str, str]]:
+    return [(role, properties["PolicyName"]) for role in _roles(properties)]
 
 
 def _list_tags(properties: Properties) -> list[dict[str, str]]:

@@ -1,6 +1,7 @@
-"""What a type of resource is to the engine: how it is made, changed and deleted.
+"""What a type of resource is to the engine: how it is found, made, changed and deleted.
 
-The port that ``lambda_types``, ``iam_types`` and ``logs_types`` implement with AWS API calls.
+The port that ``function_types``, ``access_types``, ``iam_types`` and ``logs_types`` implement with
+AWS API calls; ``schemas`` says what each type takes.
 """
 
 from __future__ import annotations
@@ -9,6 +10,9 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+from firelet.stacks.errors import is_missing
+from firelet.stacks.schemas import Schema
 
 Properties = Mapping[str, Any]
 # Makes a client of a service; botocore's clients have no static types.
@@ -24,11 +28,18 @@ class Made:
 
 
 class ResourceType(Protocol):
-    """One type. Properties are evaluated. What the API refuses is raised as it comes."""
+    """One type. Properties are evaluated. What the API refuses is raised as it comes.
+
+    An update or a deletion may find the work half done, by a deployment that was killed: a part
+    that is already as it should be is no error.
+    """
 
     @property
-    def immutable(self) -> frozenset[str] | None:
-        """Properties whose change takes a new resource; None for all of them."""
+    def schema(self) -> Schema: ...
+
+    def find(self, name: str, properties: Properties) -> Sequence[str]:
+        """Physical ids of those things, of what exists now, that a creation with this name and
+        these properties could have made."""
 
     def create(self, name: str, properties: Properties) -> Made:
         """``name`` is for what the template leaves unnamed."""
@@ -37,7 +48,17 @@ class ResourceType(Protocol):
         """Changes what differs."""
 
     def delete(self, physical_id: str, properties: Properties) -> None:
-        """Deletes it; one that is not there is no error."""
+        """Deletes it. What is not there is no error."""
+
+
+def unless_missing(call: Callable[..., Any], **params: Any) -> Any:
+    """The answer of a call; None when there is no such thing."""
+    try:
+        return call(**params)
+    except Exception as error:
+        if not is_missing(error):
+            raise
+        return None
 
 
 def map_tags(properties: Properties) -> dict[str, str]:
@@ -48,7 +69,7 @@ def map_tags(properties: Properties) -> dict[str, str]:
     return {tag["Key"]: tag["Value"] for tag in tags}
 
 
-def without(properties: Properties, names: Sequence[str]) -> dict[str, Any]:
+def without(properties: Properties, names: Sequence[str] | frozenset[str]) -> dict[str, Any]:
     """The properties but for some."""
     return {name: value for name, value in properties.items() if name not in names}
 
@@ -56,10 +77,3 @@ def without(properties: Properties, names: Sequence[str]) -> dict[str, Any]:
 def format_document(document: Any) -> str:
     """A policy document as the text that APIs take."""
     return document if isinstance(document, str) else json.dumps(document)
-
-
-def is_missing(error: Exception) -> bool:
-    """Whether an API refused because there is no such thing."""
-    response = getattr(error, "response", None)
-    code = response.get("Error", {}).get("Code", "") if isinstance(response, dict) else ""
-    return code in ("ResourceNotFoundException", "NoSuchEntity")

@@ -15,6 +15,7 @@ from typing import Any
 from firelet.stacks.errors import StackError, lacks_extra
 
 SAM_TRANSFORM = "AWS::Serverless-2016-10-31"
+EXTENSIONS_TRANSFORM = "AWS::LanguageExtensions"
 _SECTIONS = frozenset(
     {"AWSTemplateFormatVersion", "Description", "Metadata", "Parameters", "Mappings"}
     | {"Conditions", "Transform", "Globals", "Resources", "Outputs"}
@@ -23,7 +24,10 @@ _ATTRIBUTES = frozenset(
     {"Type", "Properties", "DependsOn", "Condition", "Metadata"}
     | {"DeletionPolicy", "UpdateReplacePolicy"}
 )
-RETAIN = "Retain"
+_POLICIES: Mapping[str, tuple[str, ...]] = {
+    "DeletionPolicy": ("Delete", "Retain", "RetainExceptOnCreate"),
+    "UpdateReplacePolicy": ("Delete", "Retain"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,13 +45,15 @@ class Resource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Template:
-    """A template without macros. ``outputs`` and ``parameters`` are as they were written."""
+    """A template without macros. ``outputs`` and ``parameters`` are as they were written;
+    ``has_extensions`` is whether it asks for the functions of AWS::LanguageExtensions."""
 
     parameters: Mapping[str, Mapping[str, Any]]
     mappings: Mapping[str, Any]
     conditions: Mapping[str, Any]
     resources: Mapping[str, Resource]
     outputs: Mapping[str, Mapping[str, Any]]
+    has_extensions: bool = False
 
 
 def load_document(text: str) -> dict[str, Any]:
@@ -70,17 +76,17 @@ def load_document(text: str) -> dict[str, Any]:
     return plain
 
 
-def uses_sam(document: Mapping[str, Any]) -> bool:
-    """Whether the template asks for the SAM transform; StackError when it asks for another."""
+def find_transforms(document: Mapping[str, Any]) -> frozenset[str]:
+    """The transforms that the template asks for; StackError names one that is not supported."""
     named = document.get("Transform") or []
     transforms = named if isinstance(named, list) else [named]
     for transform in transforms:
-        if transform != SAM_TRANSFORM:
+        if transform not in (SAM_TRANSFORM, EXTENSIONS_TRANSFORM):
             raise StackError(f"the transform {transform} is not supported")
-    return bool(transforms)
+    return frozenset(transforms)
 
 
-def parse_template(document: Mapping[str, Any]) -> Template:
+def parse_template(document: Mapping[str, Any], *, has_extensions: bool = False) -> Template:
     """The sections of a template after its transform. StackError names what is not supported."""
     unknown = sorted(document.keys() - _SECTIONS)
     if unknown:
@@ -88,16 +94,23 @@ def parse_template(document: Mapping[str, Any]) -> Template:
     resources = {
         name: _parse_resource(name, declared) for name, declared in document["Resources"].items()
     }
+    outputs = document.get("Outputs") or {}
+    for name, output in outputs.items():
+        if not isinstance(output, dict) or "Value" not in output:
+            raise StackError(f"the output {name} has no Value")
     return Template(
         parameters=document.get("Parameters") or {},
         mappings=document.get("Mappings") or {},
         conditions=document.get("Conditions") or {},
         resources=resources,
-        outputs=document.get("Outputs") or {},
+        outputs=outputs,
+        has_extensions=has_extensions,
     )
 
 
 def _parse_resource(name: str, declared: Any) -> Resource:
+    if name.startswith("Fn::"):
+        raise StackError(f"{name}: the function Fn::{name.split('::')[1]} is not supported")
     if not isinstance(declared, dict) or not isinstance(declared.get("Type"), str):
         raise StackError(f"the resource {name} has no Type")
     unknown = sorted(declared.keys() - _ATTRIBUTES)
@@ -110,6 +123,13 @@ def _parse_resource(name: str, declared: Any) -> Resource:
         properties=declared.get("Properties") or {},
         depends_on=(depends_on,) if isinstance(depends_on, str) else tuple(depends_on),
         condition=declared.get("Condition"),
-        is_retained=declared.get("DeletionPolicy") == RETAIN,
-        is_kept_when_replaced=declared.get("UpdateReplacePolicy") == RETAIN,
+        is_retained=_read_policy(name, declared, "DeletionPolicy") != "Delete",
+        is_kept_when_replaced=_read_policy(name, declared, "UpdateReplacePolicy") != "Delete",
     )
+
+
+def _read_policy(name: str, declared: Mapping[str, Any], attribute: str) -> str:
+    policy = declared.get(attribute, "Delete")
+    if policy not in _POLICIES[attribute]:
+        raise StackError(f"the {attribute} {policy} of {name} is not supported")
+    return str(policy)

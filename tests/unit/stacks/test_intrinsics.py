@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from firelet.stacks.errors import StackError
-from firelet.stacks.intrinsics import Evaluator
+from firelet.stacks.intrinsics import Evaluator, NotYetKnown
 from firelet.stacks.state import ResourceState
 from firelet.stacks.template import parse_template
 
@@ -19,8 +20,14 @@ TEMPLATE = parse_template(
             "No": {"Fn::Not": [{"Condition": "Yes"}]},
             "Both": {"Fn::And": [{"Condition": "Yes"}, {"Condition": "No"}]},
             "Either": {"Fn::Or": [{"Condition": "Yes"}, {"Condition": "No"}]},
+            "Round": {"Condition": "About"},
+            "About": {"Fn::Not": [{"Condition": "Round"}]},
         },
-        "Resources": {"Queue": {"Type": "T"}, "Later": {"Type": "T"}},
+        "Resources": {
+            "Queue": {"Type": "T"},
+            "Later": {"Type": "T"},
+            "Never": {"Type": "T", "Condition": "No"},
+        },
     }
 )
 QUEUE = ResourceState(
@@ -31,7 +38,9 @@ QUEUE = ResourceState(
 @pytest.fixture
 def evaluator() -> Evaluator:
     known = {"Stage": "dev", "Count": "3", "List": ["x", "y"], "AWS::Region": "eu"}
-    return Evaluator(TEMPLATE, known, {"Queue": QUEUE, "Gone": QUEUE})
+    return Evaluator(
+        TEMPLATE, known, {"Queue": QUEUE, "Gone": QUEUE, "Never": QUEUE}, {"shared": "s"}
+    )
 
 
 @pytest.mark.parametrize(
@@ -61,6 +70,38 @@ def test_an_expression_has_its_value(evaluator: Evaluator, expression: Any, valu
     assert evaluator.value(expression) == value
 
 
+def test_what_another_stack_exports_is_imported(evaluator: Evaluator) -> None:
+    expression = {"Fn::ImportValue": {"Fn::Sub": "share${a}"}}
+    assert evaluator.value({"Fn::ImportValue": {"Fn::Join": ["", ["sha", "red"]]}}) == "s"
+    assert evaluator.imported == {"shared"}
+    with pytest.raises(StackError):
+        evaluator.value(expression)
+
+
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [
+        ({"Fn::Length": {"Ref": "List"}}, 2),
+        ({"Fn::ToJsonString": {"a": {"Ref": "Stage"}}}, '{"a": "dev"}'),
+        ({"Fn::FindInMap": ["Sizes", "eu", "small", {"DefaultValue": 7}]}, 1),
+        ({"Fn::FindInMap": ["Sizes", "us", "small", {"DefaultValue": {"Ref": "Count"}}]}, "3"),
+    ],
+)
+def test_the_language_extensions_are_there_when_asked_for(expression: Any, value: Any) -> None:
+    template = replace(TEMPLATE, has_extensions=True)
+    known = {"Stage": "dev", "Count": "3", "List": ["x", "y"]}
+    assert Evaluator(template, known, {}).value(expression) == value
+
+
+def test_what_is_to_be_made_is_promised_with_its_attributes() -> None:
+    evaluator = Evaluator(TEMPLATE, {}, {}, {}, {"Later": frozenset({"Arn"})})
+    for expression in ({"Ref": "Later"}, {"Fn::Sub": "${Later.Arn}"}):
+        with pytest.raises(NotYetKnown):
+            evaluator.value(expression)
+    with pytest.raises(StackError, match="Later has no attribute Name"):
+        evaluator.value({"Fn::GetAtt": "Later.Name"})
+
+
 def test_conditions_stand_on_each_other(evaluator: Evaluator) -> None:
     names = ("Yes", "No", "Both", "Either")
     assert [evaluator.condition(name) for name in names] == [True, False, False, True]
@@ -71,9 +112,17 @@ def test_conditions_stand_on_each_other(evaluator: Evaluator) -> None:
     [
         ({"Ref": "Nobody"}, "Nobody is neither a parameter nor a resource"),
         ({"Ref": "Gone"}, "Gone is neither a parameter nor a resource"),
-        ({"Ref": "Later"}, "Later is neither a parameter nor a resource"),
+        ({"Ref": "Later"}, "Later is not there yet"),
+        ({"Ref": "Never"}, "Never is neither a parameter nor a resource"),
+        ({"Ref": ["a"]}, "Ref takes a name"),
+        ({"Fn::If": ["Round", 1, 2]}, "in a circle: Round -> About -> Round"),
+        ({"Fn::Length": ["a"]}, "Fn::Length needs Transform: AWS::LanguageExtensions"),
+        ({"Fn::Select": ["x", ["a"]]}, "x is no index"),
+        ({"Fn::Sub": ["a"]}, "Fn::Sub takes a list of 2"),
+        ({"Fn::Not": [True, False]}, "Fn::Not takes a list of 1"),
+        ({"Fn::Cidr": []}, "Fn::Cidr is not supported"),
         ({"Fn::GetAtt": ["Queue", "Name"]}, "Queue has no attribute Name"),
-        ({"Fn::ImportValue": "x"}, "Fn::ImportValue is not supported"),
+        ({"Fn::ImportValue": "x"}, "No export named x found"),
         ({"Fn::Transform": {}}, "Fn::Transform is not supported"),
         ({"Fn::FindInMap": ["Sizes", "us", "small"]}, "Sizes / us / small is not in the mappings"),
         ({"Fn::Select": [5, ["a"]]}, "there is no item 5"),

@@ -8,7 +8,7 @@ import pytest
 
 from firelet.stacks.errors import StackError
 from firelet.stacks.references import order_resources
-from firelet.stacks.template import load_document, parse_template, uses_sam
+from firelet.stacks.template import find_transforms, load_document, parse_template
 
 pytest.importorskip("yaml", reason="the extra `sam` is missing")
 
@@ -71,17 +71,33 @@ def test_other_texts_are_refused(text: str, said: str) -> None:
         ({"Resources": {"A": {**RESOURCE, "UpdatePolicy": {}}}}, "attribute UpdatePolicy of A"),
     ],
 )
-def test_what_is_not_supported_is_named(document: dict[str, object], said: str) -> None:
+def test_what_a_template_cannot_have_here_is_named(document: dict[str, object], said: str) -> None:
     with pytest.raises(StackError, match=said):
         parse_template(document)
 
 
-def test_only_the_transform_of_sam_is_known() -> None:
-    assert uses_sam({"Transform": "AWS::Serverless-2016-10-31"})
-    assert uses_sam({"Transform": ["AWS::Serverless-2016-10-31"]})
-    assert not uses_sam({})
+def test_other_transforms_than_these_two_are_named() -> None:
+    sam, extensions = "AWS::Serverless-2016-10-31", "AWS::LanguageExtensions"
+    assert find_transforms({"Transform": sam}) == {sam}
+    assert find_transforms({"Transform": [extensions, sam]}) == {sam, extensions}
+    assert find_transforms({}) == frozenset()
     with pytest.raises(StackError, match="AWS::Include"):
-        uses_sam({"Transform": "AWS::Include"})
+        find_transforms({"Transform": "AWS::Include"})
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ({"Resources": {}, "Rules": {}}, "section Rules is not supported"),
+        ({"Resources": {"A": {"Type": "T", "UpdatePolicy": {}}}}, "UpdatePolicy of A"),
+        ({"Resources": {"A": {"Type": "T", "DeletionPolicy": "Snapshot"}}}, "Snapshot of A"),
+        ({"Resources": {"Fn::ForEach::A": []}}, "Fn::ForEach is not supported"),
+        ({"Resources": {}, "Outputs": {"A": {}}}, "the output A has no Value"),
+    ],
+)
+def test_what_is_not_supported_is_named(document: dict[str, object], said: str) -> None:
+    with pytest.raises(StackError, match=said):
+        parse_template(document)
 
 
 def resource(*, depends_on: object = None, **properties: object) -> dict[str, object]:

@@ -59,7 +59,8 @@ def test_a_permission_is_a_statement_of_a_policy(api: Api) -> None:
     assert made.physical_id == "s-1"
     api.expect("remove_permission", {"StatementId": "s-1", "FunctionName": "f"})
     api["Permission"].delete("s-1", properties)
-    assert api["Permission"].immutable is None
+    schema = api["Permission"].schema
+    assert schema.fixed == schema.properties
 
 
 def test_a_url_is_that_of_a_function_or_alias(api: Api) -> None:
@@ -89,13 +90,16 @@ def test_a_url_is_that_of_a_function_or_alias(api: Api) -> None:
 def test_an_event_invoke_config_is_put_whole(api: Api) -> None:
     properties = {"FunctionName": "f", "Qualifier": "$LATEST", "MaximumRetryAttempts": "1"}
     sent = {**properties, "MaximumRetryAttempts": 1}
+    named = {"FunctionName": "f", "Qualifier": "$LATEST"}
+    api.stubber.add_client_error(
+        "get_function_event_invoke_config", "ResourceNotFoundException", expected_params=named
+    )
     api.expect("put_function_event_invoke_config", sent)
     made = api["EventInvokeConfig"].create("n", properties)
     assert made.physical_id == "f|$LATEST"
     api.expect("put_function_event_invoke_config", {**sent, "MaximumRetryAttempts": 2})
     after = {**properties, "MaximumRetryAttempts": 2}
     assert api["EventInvokeConfig"].update(made.physical_id, properties, after) == made
-    named = {"FunctionName": "f", "Qualifier": "$LATEST"}
     api.expect("delete_function_event_invoke_config", named)
     api["EventInvokeConfig"].delete(made.physical_id, properties)
 
