@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -277,7 +276,7 @@ def test_a_dry_run_says_what_would_change_and_changes_nothing(
         "delete AWS::IAM::ManagedPolicy Shared",
         "update AWS::Lambda::Function Function (MemorySize)",
     ]
-    assert stacks.deploy(path, "dry")[1] == []
+    assert stacks.deploy(stacks.write(PLAIN), "dry")[1] == []
     stacks.run("delete", "--stack", "dry")
 
 

@@ -26,6 +26,7 @@ from firelet.stacks.sam import LOCAL_BUCKET
 # botocore's own delay is for a service that is far away and takes seconds.
 _WAIT = {"Delay": 0.05, "MaxAttempts": 2_400}
 _CODE_MEMBERS = ("Code", "Architectures")
+_PROVISIONED = "ProvisionedConcurrencyConfig"
 
 
 class Packages(Protocol):
@@ -99,7 +100,7 @@ class VersionType:
 
     def create(self, name: str, properties: Properties) -> Made:
         function, known = properties["FunctionName"], self.find(name, properties)
-        params = without(properties, ("ProvisionedConcurrencyConfig", "RuntimePolicy"))
+        params = without(properties, (_PROVISIONED, "RuntimePolicy"))
         published = self._functions.publish_version(**params)
         arn, number = published["FunctionArn"], published["Version"]
         if arn in known:
@@ -147,11 +148,15 @@ class AliasType:
     def _put(self, operation: Any, before: Properties, after: Properties) -> Made:
         weights = (after.get("RoutingConfig") or {}).get("AdditionalVersionWeights") or []
         additional = {item["FunctionVersion"]: item["FunctionWeight"] for item in weights}
-        params = without(after, ("ProvisionedConcurrencyConfig", "RoutingConfig"))
+        params = without(after, (_PROVISIONED, "RoutingConfig"))
+        if after.get(_PROVISIONED) is None:
+            # Weights and provisioned concurrency exclude each other: first go, then come.
+            provide(self._functions, after["FunctionName"], after["Name"], before, after)
         arn = operation(**params, RoutingConfig={"AdditionalVersionWeights": additional})[
             "AliasArn"
         ]
-        provide(self._functions, after["FunctionName"], after["Name"], before, after)
+        if after.get(_PROVISIONED) is not None:
+            provide(self._functions, after["FunctionName"], after["Name"], before, after)
         return Made(arn, {"AliasArn": arn})
 
 
@@ -211,7 +216,7 @@ def provide(
     functions: Any, name: str, qualifier: str, before: Properties, after: Properties
 ) -> None:
     """Provisioned concurrency of a version or an alias."""
-    member = "ProvisionedConcurrencyConfig"
+    member = _PROVISIONED
     if before.get(member) == after.get(member):
         return
     params = {"FunctionName": name, "Qualifier": qualifier}
