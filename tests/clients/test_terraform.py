@@ -58,6 +58,31 @@ resource "aws_iam_role_policy_attachment" "logs" {
   role       = aws_iam_role.role.name
   policy_arn = "arn:aws:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole"
 }
+resource "aws_iam_policy" "read" {
+  name        = "tf-read"
+  description = "reads a bucket"
+  policy = jsonencode({
+    Version   = "2012-10-17"
+    Statement = [{
+      Effect   = "Allow"
+      Action   = var.memory == 128 ? "s3:GetObject" : "s3:GetObjectVersion"
+      Resource = "arn:aws:s3:::bucket/*"
+    }]
+  })
+  tags = { team = "red" }
+}
+resource "aws_iam_role_policy_attachment" "read" {
+  role       = aws_iam_role.role.name
+  policy_arn = aws_iam_policy.read.arn
+}
+resource "aws_iam_role_policy" "own" {
+  name = "own"
+  role = aws_iam_role.role.id
+  policy = jsonencode({
+    Version   = "2012-10-17"
+    Statement = [{ Effect = "Allow", Action = "sqs:SendMessage", Resource = "*" }]
+  })
+}
 resource "aws_cloudwatch_log_group" "logs" {
   name              = "/aws/lambda/tf-function"
   retention_in_days = 14
@@ -91,6 +116,23 @@ resource "aws_lambda_function" "function" {
   publish          = true
 
   code_signing_config_arn = aws_lambda_code_signing_config.ours.arn
+  # What the changed configuration no longer has is as it was at the beginning.
+  description                    = var.memory == 128 ? "full" : null
+  reserved_concurrent_executions = var.memory == 128 ? 5 : -1
+  dynamic "dead_letter_config" {
+    for_each = var.memory == 128 ? [1] : []
+    content { target_arn = "arn:aws:sqs:%(region)s:000000000000:dead" }
+  }
+  dynamic "logging_config" {
+    for_each = var.memory == 128 ? [1] : []
+    content {
+      log_format            = "JSON"
+      application_log_level = "WARN"
+      system_log_level      = "WARN"
+    }
+  }
+  tracing_config { mode = var.memory == 128 ? "Active" : "PassThrough" }
+  ephemeral_storage { size = var.memory == 128 ? 1024 : 512 }
   environment {
     variables = { COLOUR = "red" }
   }
@@ -101,6 +143,29 @@ resource "aws_lambda_alias" "live" {
   name             = "live"
   function_name    = aws_lambda_function.function.function_name
   function_version = aws_lambda_function.function.version
+}
+resource "aws_lambda_alias" "mixed" {
+  name             = "mixed"
+  description      = "the new version for all, and then a part for the old one"
+  function_name    = aws_lambda_function.function.function_name
+  function_version = aws_lambda_function.function.version
+  dynamic "routing_config" {
+    for_each = var.memory == 128 ? [] : [1]
+    content { additional_version_weights = { "1" = 0.25 } }
+  }
+}
+resource "aws_lambda_provisioned_concurrency_config" "warm" {
+  function_name                     = aws_lambda_function.function.function_name
+  qualifier                         = aws_lambda_function.function.version
+  provisioned_concurrent_executions = 1
+}
+resource "aws_lambda_function_recursion_config" "function" {
+  function_name  = aws_lambda_function.function.function_name
+  recursive_loop = var.memory == 128 ? "Allow" : "Terminate"
+}
+resource "aws_lambda_runtime_management_config" "function" {
+  function_name     = aws_lambda_function.function.function_name
+  update_runtime_on = "FunctionUpdate"
 }
 resource "aws_lambda_event_source_mapping" "queue" {
   event_source_arn                   = "arn:aws:sqs:%(region)s:000000000000:jobs"
@@ -289,6 +354,14 @@ def test_terraform_applies_sees_no_drift_changes_and_destroys(
     answer = platform.invoke(arn, Qualifier="live")
     assert answer.json == ["red", "256", "layer"]
     assert answer.version == "2"
+    # After the change too: what is read is what was written.
+    terraform("plan", "-detailed-exitcode", "-input=false", "-var", "memory=256")
+    client, iam = platform.client("lambda"), platform.client("iam")
+    mixed = client.get_alias(FunctionName=arn, Name="mixed")
+    assert mixed["RoutingConfig"] == {"AdditionalVersionWeights": {"1": 0.25}}
+    provided = client.list_provisioned_concurrency_configs(FunctionName=arn)
+    (warm,) = provided["ProvisionedConcurrencyConfigs"]
+    assert (warm["FunctionArn"], warm["Status"]) == (f"{arn}:2", "READY")
     mappings = platform.client("lambda").list_event_source_mappings()["EventSourceMappings"]
     assert sorted((item["BatchSize"], item["State"]) for item in mappings) == [
         (64, "Enabled"),
@@ -300,10 +373,13 @@ def test_terraform_applies_sees_no_drift_changes_and_destroys(
     scaling = platform.client("application-autoscaling")
     left = scaling.describe_scalable_targets(ServiceNamespace="lambda")
     assert left["ScalableTargets"] == []
-    client, iam = platform.client("lambda"), platform.client("iam")
     with pytest.raises(client.exceptions.ResourceNotFoundException):
         client.get_function(FunctionName=arn)
     assert client.list_event_source_mappings()["EventSourceMappings"] == []
     assert client.list_layer_versions(LayerName="tf-tools")["LayerVersions"] == []
+    assert client.list_code_signing_configs()["CodeSigningConfigs"] == []
+    assert iam.list_policies(Scope="Local")["Policies"] == []
+    groups = platform.client("logs").describe_log_groups(logGroupNamePrefix="/aws/lambda/tf-")
+    assert groups["logGroups"] == []
     with pytest.raises(iam.exceptions.NoSuchEntityException):
         iam.get_role(RoleName="tf-role")

@@ -281,7 +281,10 @@ def test_a_dry_run_says_what_would_change_and_changes_nothing(
 
 
 def test_what_one_stack_exports_another_imports(stacks: Stacks, platform: Platform) -> None:
-    exporting = PLAIN + "    Export: {Name: !Sub '${AWS::StackName}-name'}\n"
+    exporting = PLAIN.replace(
+        "Name: {Value: !Ref Function}",
+        "Name: {Value: !Ref Function, Export: {Name: !Sub '${AWS::StackName}-name'}}",
+    )
     outputs, _ = stacks.deploy(stacks.write(exporting), "giver")
     importing = """
 Resources:

@@ -42,6 +42,14 @@ _NETWORK_INTERFACES = (
     "ec2:UnassignPrivateIpAddresses",
 )
 
+_TRACES = (
+    "xray:PutTraceSegments",
+    "xray:PutTelemetryRecords",
+    "xray:GetSamplingRules",
+    "xray:GetSamplingTargets",
+    "xray:GetSamplingStatisticSummaries",
+)
+
 _SERVICE_ROLE = "/service-role/"
 
 _TABLE = (
@@ -97,17 +105,9 @@ _TABLE = (
         ("lambda:CheckpointDurableExecution", "lambda:GetDurableExecutionState", *_LOGS),
     ),
     ManagedPolicy("AWSLambdaRole", _SERVICE_ROLE, ("lambda:InvokeFunction",)),
-    ManagedPolicy(
-        "AWSXRayDaemonWriteAccess",
-        "/",
-        (
-            "xray:PutTraceSegments",
-            "xray:PutTelemetryRecords",
-            "xray:GetSamplingRules",
-            "xray:GetSamplingTargets",
-            "xray:GetSamplingStatisticSummaries",
-        ),
-    ),
+    ManagedPolicy("AWSXRayDaemonWriteAccess", "/", _TRACES),
+    # The older name, which SAM gives to a function with traces.
+    ManagedPolicy("AWSXrayWriteOnlyAccess", "/", _TRACES),
     ManagedPolicy("CloudWatchLambdaInsightsExecutionRolePolicy", "/", _LOGS),
     ManagedPolicy("AWSLambdaExecute", "/", ("logs:*", "s3:GetObject", "s3:PutObject")),
     ManagedPolicy(
