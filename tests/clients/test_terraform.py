@@ -119,10 +119,7 @@ resource "aws_lambda_function" "function" {
   # What the changed configuration no longer has is as it was at the beginning.
   description                    = var.memory == 128 ? "full" : null
   reserved_concurrent_executions = var.memory == 128 ? 5 : -1
-  dynamic "dead_letter_config" {
-    for_each = var.memory == 128 ? [1] : []
-    content { target_arn = "arn:aws:sqs:%(region)s:000000000000:dead" }
-  }
+  dead_letter_config { target_arn = "arn:aws:sqs:%(region)s:000000000000:dead" }
   dynamic "logging_config" {
     for_each = var.memory == 128 ? [1] : []
     content {

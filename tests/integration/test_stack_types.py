@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from firelet.stacks.errors import StackError
+from firelet.stacks.plan import Change
+from firelet.stacks.stack import Place, delete_stack, deploy_stack
 from running_platform import ACCOUNT, PYTHON, REGION, TRUST, Platform, pack
 from stack_runs import Stacks
 
@@ -20,7 +23,7 @@ pytest.importorskip("yaml", reason="the extra `sam` is missing")
 Resources = dict[str, dict[str, Any]]
 CODE = "import os\ndef handler(event, context):\n    return [%d, os.environ.get('COLOUR')]\n"
 ROLE = {"Type": "AWS::IAM::Role", "Properties": {"AssumeRolePolicyDocument": TRUST}}
-SIGNER = f"arn:aws:sqs:{REGION}:{ACCOUNT}"
+QUEUES = f"arn:aws:sqs:{REGION}:{ACCOUNT}"
 
 
 def function(**properties: Any) -> dict[str, Any]:
@@ -48,14 +51,17 @@ def policy(*actions: str) -> dict[str, Any]:
 class OneStack:
     """One stack, deployed again and again. Ref of each resource is an output."""
 
-    def __init__(self, stacks: Stacks, platform: Platform, name: str) -> None:
-        self._stacks = stacks
-        self._name = name
+    def __init__(self, platform: Platform, folder: Path, name: str) -> None:
+        self.name = name
         self.platform = platform
         self.functions = platform.client("lambda")
         self.iam = platform.client("iam")
         self.logs = platform.client("logs")
-        self.ids: dict[str, str] = {}
+        self.ids: dict[str, Any] = {}
+        self._path = folder / "template.json"
+        self._place = Place(
+            clients=platform.client, account=ACCOUNT, region=REGION, states=folder / "states"
+        )
 
     def deploy(self, resources: Mapping[str, Any], **outputs: Any) -> list[str]:
         """What was done, as ``action LogicalId``; the same again does nothing."""
@@ -64,20 +70,30 @@ class OneStack:
             "Resources": resources,
             "Outputs": {name: {"Value": value} for name, value in values.items()},
         }
-        path = self._stacks.write(template)
-        self.ids, changes = self._stacks.deploy(path, self._name)
-        again = self._stacks.deploy(path, self._name)
-        assert again == (self.ids, [])
-        return [f"{item.split()[0]} {item.split()[2]}" for item in changes]
+        changes = self.apply(template)
+        ids = self.ids
+        assert self.apply(template) == []
+        assert self.ids == ids
+        return changes
+
+    def apply(self, template: Mapping[str, Any]) -> list[str]:
+        self._path.write_text(json.dumps(template))
+        changes: list[Change] = []
+        deployed = deploy_stack(
+            self._place, self.name, self._path, {}, Path.read_bytes, changes.append
+        )
+        assert deployed.left == ""
+        self.ids = dict(deployed.outputs)
+        return [f"{item.action} {item.logical_id}" for item in changes if item.action != "keep"]
 
     def delete(self) -> None:
-        self._stacks.delete(self._name)
+        delete_stack(self._place, self.name, lambda change: None)
 
 
 @pytest.fixture
 def stack(platform: Platform, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[OneStack]:
     stacks = Stacks(platform, tmp_path)
-    yield OneStack(stacks, platform, request.node.name.removeprefix("test_")[:20].rstrip("_"))
+    yield OneStack(platform, tmp_path, request.node.name.removeprefix("test_")[:20].rstrip("_"))
     stacks.check_nothing_left()
 
 
@@ -88,7 +104,7 @@ def test_a_function(stack: OneStack) -> None:
     full = function(
         Architectures=["x86_64"],
         Code={"ZipFile": CODE % 2},
-        DeadLetterConfig={"TargetArn": f"{SIGNER}:dead"},
+        DeadLetterConfig={"TargetArn": f"{QUEUES}:dead"},
         Description="full",
         Environment={"Variables": {"COLOUR": "red"}},
         EphemeralStorage={"Size": 1_024},
@@ -216,9 +232,9 @@ def test_a_version_takes_a_change_of_the_function(stack: OneStack) -> None:
     version = {"Type": "AWS::Lambda::Version", "Properties": {"FunctionName": {"Ref": "F"}}}
     resources: Resources = {"Role": ROLE, "F": function(), "One": version}
     stack.deploy(resources)
-    path = stack._stacks.write({"Resources": {**resources, "Two": {**version, "DependsOn": "One"}}})
-    done = stack._stacks.run("deploy", str(path), "--stack", stack._name, expect=1)
-    assert "A version for this Lambda function exists ( 1 )" in done.stderr
+    two = {**version, "DependsOn": "One"}
+    with pytest.raises(StackError, match=r"A version for this Lambda function exists \( 1 \)"):
+        stack.deploy({**resources, "Two": two})
     versions = stack.functions.list_versions_by_function(FunctionName=stack.ids["F"])["Versions"]
     assert [item["Version"] for item in versions] == ["$LATEST", "1"]
     stack.delete()
@@ -316,6 +332,76 @@ def test_layers(stack: OneStack, tmp_path: Path) -> None:
     stack.delete()
 
 
+def test_permissions_of_layers(stack: OneStack, tmp_path: Path) -> None:
+    (tmp_path / "layer.zip").write_bytes(pack({"python/tool.py": "WORD = 'one'\n"}))
+    layer = {"Type": "AWS::Lambda::LayerVersion", "Properties": {"Content": "layer.zip"}}
+    given = {
+        "LayerVersionArn": {"Ref": "L"},
+        "Action": "lambda:GetLayerVersion",
+        "Principal": "111111111111",
+    }
+    kind = "AWS::Lambda::LayerVersionPermission"
+    resources: Resources = {"L": layer, "P": {"Type": kind, "Properties": given}}
+    stack.deploy(resources, Id={"Fn::GetAtt": ["P", "Id"]})
+    assert stack.ids["Id"].startswith(f"{stack.ids['L']}#")
+    given["Principal"] = "*"
+    assert stack.deploy(resources) == ["replace P", "delete P"]
+    name, _, number = stack.ids["L"].rpartition(":")
+    answer = stack.functions.get_layer_version_policy(LayerName=name, VersionNumber=int(number))
+    (statement,) = json.loads(answer["Policy"])["Statement"]
+    assert statement["Principal"] == "*"
+    stack.delete()
+
+
+def test_code_signing_configs(stack: OneStack) -> None:
+    def resources(**properties: Any) -> Resources:
+        profile = f"arn:aws:signer:{REGION}:{ACCOUNT}:/signing-profiles/release/abcdefghij"
+        given = {"AllowedPublishers": {"SigningProfileVersionArns": [profile]}, **properties}
+        signing = {"CodeSigningConfigArn": {"Ref": "S"}} if properties else {}
+        return {
+            "Role": ROLE,
+            "F": function(**signing),
+            "S": {"Type": "AWS::Lambda::CodeSigningConfig", "Properties": given},
+        }
+
+    full: dict[str, Any] = {"Description": "ours", "Tags": [{"Key": "a", "Value": "1"}]}
+    stack.deploy(resources())
+    function_name = {"FunctionName": stack.ids["F"]}
+    assert stack.deploy(resources(**full)) == ["update S", "update F"]
+    found = stack.functions.get_function_code_signing_config(**function_name)
+    assert found["CodeSigningConfigArn"] == stack.ids["S"]
+    config = stack.functions.get_code_signing_config(CodeSigningConfigArn=stack.ids["S"])
+    assert config["CodeSigningConfig"]["Description"] == "ours"
+    assert stack.deploy(resources()) == ["update S", "update F"]
+    found = stack.functions.get_function_code_signing_config(**function_name)
+    assert "CodeSigningConfigArn" not in found
+    full["CodeSigningPolicies"] = {"UntrustedArtifactOnDeployment": "Enforce"}
+    stack.deploy({"S": resources(**full)["S"]})
+    config = stack.functions.get_code_signing_config(CodeSigningConfigArn=stack.ids["S"])
+    policies = config["CodeSigningConfig"]["CodeSigningPolicies"]
+    assert policies == {"UntrustedArtifactOnDeployment": "Enforce"}
+    tags = stack.functions.list_tags(Resource=stack.ids["S"])["Tags"]
+    assert tags == {"a": "1"}
+    stack.delete()
+    assert stack.functions.list_code_signing_configs()["CodeSigningConfigs"] == []
+
+
+def test_policies_of_one_role(stack: OneStack) -> None:
+    def resources(role: str, *actions: str) -> Resources:
+        given = {"PolicyName": "own", "RoleName": {"Ref": role}, "PolicyDocument": policy(*actions)}
+        kind = "AWS::IAM::RolePolicy"
+        return {"A": ROLE, "B": ROLE, "P": {"Type": kind, "Properties": given}}
+
+    stack.deploy(resources("A", "logs:*"))
+    assert stack.deploy(resources("A", "sqs:*")) == ["update P"]
+    found = stack.iam.get_role_policy(RoleName=stack.ids["A"], PolicyName="own")
+    assert found["PolicyDocument"] == policy("sqs:*")
+    assert stack.deploy(resources("B", "sqs:*")) == ["replace P", "delete P"]
+    assert stack.iam.list_role_policies(RoleName=stack.ids["A"])["PolicyNames"] == []
+    assert stack.iam.list_role_policies(RoleName=stack.ids["B"])["PolicyNames"] == ["own"]
+    stack.delete()
+
+
 def test_event_invoke_configs(stack: OneStack) -> None:
     def resources(**properties: Any) -> Resources:
         given = {"FunctionName": {"Ref": "F"}, "Qualifier": "$LATEST", **properties}
@@ -348,7 +434,7 @@ def test_event_invoke_configs(stack: OneStack) -> None:
 
 
 def test_event_source_mappings(stack: OneStack) -> None:
-    def resources(source: str = f"{SIGNER}:jobs", **properties: Any) -> Resources:
+    def resources(source: str = f"{QUEUES}:jobs", **properties: Any) -> Resources:
         given = {"FunctionName": {"Ref": "F"}, "EventSourceArn": source, **properties}
         return {
             "Role": ROLE,
@@ -543,9 +629,9 @@ def test_expressions_of_every_kind(stack: OneStack) -> None:
         },
         "Outputs": {"Name": {"Value": {"Ref": "F"}}, "Role": {"Value": {"Ref": "Role"}}},
     }
-    outputs, _ = stack._stacks.deploy(stack._stacks.write(template), stack._name)
-    seen = stack.platform.invoke(outputs["Name"]).json
-    role = outputs["Role"]
+    stack.apply(template)
+    seen = stack.platform.invoke(stack.ids["Name"]).json
+    role = stack.ids["Role"]
     assert {name: seen.get(name) for name in variables} == {
         "BASE64": base64.b64encode(b"text").decode(),
         "FIND": "large",
@@ -555,6 +641,6 @@ def test_expressions_of_every_kind(stack: OneStack) -> None:
         "SELECT": f"role/{role}",
         "SUB": f"aws y {role} ${{x}}",
         "SUFFIX": "amazonaws.com",
-        "ID": f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{stack._name}/firelet",
+        "ID": f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{stack.name}/firelet",
     }
     stack.delete()

@@ -7,6 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
+_MISSING = (
+    "ResourceNotFoundException",
+    "ProvisionedConcurrencyConfigNotFoundException",
+    "NoSuchEntity",
+)
+
 
 class StackError(Exception):
     """Names the resource, function or parameter that is wrong."""
@@ -19,10 +25,7 @@ def lacks_extra() -> StackError:
 
 def is_missing(error: Exception) -> bool:
     """Whether an API refused because there is no such thing."""
-    return _answer(error).get("Error", {}).get("Code", "") in (
-        "ResourceNotFoundException",
-        "NoSuchEntity",
-    )
+    return _answer(error).get("Error", {}).get("Code", "") in _MISSING
 
 
 def format_failure(error: Exception) -> str:

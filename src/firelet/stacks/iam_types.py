@@ -1,4 +1,4 @@
-"""AWS::IAM::Role, Policy and ManagedPolicy.
+"""AWS::IAM::Role, Policy, RolePolicy and ManagedPolicy.
 
 Source: docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/AWS_IAM.html
 """
@@ -138,6 +138,33 @@ class PolicyType:
             unless_missing(self._iam.delete_role_policy, RoleName=role, PolicyName=policy)
 
 
+class RolePolicyType:
+    """An inline policy of one role."""
+
+    schema = schemas.ROLE_POLICY
+
+    def __init__(self, clients: Clients) -> None:
+        self._iam = clients("iam")
+
+    def find(self, name: str, properties: Properties) -> Sequence[str]:
+        found = unless_missing(self._iam.get_role_policy, **_inline_place(properties))
+        return () if found is None else (_format_place(properties),)
+
+    def create(self, name: str, properties: Properties) -> Made:
+        if self.find(name, properties):
+            # PutRolePolicy would overwrite what is not this resource's.
+            raise StackError(f"the role has an inline policy {properties['PolicyName']} already")
+        return self.update(_format_place(properties), {}, properties)
+
+    def update(self, physical_id: str, before: Properties, after: Properties) -> Made:
+        document = format_document(after["PolicyDocument"])
+        self._iam.put_role_policy(**_inline_place(after), PolicyDocument=document)
+        return Made(physical_id)
+
+    def delete(self, physical_id: str, properties: Properties) -> None:
+        unless_missing(self._iam.delete_role_policy, **_inline_place(properties))
+
+
 class ManagedPolicyType:
     """A policy of its own, attached to some roles."""
 
@@ -222,6 +249,14 @@ def _set_inline(iam: Any, role: str, before: Mapping[str, Any], after: Mapping[s
 
 def _roles(properties: Properties) -> list[str]:
     return list(properties.get("Roles") or [])
+
+
+def _inline_place(properties: Properties) -> dict[str, Any]:
+    return {name: properties[name] for name in ("RoleName", "PolicyName")}
+
+
+def _format_place(properties: Properties) -> str:
+    return f"{properties['PolicyName']}|{properties['RoleName']}"
 
 
 def _placed(properties: Properties) -> list[tuple[str, str]]:

@@ -68,6 +68,17 @@ LAYER_VERSION = Schema(
     ),
     attributes=_words("LayerVersionArn"),
 )
+LAYER_VERSION_PERMISSION = Schema(
+    required=_words("Action LayerVersionArn Principal"),
+    optional=_words("OrganizationId"),
+    fixed=_words("Action LayerVersionArn OrganizationId Principal"),
+    attributes=_words("Id"),
+)
+CODE_SIGNING_CONFIG = Schema(
+    required=_words("AllowedPublishers"),
+    optional=_words("CodeSigningPolicies Description Tags"),
+    attributes=_words("CodeSigningConfigArn CodeSigningConfigId"),
+)
 PERMISSION = Schema(
     required=_words("Action FunctionName Principal"),
     optional=_words(
@@ -122,6 +133,10 @@ POLICY = Schema(
     required=_words("PolicyDocument PolicyName"),
     optional=_words("Roles"),
     attributes=_words("Id"),
+)
+ROLE_POLICY = Schema(
+    required=_words("PolicyDocument PolicyName RoleName"),
+    fixed=_words("PolicyName RoleName"),
 )
 MANAGED_POLICY = Schema(
     required=_words("PolicyDocument"),

@@ -14,6 +14,7 @@ from typing import Any
 
 from firelet.stacks.access_types import EventInvokeConfigType, PermissionType, UrlType
 from firelet.stacks.calls import LenientClient
+from firelet.stacks.code_types import CodeSigningConfigType, LayerVersionPermissionType
 from firelet.stacks.engine import Engine
 from firelet.stacks.errors import StackError
 from firelet.stacks.exports import check_exports, collect_exports
@@ -24,7 +25,7 @@ from firelet.stacks.function_types import (
     Packages,
     VersionType,
 )
-from firelet.stacks.iam_types import ManagedPolicyType, PolicyType, RoleType
+from firelet.stacks.iam_types import ManagedPolicyType, PolicyType, RolePolicyType, RoleType
 from firelet.stacks.lock import hold_lock
 from firelet.stacks.logs_types import LogGroupType
 from firelet.stacks.mapping_type import EventSourceMappingType
@@ -154,8 +155,11 @@ def make_types(connect: Clients, packages: Packages) -> dict[str, ResourceType]:
         "AWS::Lambda::Url": UrlType(clients),
         "AWS::Lambda::EventInvokeConfig": EventInvokeConfigType(clients),
         "AWS::Lambda::EventSourceMapping": EventSourceMappingType(clients),
+        "AWS::Lambda::LayerVersionPermission": LayerVersionPermissionType(clients),
+        "AWS::Lambda::CodeSigningConfig": CodeSigningConfigType(clients),
         "AWS::IAM::Role": RoleType(clients),
         "AWS::IAM::Policy": PolicyType(clients),
+        "AWS::IAM::RolePolicy": RolePolicyType(clients),
         "AWS::IAM::ManagedPolicy": ManagedPolicyType(clients),
         "AWS::Logs::LogGroup": LogGroupType(clients),
     }

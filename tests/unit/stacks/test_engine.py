@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -96,12 +97,28 @@ class FakeType:
         self.moment()
 
 
-class Stack:
-    """A stack of fake things, with its state on disk."""
+class MemoryFile:
+    """A state's file for thousands of deployments: what is loaded is what was saved."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self) -> None:
+        self._content = b""
+
+    def load(self) -> StackState | None:
+        return msgspec.json.decode(self._content, type=StackState) if self._content else None
+
+    def save(self, state: StackState) -> None:
+        self._content = msgspec.json.encode(state)
+
+    def delete(self) -> None:
+        self._content = b""
+
+
+class Stack:
+    """A stack of fake things, with its state on disk or in memory."""
+
+    def __init__(self, file: StateFile | MemoryFile) -> None:
         self.things = FakeType()
-        self.file = StateFile(folder, "s")
+        self.file = file
         self.changes: list[Change] = []
 
     def engine(self) -> Engine:
@@ -143,7 +160,7 @@ class Stack:
 
 @pytest.fixture
 def stack(tmp_path: Path) -> Stack:
-    return Stack(tmp_path / "states")
+    return Stack(StateFile(tmp_path / "states", "s"))
 
 
 def thing(**attributes: Any) -> dict[str, Any]:
@@ -302,8 +319,8 @@ def test_an_output_that_fails_takes_all_back(stack: Stack) -> None:
     assert stack.values() == [{}]
 
 
-def count_moments(folder: Path, second: Mapping[str, Any], *, fails: bool) -> int:
-    stack = Stack(folder)
+def count_moments(second: Mapping[str, Any], *, fails: bool) -> int:
+    stack = Stack(MemoryFile())
     stack.deploy(BEFORE)
     stack.things.moments = 0
     if fails:
@@ -316,14 +333,14 @@ def count_moments(folder: Path, second: Mapping[str, Any], *, fails: bool) -> in
 
 @pytest.mark.parametrize("second", [AFTER, FAILING], ids=["changes", "failure"])
 def test_a_deployment_killed_at_any_moment_can_be_repeated_or_deleted(
-    tmp_path: Path, second: Mapping[str, Any]
+    second: Mapping[str, Any],
 ) -> None:
     """Nothing is left that the state does not know, and what it knows is so."""
-    moments = count_moments(tmp_path / "count", second, fails=second is FAILING)
+    moments = count_moments(second, fails=second is FAILING)
     assert moments > 20
     for moment in range(1, moments + 1):
         for last in ("the same", "the first", "deletion"):
-            stack = Stack(tmp_path / f"{moment} {last}")
+            stack = Stack(MemoryFile())
             stack.deploy(BEFORE)
             stack.things.moments, stack.things.kill_at = 0, moment
             with pytest.raises(Killed):
@@ -337,6 +354,22 @@ def test_a_deployment_killed_at_any_moment_can_be_repeated_or_deleted(
             values = stack.values()
             assert len(values) == 4
             assert ({"x": 2, "y": 3} in values) is (last == "the same")
+
+
+def test_a_way_back_that_is_killed_too_is_gone_on_with() -> None:
+    moments = count_moments(FAILING, fails=True)
+    for first in range(1, moments + 1, 5):
+        for second in range(1, moments + 1, 3):
+            stack = Stack(MemoryFile())
+            stack.deploy(BEFORE)
+            for moment in (first, second):
+                stack.things.moments, stack.things.kill_at = 0, moment
+                with pytest.raises((Killed, StackError)):
+                    stack.deploy(FAILING)
+            stack.things.kill_at = None
+            with pytest.raises(StackError, match="UPDATE_ROLLBACK_COMPLETE"):
+                stack.deploy(FAILING)
+            assert stack.values()[0] == {"x": 1}
 
 
 def test_a_way_back_that_fails_is_gone_by_the_next_deployment(stack: Stack) -> None:
