@@ -120,13 +120,10 @@ resource "aws_lambda_function" "function" {
   description                    = var.memory == 128 ? "full" : null
   reserved_concurrent_executions = var.memory == 128 ? 5 : -1
   dead_letter_config { target_arn = "arn:aws:sqs:%(region)s:000000000000:dead" }
-  dynamic "logging_config" {
-    for_each = var.memory == 128 ? [1] : []
-    content {
-      log_format            = "JSON"
-      application_log_level = "WARN"
-      system_log_level      = "WARN"
-    }
+  logging_config {
+    log_format            = "JSON"
+    application_log_level = var.memory == 128 ? "WARN" : "ERROR"
+    system_log_level      = "WARN"
   }
   tracing_config { mode = var.memory == 128 ? "Active" : "PassThrough" }
   ephemeral_storage { size = var.memory == 128 ? 1024 : 512 }
