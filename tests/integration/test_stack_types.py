@@ -1,5 +1,6 @@
 """Every type of resource that a stack may have, on a real platform: created, changed in place,
-replaced where CloudFormation replaces, and deleted."""
+replaced where CloudFormation replaces, and deleted. Each step is taken twice, as after a deployment
+that was killed before it knew of the first."""
 
 from __future__ import annotations
 
@@ -12,8 +13,10 @@ from typing import Any
 import pytest
 
 from firelet.stacks.errors import StackError
+from firelet.stacks.packages import PackageFolder
 from firelet.stacks.plan import Change
-from firelet.stacks.stack import Place, delete_stack, deploy_stack
+from firelet.stacks.stack import Place, delete_stack, deploy_stack, make_types
+from firelet.stacks.state import ResourceState, StateFile
 from running_platform import ACCOUNT, PYTHON, REGION, TRUST, Platform, pack
 from stack_runs import Stacks
 
@@ -58,6 +61,7 @@ class OneStack:
         self.iam = platform.client("iam")
         self.logs = platform.client("logs")
         self.ids: dict[str, Any] = {}
+        self._types = make_types(platform.client, PackageFolder(folder / "states", name))
         self._path = folder / "template.json"
         self._place = Place(
             clients=platform.client, account=ACCOUNT, region=REGION, states=folder / "states"
@@ -77,6 +81,7 @@ class OneStack:
         return changes
 
     def apply(self, template: Mapping[str, Any]) -> list[str]:
+        before = self._read_state()
         self._path.write_text(json.dumps(template))
         changes: list[Change] = []
         deployed = deploy_stack(
@@ -84,10 +89,34 @@ class OneStack:
         )
         assert deployed.left == ""
         self.ids = dict(deployed.outputs)
+        self._check_steps_again(before, self._read_state())
         return [f"{item.action} {item.logical_id}" for item in changes if item.action != "keep"]
 
     def delete(self) -> None:
+        resources = self._read_state()
         delete_stack(self._place, self.name, lambda change: None)
+        for item in reversed(resources.values()):
+            kind = self._types[item.type]
+            kind.delete(item.physical_id, item.properties)
+
+    def _check_steps_again(
+        self, before: Mapping[str, ResourceState], after: Mapping[str, ResourceState]
+    ) -> None:
+        """What was made is found, an update may be repeated, and so may a deletion."""
+        for name, item in after.items():
+            kind, old = self._types[item.type], before.get(name)
+            assert item.physical_id in kind.find(item.name, item.properties)
+            if old is None or old.properties == item.properties:
+                continue
+            if old.physical_id == item.physical_id:
+                kind.update(item.physical_id, old.properties, item.properties)
+            else:
+                assert old.physical_id not in kind.find(old.name, old.properties)
+                kind.delete(old.physical_id, old.properties)
+
+    def _read_state(self) -> dict[str, ResourceState]:
+        state = StateFile(self._place.states, self.name).load()
+        return {} if state is None else state.resources
 
 
 @pytest.fixture

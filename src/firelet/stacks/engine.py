@@ -59,9 +59,13 @@ class Engine:
         self._rollback = Rollback(types, save, report)
 
     def recover(self, state: StackState) -> None:
-        """Takes back what a deployment that was cut short has done. StackError when that fails."""
+        """Takes back what a deployment that was cut short has done, and deletes what one before
+        it should have deleted. StackError when the first of these fails."""
         if state.status in UNFINISHED:
             self._rollback.run(state)
+        if state.retired and state.status is not None:
+            is_cut_short = state.status is Status.UPDATE_CLEANUP
+            self.clean_up(state, Status.UPDATE_COMPLETE if is_cut_short else state.status)
 
     def deploy(
         self,

@@ -139,8 +139,10 @@ def check_replacement(
 ) -> None:
     """StackError when the new one would have the name that the old one still has. Source:
     CloudFormation's answer to an update that has to replace a resource with a custom name."""
-    name = properties.get(schema.named_by) if schema.named_by else None
-    if name is not None and before.type == resource.type and name == before.physical_id:
+    if schema.named_by is None or before.type != resource.type:
+        return
+    name = properties.get(schema.named_by)
+    if name is not None and name == before.properties.get(schema.named_by, before.physical_id):
         raise StackError(
             "CloudFormation cannot update a stack when a custom-named resource requires"
             f" replacing. Rename {name} and update the stack again."

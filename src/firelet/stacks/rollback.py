@@ -94,7 +94,7 @@ class Rollback:
         if current is None or current == before:
             return
         kind = self._types[current.type]
-        if before is not None and before.physical_id == current.physical_id:
+        if before is not None and _is_same(before, current):
             if before.properties != current.properties:
                 self._revert(kind, name, before, current.properties)
         else:
@@ -120,3 +120,7 @@ class Rollback:
             if not is_missing(error) or kind.find(before.name, before.properties):
                 raise
         self._report(Change(Action.REVERT, name, before.type, before.physical_id))
+
+
+def _is_same(before: ResourceState, current: ResourceState) -> bool:
+    return (before.type, before.physical_id) == (current.type, current.physical_id)

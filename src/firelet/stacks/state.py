@@ -137,6 +137,9 @@ class StateFile:
         write_durably(self._path, encoded)
 
     def delete(self) -> None:
+        """And what a process that was killed while it saved has left."""
+        for left in self._path.parent.glob(f".{self._path.name}*"):
+            left.unlink()
         self._path.unlink(missing_ok=True)
 
 

@@ -391,8 +391,24 @@ def test_what_cannot_be_deleted_is_tried_again(stack: Stack) -> None:
     assert "B (Thing) could not be deleted: refused" in stack.state().reason
     assert stack.state().status is Status.UPDATE_COMPLETE
     stack.things.stubborn.clear()
-    assert stack.deploy({"A": thing(Name="a")}) == ["keep A", "delete B"]
+    assert stack.deploy({"A": thing(Name="a")}) == ["delete B", "keep A"]
     assert stack.state().reason == ""
+
+
+def test_what_should_have_been_deleted_is_not_in_the_way(stack: Stack) -> None:
+    """The second deployment is killed when all but the deletion is done."""
+    stack.deploy({"A": thing(Name="a"), "B": thing(Name="b")})
+    stack.things.moments, stack.things.kill_at = 0, 3
+    with pytest.raises(Killed):
+        stack.deploy({"A": thing(Name="a")})
+    assert stack.state().status is Status.UPDATE_CLEANUP
+    stack.things.kill_at = None
+    assert stack.deploy({"A": thing(Name="a"), "B": thing(Name="b", x=1)}) == [
+        "delete B",
+        "keep A",
+        "create B",
+    ]
+    assert stack.values() == [{"Name": "a"}, {"Name": "b", "x": 1}]
 
 
 def test_a_deletion_that_fails_goes_on_later(stack: Stack) -> None:
