@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import fcntl
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from running_platform import PYTHON, Platform
+from firelet.stacks.errors import StackError
+from firelet.stacks.plan import Change
+from firelet.stacks.stack import Place, delete_stack, deploy_stack
+from running_platform import ACCOUNT, PYTHON, REGION, Platform
 from stack_runs import Stacks
 
 pytest_plugins = ("platform_fixtures",)
@@ -241,6 +244,41 @@ def test_a_deployment_that_is_killed_can_be_repeated_or_deleted(
     process.communicate()
     stacks.run("delete", "--stack", "killed")
     assert stacks.everything() == before
+
+
+def test_a_platform_that_dies_under_a_deployment_is_no_end_of_it(
+    make_platform: Callable[..., Platform], tmp_path: Path
+) -> None:
+    """Neither the step nor the way back can be taken; both are, once the platform is there."""
+    platform = make_platform()
+    template = tmp_path / "template.yaml"
+    template.write_text(PLAIN)
+
+    def place() -> Place:
+        return Place(
+            clients=platform.client, account=ACCOUNT, region=REGION, states=tmp_path / "states"
+        )
+
+    def kill(change: Change) -> None:
+        if change.logical_id == "Role" and platform.is_running:
+            platform.kill()
+
+    with pytest.raises(StackError, match=r"the way back failed at .*ROLLBACK_FAILED"):
+        deploy_stack(place(), "died", template, {}, Path.read_bytes, kill)
+    platform.start()
+    said: list[str] = []
+    deployed = deploy_stack(
+        place(),
+        "died",
+        template,
+        {},
+        Path.read_bytes,
+        lambda change: said.append(f"{change.action} {change.logical_id}"),
+    )
+    assert said[0] == "delete Role"
+    assert platform.invoke(deployed.outputs["Name"]).json == "128"
+    delete_stack(place(), "died", lambda change: None)
+    assert platform.client("iam").list_roles()["Roles"] == []
 
 
 def test_the_second_of_two_deployments_is_refused(stacks: Stacks, platform: Platform) -> None:
