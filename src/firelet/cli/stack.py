@@ -108,4 +108,4 @@ def _show_plan(name: str, changes: Sequence[Change]) -> None:
     for change in made:
         of = f" ({', '.join(change.properties)})" if change.properties else ""
         print(f"{change.action:8} {change.type} {change.logical_id}{of}")
-    say(f"stack {name}: {len(made)} changes, none of them made")
+    say(f"stack {name}: a dry run, nothing was changed ({len(made)} to change)")
