@@ -111,7 +111,9 @@ class TestActivate:
         [
             ("python3.9", "install that version of Python"),
             ("nodejs18.x", "install that major version of Node.js"),
-            ("java21", "not supported yet"),
+            ("java21", "one JDK with javac"),
+            ("ruby3.4", "put its ruby on PATH"),
+            ("dotnet8", "not supported yet"),
             (None, "not supported yet"),
         ],
     )
