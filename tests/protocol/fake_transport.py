@@ -43,6 +43,9 @@ class FakeTransport(asyncio.Transport):
     def get_write_buffer_size(self) -> int:
         return self.unsent
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """What is stuck is too much at once, whatever the limits are."""
+
     def write_eof(self) -> None:
         self.has_sent_eof = True
 

@@ -19,9 +19,12 @@ from firelet.model.errors import (
 )
 from firelet.model.function import FunctionVersion, State
 from firelet.model.invocation import Invocation, Outcome
+from firelet.model.streaming import ResponseSink, StreamHead, WholeResponse
 from firelet.wire.rpc import Undelivered
 
 log = logging.getLogger(__name__)
+
+_WHOLE = StreamHead(content_type="application/json", is_streamed=False)
 
 
 class Reservations(Protocol):
@@ -60,6 +63,23 @@ class Invoker:
                 return await self._invoke(invocation)
             finally:
                 self._latencies.note(function_key, monotonic() - invocation.received)
+
+    async def stream(
+        self,
+        invocation: Invocation,
+        function_key: FunctionKey,
+        reserved: int | None,
+        sink: ResponseSink,
+    ) -> Outcome:
+        """As ``invoke``, with the response going to ``sink`` while it comes; ``model.streaming``
+        says how."""
+        invocation.sink = sink
+        outcome = await self.invoke(invocation, function_key, reserved)
+        if outcome.function_error is None and not outcome.is_streamed:
+            sink.begin(_WHOLE, WholeResponse())
+            if outcome.payload:
+                sink.write(outcome.payload)
+        return outcome
 
     async def _invoke(self, invocation: Invocation) -> Outcome:
         for _ in range(limits.SANDBOXES_TRIED):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from firelet.model.function import FunctionVersion
+from firelet.model.streaming import ResponseSink
 
 
 @dataclass(slots=True, kw_only=True)
@@ -14,7 +15,8 @@ class Invocation:
     ``payload`` is never decoded between client and runtime. ``invoked_arn`` is the ARN as the
     caller named the function (qualified only if the caller qualified it). ``client_context`` is
     JSON text, already out of its base64. ``tenant_id`` says for whom it runs, with a function that
-    keeps its tenants apart. Times are ``time.monotonic()`` seconds.
+    keeps its tenants apart. ``sink`` takes the response while it comes (``model.streaming``); set
+    by ``Invoker.stream``. Times are ``time.monotonic()`` seconds.
     """
 
     request_id: str
@@ -26,6 +28,7 @@ class Invocation:
     tenant_id: str | None = None
     wants_tail: bool = False
     received: float = 0.0
+    sink: ResponseSink | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -34,6 +37,7 @@ class Outcome:
 
     ``error_type`` is the runtime's own error type (``Sandbox.Timedout``, ``ValueError`` …).
     ``duration_ms`` is that of the report line: without INIT and without waiting for a sandbox.
+    ``is_streamed``: the sink has had the response already, and ``payload`` is empty or an error.
     """
 
     payload: bytes
@@ -42,3 +46,4 @@ class Outcome:
     error_type: str | None = None
     log_tail: bytes = b""
     duration_ms: float = 0.0
+    is_streamed: bool = False

@@ -20,17 +20,23 @@ from firelet.wire.http1_message import (
     Response,
     plain_rejection,
 )
+from firelet.wire.http1_stream import Flow, IncomingBody, OpenBody, OutgoingBody, StreamedResponse
 
 __all__ = [
     "App",
     "BodyLimit",
+    "Flow",
     "HttpLimits",
     "HttpServer",
+    "IncomingBody",
     "OnReject",
+    "OpenBody",
+    "OutgoingBody",
     "Rejection",
     "RejectionReason",
     "Request",
     "Response",
+    "StreamedResponse",
     "plain_rejection",
 ]
 
@@ -46,7 +52,9 @@ class HttpServer:
     in the turn of the loop in which it gets its result), or a coroutine (one task); all but the
     first are cancelled when the client goes away. ``on_reject`` words the answers
     that the server gives by itself. ``body_limit`` maps method and target to the number of body
-    bytes allowed; without it ``limits.body_bytes`` holds for all.
+    bytes allowed; without it ``limits.body_bytes`` holds for all. ``open_body`` is asked who takes
+    the body of a request as it comes; without it all are collected. A ``StreamedResponse`` is sent
+    as it comes.
     """
 
     def __init__(
@@ -56,8 +64,11 @@ class HttpServer:
         limits: HttpLimits = _DEFAULT_LIMITS,
         on_reject: OnReject | None = None,
         body_limit: BodyLimit | None = None,
+        open_body: OpenBody | None = None,
     ) -> None:
-        self._connections = Connections(app, limits, on_reject or plain_rejection, body_limit)
+        self._connections = Connections(
+            app, limits, on_reject or plain_rejection, body_limit, open_body
+        )
         self._listeners: list[asyncio.Server] = []
 
     async def listen(self, host: str, port: int) -> tuple[str, int]:

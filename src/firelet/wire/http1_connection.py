@@ -29,6 +29,12 @@ from firelet.wire.http1_message import (
     plain_rejection,
 )
 from firelet.wire.http1_reader import CLOSE, Phase, RequestReader
+from firelet.wire.http1_stream import (
+    SEND_BUFFER_BYTES,
+    OpenBody,
+    OutgoingBody,
+    StreamedResponse,
+)
 from firelet.wire.prompt import PromptFuture
 
 logger = logging.getLogger(__name__)
@@ -46,6 +52,7 @@ LINGER_S = 30.0
 OVERLOAD_SPARE = 64
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_CHUNKED = b"Transfer-Encoding: chunked\r\n"
 _IDLE, _HEAD, _BODY, _ENDED = Phase
 
 
@@ -53,11 +60,17 @@ class Connections:
     """The live connections of one server and what they share."""
 
     def __init__(
-        self, app: App, limits: HttpLimits, on_reject: OnReject, body_limit: BodyLimit | None
+        self,
+        app: App,
+        limits: HttpLimits,
+        on_reject: OnReject,
+        body_limit: BodyLimit | None,
+        open_body: OpenBody | None = None,
     ) -> None:
         self.app = app
         self.limits = limits
         self.body_limit = body_limit
+        self.open_body = open_body
         self.live: set[Connection] = set()
         self.heads = Heads(on_dated=self.arm)
         self._on_reject = on_reject
@@ -139,6 +152,7 @@ class Connection(asyncio.Protocol):
         "_heads",
         "_held",
         "_ignored_bytes",
+        "_is_body_paused",
         "_is_continue_due",
         "_is_draining",
         "_is_feeding",
@@ -153,6 +167,8 @@ class Connection(asyncio.Protocol):
         "_serving",
         "_shared",
         "_stalled_s",
+        "_streaming",
+        "_streaming_line",
         "_transport",
         "_unsent_bytes",
     )
@@ -176,10 +192,15 @@ class Connection(asyncio.Protocol):
         self._is_lost = False
         # The request in flight, and what waits behind it: a Response is a rejection.
         self._active: asyncio.Future[Response] | None = None
+        # The body of its answer, while that comes over time, and how its head said it would end.
+        self._streaming: OutgoingBody | None = None
+        self._streaming_line = b""
         self._backlog: deque[tuple[Request | Response, bytes]] = deque()
         self._backlog_bytes = 0
         self._is_continue_due = False
+        # Why reading is paused: requests wait, or what takes the body of one is slow.
         self._is_reading_paused = False
+        self._is_body_paused = False
         self._is_writing_paused = False
         self._ignored_bytes = 0
         # Kept by the sweep: seconds without progress of the client, and of our writing.
@@ -195,7 +216,9 @@ class Connection(asyncio.Protocol):
         shared = self._shared
         peer = transport.get_extra_info("peername")
         address = peer[0] if isinstance(peer, tuple) else ""
-        self._reader = RequestReader(self, address, self._limits, shared.body_limit)
+        self._reader = RequestReader(
+            self, address, self._limits, shared.body_limit, shared.open_body
+        )
         shared.live.add(self)
         shared.arm()
         excess = len(shared.live) - self._limits.max_connections
@@ -237,9 +260,14 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._is_writing_paused = True
+        if self._streaming is not None:
+            self._streaming.pause()
+            self._shared.arm()  # A client that never reads on is given up.
 
     def resume_writing(self) -> None:
         self._is_writing_paused = False
+        if self._streaming is not None:
+            self._streaming.resume()
         self._serve_backlog()
 
     # The server's calls.
@@ -296,7 +324,25 @@ class Connection(asyncio.Protocol):
             return self._limits.keep_alive_s
         if phase is _HEAD:
             return self._limits.header_s
-        return self._limits.body_s if phase is _BODY else LINGER_S
+        if phase is _BODY:
+            # Whoever takes a body as it comes knows how long that may take.
+            return None if self._reader.is_streaming else self._limits.body_s
+        return LINGER_S
+
+    # The calls of whoever takes a body as it comes.
+
+    def pause(self) -> None:
+        """Reads no more for now."""
+        if not self._is_body_paused and self._is_open and not self._transport.is_closing():
+            self._is_body_paused = True
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Reads on."""
+        if self._is_body_paused:
+            self._is_body_paused = False
+            if not self._is_reading_paused and not self._transport.is_closing():
+                self._transport.resume_reading()
 
     # The reader's calls.
 
@@ -312,10 +358,22 @@ class Connection(asyncio.Protocol):
             self._is_reading_paused = True
             self._transport.pause_reading()
 
+    def on_answered(self, request: Request, connection_line: bytes, response: Response) -> None:
+        if self._active is None and not self._is_writing_paused:
+            self._answer(response, request, connection_line)
+        else:
+            # Sent behind a request that is still unanswered: no client of ours does that.
+            self._reader.end()
+            self._backlog.append((response, CLOSE))
+
     def on_rejection(self, rejection: Rejection) -> None:
         response = self._shared.reject(rejection)
         if rejection.method == b"HEAD":
             response = Response(response.status, b"", response.headers)
+        self.on_refusal(response)
+
+    def on_refusal(self, response: Response) -> None:
+        self.resume()
         if self._active is None and not self._is_writing_paused:
             self._write_last(response)
         else:
@@ -359,8 +417,11 @@ class Connection(asyncio.Protocol):
         if self._is_open:
             self._answer(response, request, connection_line)
             self._serve_backlog()
-        elif self._is_lost:
-            self._shared.release(self)
+        else:
+            if isinstance(response, StreamedResponse):
+                response.stream.drop()
+            if self._is_lost:
+                self._shared.release(self)
 
     def _take(self, future: asyncio.Future[Response], request: Request) -> Response:
         try:
@@ -391,7 +452,8 @@ class Connection(asyncio.Protocol):
                 self._serve(waiting, connection_line)
         if self._is_reading_paused and not backlog and self._is_open:
             self._is_reading_paused = False
-            self._transport.resume_reading()
+            if not self._is_body_paused:
+                self._transport.resume_reading()
         self._continue_if_clear()
 
     def _continue_if_clear(self) -> None:
@@ -407,6 +469,9 @@ class Connection(asyncio.Protocol):
         # A refusal is not joined: what was sent behind the request relied on its success.
         if self._is_draining or (self._is_feeding and response.status >= 400):
             connection_line = CLOSE
+        if isinstance(response, StreamedResponse):
+            self._stream(response, connection_line, request.method == b"HEAD")
+            return
         self._write(response, connection_line, request.method == b"HEAD")
         if connection_line is CLOSE:
             self._close()
@@ -437,6 +502,44 @@ class Connection(asyncio.Protocol):
             self._send(head)
             self._send(body)
 
+    def _stream(self, response: StreamedResponse, connection_line: bytes, is_head: bool) -> None:
+        """Writes the head; the body is written by whoever has ``response.stream``."""
+        # HTTP/1.0 knows no chunks: there, a body ends with the connection.
+        is_chunked = not self._reader.is_http10
+        self._streaming_line = connection_line if is_chunked else CLOSE
+        try:
+            head = self._heads.format(
+                response, self._streaming_line, _CHUNKED if is_chunked else b""
+            )
+        except ValueError:
+            logger.exception("http response not written status=%d", response.status)
+            response.stream.drop()
+            failed = plain_rejection(Rejection(RejectionReason.INTERNAL_ERROR))
+            self._write(failed, CLOSE, is_head)
+            self._close()
+            return
+        self._quiet_s = 0.0
+        self._is_feeding = False
+        self._send(head)
+        if is_head or response.status in BODILESS:
+            response.stream.drop()
+            self._on_streamed(True)
+            return
+        self._active = self._loop.create_future()
+        self._streaming = response.stream
+        self._transport.set_write_buffer_limits(high=SEND_BUFFER_BYTES)
+        response.stream.open(self._transport, is_chunked, self._on_streamed)
+
+    def _on_streamed(self, is_whole: bool) -> None:
+        """All of the body was written, or all that there will be of it."""
+        self._active = self._streaming = None
+        if is_whole and self._streaming_line is not CLOSE and not self._is_draining:
+            self._serve_backlog()
+        elif is_whole or not self._reader.is_http10:
+            self._close()  # Without a last chunk, if it is not whole.
+        else:
+            self.abort()
+
     def _send(self, data: bytes) -> None:
         """Writes, or holds back what the answer to the next request of the same segment takes
         along: one packet and one wake-up of the client instead of two."""
@@ -464,5 +567,8 @@ class Connection(asyncio.Protocol):
         self._is_open = False
         self._reader.end()
         self._backlog.clear()
-        if self._active is not None:
+        if self._streaming is not None:
+            stream, self._streaming, self._active = self._streaming, None, None
+            stream.drop()
+        elif self._active is not None:
             self._active.cancel()

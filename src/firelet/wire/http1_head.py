@@ -32,15 +32,19 @@ class Heads:
         """The second that Date was formatted for is over."""
         self._preambles.clear()
 
-    def format(self, response: Response, connection_line: bytes) -> bytes:
-        """The whole head. ValueError if a header's name or value would break out of its line."""
+    def format(
+        self, response: Response, connection_line: bytes, framing: bytes | None = None
+    ) -> bytes:
+        """The whole head. ``framing`` stands in place of Content-Length, line and all. ValueError
+        if a header's name or value would break out of its line."""
         status = response.status
         headers = response.headers
         fields = b"".join([name + b": " + value + b"\r\n" for name, value in headers])
         if fields.count(b"\n") != len(headers) or fields.count(b"\r") != len(headers):
             raise ValueError("a response header holds a line break")
         preamble = self._preambles.get(status) or self._format_preamble(status)
-        if status in BODILESS:
+        if status in BODILESS or framing is not None:
+            connection_line += framing or b""
             return b"%b%b%b\r\n" % (preamble, fields, connection_line)
         parts = (preamble, fields, connection_line, len(response.body))
         return b"%b%b%bContent-Length: %d\r\n\r\n" % parts

@@ -14,7 +14,15 @@ from typing import Protocol
 
 import httptools
 
-from firelet.wire.http1_message import BodyLimit, HttpLimits, Rejection, RejectionReason, Request
+from firelet.wire.http1_message import (
+    BodyLimit,
+    HttpLimits,
+    Rejection,
+    RejectionReason,
+    Request,
+    Response,
+)
+from firelet.wire.http1_stream import Flow, IncomingBody, OpenBody
 
 logger = logging.getLogger(__name__)
 
@@ -37,14 +45,20 @@ class Phase(Enum):
 _IDLE, _HEAD, _BODY, _ENDED = Phase
 
 
-class RequestSink(Protocol):
-    """Whom a reader tells what it read."""
+class RequestSink(Flow, Protocol):
+    """Whom a reader tells what it read; as a Flow, it pauses what is fed."""
 
     def on_request(self, request: Request, connection_line: bytes) -> None:
         """A complete request. ``connection_line`` goes into its answer; CLOSE: it is the last."""
 
+    def on_answered(self, request: Request, connection_line: bytes, response: Response) -> None:
+        """A request whose body was taken as it came, and its answer."""
+
     def on_rejection(self, rejection: Rejection) -> None:
         """What was being read is refused; nothing more will be read."""
+
+    def on_refusal(self, response: Response) -> None:
+        """The same, by the application and in its words."""
 
     def on_expect_continue(self) -> None:
         """The client holds the body back until it is asked for it."""
@@ -66,24 +80,36 @@ class RequestReader:
         "_is_upgrade",
         "_limits",
         "_method",
+        "_open_body",
         "_parser",
         "_peer",
         "_repeats",
         "_request_headers",
         "_sink",
+        "_stream",
         "_target",
         "_undelivered_bytes",
+        "is_http10",
         "phase",
     )
 
     def __init__(
-        self, sink: RequestSink, peer: str, limits: HttpLimits, body_limit: BodyLimit | None
+        self,
+        sink: RequestSink,
+        peer: str,
+        limits: HttpLimits,
+        body_limit: BodyLimit | None,
+        open_body: OpenBody | None = None,
     ) -> None:
         self.phase = _IDLE
         self._sink = sink
         self._peer = peer
         self._limits = limits
         self._body_limit = body_limit
+        self._open_body = open_body
+        # Takes the body that is being read, if it is not collected.
+        self._stream: IncomingBody | None = None
+        self.is_http10 = False  # the last head that was read
         self._parser = httptools.HttpRequestParser(self)
         self._method = b""
         self._target = b""
@@ -114,10 +140,18 @@ class RequestReader:
         ):
             self.reject(RejectionReason.HEADERS_TOO_LARGE)
 
-    def end(self) -> None:
+    @property
+    def is_streaming(self) -> bool:
+        """The application takes the body that is being read as it comes."""
+        return self._stream is not None
+
+    def end(self, reason: RejectionReason | None = None) -> None:
         """Nothing more is read. May be called while a request is being delivered."""
         self.phase = _ENDED
         self._body.clear()
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.on_broken(reason)
 
     def detach(self) -> None:
         """Lets go of what refers back here, so that no cycle is left to the collector."""
@@ -125,7 +159,7 @@ class RequestReader:
 
     def reject(self, reason: RejectionReason, limit: int | None = None) -> None:
         """Refuses what is being read."""
-        self.end()
+        self.end(reason)
         self._sink.on_rejection(Rejection(reason, self._method, self._target, limit))
 
     # The parser's calls, in their order.
@@ -159,6 +193,7 @@ class RequestReader:
         self._method = parser.get_method()
         if parser.should_keep_alive() and b"connection" not in headers:
             self._connection_line = PERSIST
+            self.is_http10 = False
         else:
             self._connection_line = self._choose_connection_line()
         if len(headers) + self._repeats > self._limits.header_count or (
@@ -179,7 +214,10 @@ class RequestReader:
         self._body_room -= len(piece)
         if self._body_room < 0:
             self._refuse(RejectionReason.BODY_TOO_LARGE, self._find_body_limit())
-        self._body.append(piece)
+        if self._stream is None:
+            self._body.append(piece)
+        else:
+            self._stream.on_piece(piece)
 
     def on_message_complete(self) -> None:
         if self._is_upgrade:
@@ -191,11 +229,17 @@ class RequestReader:
         request = Request(self._method, self._target, self._request_headers, body, self._peer)
         self._method = b""
         self._target = b""
-        if self._headers:
+        trailers = self._headers
+        if trailers:
             self._headers = {}
         line = self._connection_line
         self.phase = _ENDED if line is CLOSE else _IDLE
-        self._sink.on_request(request, line)
+        stream = self._stream
+        if stream is None:
+            self._sink.on_request(request, line)
+        else:
+            self._stream = None
+            self._sink.on_answered(request, line, stream.on_end(trailers))
 
     # Their parts.
 
@@ -233,6 +277,7 @@ class RequestReader:
     def _choose_connection_line(self) -> bytes:
         version = self._parser.get_http_version()
         is_kept = self._parser.should_keep_alive()
+        self.is_http10 = version == "1.0"
         if version == "1.1":
             return PERSIST if is_kept else CLOSE
         if version != "1.0":
@@ -247,15 +292,16 @@ class RequestReader:
         return size > self._limits.header_bytes
 
     def _expect_body(self, headers: dict[bytes, bytes]) -> None:
-        limit = self._find_body_limit()
-        self._body_room = limit
         length = headers.get(b"content-length")
         if length is None:
             is_chunked = headers[b"transfer-encoding"].lower() == b"chunked"
             # HTTP/1.0 has no such header, so a hop before us may have framed otherwise.
             if not is_chunked or self._parser.get_http_version() != "1.1":
                 self._refuse(RejectionReason.BAD_REQUEST)
-        elif int(length) > limit:
+        if self._open_body is not None:
+            self._offer_body(self._open_body, headers)
+        limit = self._body_room = self._find_body_limit()
+        if length is not None and int(length) > limit:
             self._refuse(RejectionReason.BODY_TOO_LARGE, limit)
         if (
             b"expect" in headers
@@ -264,7 +310,19 @@ class RequestReader:
         ):
             self._sink.on_expect_continue()
 
+    def _offer_body(self, open_body: OpenBody, headers: dict[bytes, bytes]) -> None:
+        """Asks the application whether it takes the body as it comes."""
+        request = Request(self._method, self._target, headers, b"", self._peer)
+        opened = open_body(request, self._sink)
+        if isinstance(opened, Response):
+            self.end()
+            self._sink.on_refusal(opened)
+            raise _Refused
+        self._stream = opened
+
     def _find_body_limit(self) -> int:
+        if self._stream is not None:
+            return self._stream.limit
         if self._body_limit is None:
             return self._limits.body_bytes
         return self._body_limit(self._method, self._target)

@@ -21,6 +21,8 @@ from firelet.model.errors import (
     TooManyRequests,
 )
 from firelet.model.function import State
+from firelet.model.invocation import Outcome
+from firelet.model.streaming import StreamHead, StreamSource
 from firelet.wire.rpc import PeerLost, Undelivered
 from unit.control.fake_fleet import FakeClock, FakeEnvironment, FakeFleet
 from unit.versions import make_invocation, make_version
@@ -241,3 +243,42 @@ async def test_what_may_have_run_is_not_run_again(platform: Platform) -> None:
         await platform.invoke()
     assert len(platform.fleet.made) == 1
     assert platform.is_at_rest()
+
+
+class Sink:
+    """Keeps what a response says."""
+
+    def __init__(self) -> None:
+        self.said: list[object] = []
+
+    def begin(self, head: StreamHead, source: StreamSource) -> None:
+        source.pause()
+        source.resume()
+        self.said.append(head)
+
+    def write(self, piece: bytes) -> None:
+        self.said.append(piece)
+
+
+async def test_a_response_that_is_not_streamed_reaches_the_sink_in_one_piece(
+    platform: Platform,
+) -> None:
+    sink = Sink()
+    outcome = await platform.invoker.stream(make_invocation(make_version()), KEY, None, sink)
+    head = StreamHead(content_type="application/json", is_streamed=False)
+    assert sink.said == [head, b"1"]
+    assert outcome.function_error is None
+    assert platform.is_at_rest()
+
+
+async def test_a_function_that_fails_before_its_first_byte_begins_no_response(
+    platform: Platform,
+) -> None:
+    await platform.invoke()
+    platform.fleet.made[0].outcome = Outcome(
+        payload=b"{}", executed_version="1", function_error="Unhandled", error_type="Oops"
+    )
+    sink = Sink()
+    outcome = await platform.invoker.stream(make_invocation(make_version()), KEY, None, sink)
+    assert sink.said == []
+    assert (outcome.payload, outcome.error_type) == (b"{}", "Oops")
