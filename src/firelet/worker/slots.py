@@ -8,64 +8,32 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
-import select
-import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from firelet.model import limits
-from firelet.model.errors import (
-    FireletError,
-    FunctionError,
-    PlatformError,
-    SandboxEnded,
-    SnapStartFailed,
-    SnapStartTimeout,
-)
+from firelet.model.errors import FunctionError, PlatformError, SandboxEnded
 from firelet.model.function import FunctionVersion, InitializationType
 from firelet.model.invocation import Invocation, Outcome
 from firelet.runtime.api import HTTP_LIMITS, RuntimeApi
 from firelet.runtime.credentials import CredentialsEndpoint
 from firelet.runtime.deadline import Deadline
-from firelet.runtime.exchange import (
-    DeadlinePassed,
-    EventNotTaken,
-    Exchange,
-    RuntimeAnswer,
-    RuntimeEnded,
-    RuntimeEvent,
-)
-from firelet.runtime.failures import (
-    EXIT_ERROR,
-    INVALID_ENTRYPOINT,
-    TIMED_OUT,
-    describe_exit,
-    describe_timeout,
-    format_platform_error,
-)
-from firelet.runtime.log_pipe import FrameSplitter, LineSplitter, LogPipe
+from firelet.runtime.event import runtime_event
+from firelet.runtime.exchange import DeadlinePassed, EventNotTaken, Exchange, RuntimeEnded
+from firelet.runtime.failures import EXIT_ERROR, INVALID_ENTRYPOINT, TIMED_OUT
 from firelet.runtime.phases import Phase
 from firelet.runtime.report import Measured, Reporter
 from firelet.sandbox.driver import RuntimeExit, RuntimeStart, Sandbox
 from firelet.wire.http1 import HttpServer
+from firelet.worker import endings
+from firelet.worker.endings import Ending, InitFailure, InitFault
+from firelet.worker.output import Output
 
 log = logging.getLogger(__name__)
 
 RESTORE = "restore"
-_SKEW_MAX_MS = 1_000  # more is a clock that was set back
 _EXIT_GRACE_S = 0.5  # for a runtime that has reported an init error to end by itself
-
-
-@dataclass(slots=True)
-class _Ending:
-    """How an invocation went, before it is written down."""
-
-    payload: bytes
-    status: str = "success"
-    error_type: str | None = None
-    function_error: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,21 +66,14 @@ class Slot:
         self._start = parts.start
         self._entry_error = parts.entry_error
         self._init_timeout_s = parts.init_timeout_s
-        self._write_event = parts.write
-        self._tail: list[str] | None = None
-        self._written_ms = 0
+        self._output = Output(parts.sandbox, parts.write)
         self._exchange = Exchange(self._on_runtime_ready)
         self._deadline = Deadline(self._exchange.expire)
         self._api = RuntimeApi(self._exchange, parts.restores)
         self._server = HttpServer(self._api, limits=HTTP_LIMITS, on_reject=self._api.reject)
-        self._output = LogPipe(parts.sandbox.output_fd, LineSplitter(self._write))
-        self._records = LogPipe(parts.sandbox.log_fd, FrameSplitter(self._write))
-        # Tells of both pipes at once whether there is anything to read, which mostly there is not,
-        # and in which order they were written to.
-        self._pipes: select.epoll | None = None
         self._initialization = parts.initialization
         self._reporter = Reporter(
-            parts.version, parts.sandbox.id, self._write, parts.initialization
+            parts.version, parts.sandbox.id, self._output.write, parts.initialization
         )
         self._exit = RuntimeExit(None, None)
         self._exited = asyncio.Event()
@@ -153,11 +114,7 @@ class Slot:
         """Serves the Runtime API and reads the pipes."""
         self._sandbox.watch(self._on_exit)
         await self._server.listen_socket(self._sandbox.listener)
-        loop = asyncio.get_running_loop()
-        self._pipes = select.epoll()
-        for pipe in (self._output, self._records):
-            loop.add_reader(pipe.fd, self._on_pipe, pipe)
-            self._pipes.register(pipe.fd, select.EPOLLIN)
+        self._output.open()
 
     async def initialise(self) -> None:
         """INIT ahead of the first invocation, with all of the host's CPU. A failure is logged
@@ -165,16 +122,16 @@ class Slot:
         for one that is not made on demand, of which that is never asked."""
         self._reporter.init_start()
         began = time.monotonic()
-        ending = await self._run_init(began + self._init_timeout_s, "init", limit_cpu=False)
-        if ending is None:
+        failure = await self._run_init(began + self._init_timeout_s, "init", limit_cpu=False)
+        if failure is None:
             self._pending_init_ms = (time.monotonic() - began) * 1000
             if self._is_ahead:
-                self._drain()
+                self._output.drain()
                 self._reporter.init_report(self._pending_init_ms, "init", "success")
         if self.is_usable:
             self._sandbox.set_vcpus(self._vcpus)
-        if ending is not None and self._is_ahead:
-            failed = ending("")
+        if failure is not None and self._is_ahead:
+            failed = failure.ending("")
             raise FunctionError(failed.error_type or EXIT_ERROR, failed.payload)
 
     async def restore(self) -> None:
@@ -184,11 +141,11 @@ class Slot:
         self._reporter.restore_start()
         began = time.monotonic()
         deadline = began + limits.RESTORE_TIMEOUT_S
-        ending = await self._run_init(deadline, RESTORE, limit_cpu=False)
-        if ending is not None:
-            raise self._restore_error(ending)
+        failure = await self._run_init(deadline, RESTORE, limit_cpu=False)
+        if failure is not None:
+            raise failure.restore_error()
         self._pending_restore_ms = (time.monotonic() - began) * 1000
-        self._drain()
+        self._output.drain()
         self._reporter.restore_report(self._pending_restore_ms, "success", None)
         self._sandbox.set_vcpus(self._vcpus)
 
@@ -202,7 +159,7 @@ class Slot:
         if self.is_frozen:
             self._sandbox.thaw()
             self.is_frozen = False
-        self._tail = [] if invocation.wants_tail else None
+        self._output.begin_tail(is_wanted=invocation.wants_tail)
         self._reporter.start(invocation.request_id, now)
         init_ms, self._pending_init_ms = self._pending_init_ms, None
         restore_ms, self._pending_restore_ms = self._pending_restore_ms, None
@@ -214,7 +171,7 @@ class Slot:
             self._deadline.clear()
         if ending.status == "timeout":
             self._reporter.timed_out(invocation.request_id, timeout_s)
-        self._drain()
+        self._output.drain()
         measured = Measured(
             duration_ms=(time.monotonic() - began) * 1000,
             memory_bytes=self._sandbox.memory_peak_bytes(),
@@ -224,7 +181,7 @@ class Slot:
             error_type=ending.error_type,
         )
         self._reporter.report(invocation.request_id, measured, time.time())
-        tail, self._tail = self._tail, None
+        log_tail = self._output.take_tail()
         if self._exchange.phase is Phase.RESPONDED:
             # The runtime has answered and has not asked for more: it has what is left of its time.
             left_s = began + timeout_s - time.monotonic()
@@ -234,7 +191,7 @@ class Slot:
             executed_version=self.version.version,
             function_error=ending.function_error,
             error_type=ending.error_type,
-            log_tail=b"" if tail is None else _tail_bytes(tail),
+            log_tail=log_tail,
             duration_ms=measured.duration_ms,
         )
 
@@ -250,7 +207,7 @@ class Slot:
         """Stops every process of the environment until the next invocation, and notes the memory
         that it holds meanwhile."""
         if self.is_usable and not self.is_frozen and self._exchange.phase is Phase.READY:
-            self._drain()
+            self._output.drain()
             try:
                 self._sandbox.freeze()
                 self.idle_mib = self._sandbox.memory_bytes() / limits.MIB
@@ -267,29 +224,27 @@ class Slot:
         self._is_closed = True
         self._lose_patience()
         self._deadline.close()
-        self._end_of_process()
-        self._unwatch_pipes()
+        self._output.end_of_process()
+        self._output.unwatch()
         # First, or the runtime would wake up to report the end of its connection.
         self._sandbox.kill()
         if self._exchange.phase is not Phase.STOPPED:
             self._exchange.end()
         await self._server.close()
         await self._sandbox.stop()
-        if self._pipes is not None:
-            self._pipes.close()
-            self._pipes = None
+        self._output.close()
         self._free()
         if self.on_closed is not None:
             self.on_closed()
 
-    async def _run(self, invocation: Invocation, deadline: float, deadline_epoch: float) -> _Ending:
+    async def _run(self, invocation: Invocation, deadline: float, deadline_epoch: float) -> Ending:
         """From a slot in any state to the ending of this invocation."""
         request_id = invocation.request_id
         if self._exchange.phase is not Phase.READY:
-            failed = await self._run_init(deadline, "invoke", limit_cpu=True)
-            if failed is not None:
-                return failed(request_id)
-        answer = self._exchange.dispatch(_runtime_event(invocation, deadline_epoch))
+            failure = await self._run_init(deadline, "invoke", limit_cpu=True)
+            if failure is not None:
+                return failure.ending(request_id)
+        answer = self._exchange.dispatch(runtime_event(invocation, deadline_epoch))
         try:
             result = await answer
         except DeadlinePassed:
@@ -298,20 +253,19 @@ class Slot:
         except EventNotTaken:
             raise SandboxEnded from None
         except RuntimeEnded:
-            return self._exited_ending(request_id)
-        return _ending_of(result)
+            return self._runtime_ended(request_id)
+        return endings.ending_of(result)
 
     async def _run_init(
         self, deadline: float, phase: str, *, limit_cpu: bool
-    ) -> Callable[[str], _Ending] | None:
-        """One INIT. None when the runtime is ready, else what makes the ending of the invocation
-        that waited for it."""
+    ) -> InitFailure | None:
+        """One INIT. None when the runtime is ready."""
         if not limit_cpu:
             self._sandbox.set_vcpus(None)
         began = time.monotonic()
         if self._entry_error is not None:
             self._init_failed(began, phase, "error", INVALID_ENTRYPOINT)
-            return self._no_entry_point
+            return InitFailure(InitFault.NO_ENTRY_POINT, self._no_entry_point)
         self._exited.clear()
         self._exit = RuntimeExit(None, None)
         initialised = self._exchange.start()
@@ -323,59 +277,40 @@ class Slot:
         except DeadlinePassed:
             await self._reset()
             self._init_failed(began, phase, "timeout", TIMED_OUT)
-            return self._timed_out
+            return InitFailure(InitFault.TIMEOUT, self._timed_out)
         except RuntimeEnded:
             self._init_failed(began, phase, "error", EXIT_ERROR)
-            return self._exited_ending
+            return InitFailure(InitFault.RUNTIME_ENDED, self._runtime_ended)
         finally:
             expiry.cancel()
         if answer is None:
             return None
         await self._wait_for_exit()
         self._init_failed(began, phase, "error", answer.error_type or EXIT_ERROR)
-        return lambda _request_id: _ending_of(answer)
+        return InitFailure(InitFault.REPORTED, lambda _request_id: endings.ending_of(answer))
 
     def _init_failed(self, began: float, phase: str, status: str, error_type: str) -> None:
-        self._drain()
+        self._output.drain()
         duration_ms = (time.monotonic() - began) * 1000
         if phase == RESTORE:
             self._reporter.restore_report(duration_ms, status, error_type)
         else:
             self._reporter.init_report(duration_ms, phase, status, error_type)
 
-    def _restore_error(self, ending: Callable[[str], _Ending]) -> FireletError:
-        if ending == self._timed_out:
-            return SnapStartTimeout(
-                "Lambda couldn't restore the snapshot within the timeout limit."
-            )
-        if ending == self._exited_ending:
-            return PlatformError("The execution environment ended while it was restored.")
-        return SnapStartFailed(
-            "The afterRestore() runtime hook encountered an error. For more information, check the"
-            " Amazon CloudWatch logs."
-        )
+    def _timed_out(self, request_id: str) -> Ending:
+        return endings.timed_out(request_id, self.version.timeout_s)
 
-    def _timed_out(self, request_id: str) -> _Ending:
-        message = describe_timeout(self.version.timeout_s)
-        payload = format_platform_error(request_id, TIMED_OUT, message)
-        return _Ending(payload, "timeout", TIMED_OUT, "Unhandled")
+    def _no_entry_point(self, request_id: str) -> Ending:
+        return endings.no_entry_point(request_id, self._entry_error or "")
 
-    def _no_entry_point(self, request_id: str) -> _Ending:
-        payload = format_platform_error(request_id, INVALID_ENTRYPOINT, self._entry_error or "")
-        return _Ending(payload, "error", INVALID_ENTRYPOINT, "Unhandled")
-
-    def _exited_ending(self, request_id: str) -> _Ending:
-        number = self._exit.signal
+    def _runtime_ended(self, request_id: str) -> Ending:
         if self._exit.is_out_of_memory:
-            number = number or signal.SIGKILL
-            self._write(
+            self._output.write(
                 int(time.time() * 1000),
                 f"RequestId: {request_id} Error: out of memory: the environment reached its limit"
                 f" of {self.version.memory_mib} MB and the kernel ended a process of it\n",
             )
-        message = describe_exit(self._exit.code, number)
-        payload = format_platform_error(request_id, EXIT_ERROR, message)
-        return _Ending(payload, "error", EXIT_ERROR, "Unhandled")
+        return endings.runtime_ended(request_id, self._exit)
 
     async def _reset(self) -> None:
         """Ends every process; /tmp and the sandbox stay. The next invocation starts with INIT."""
@@ -385,13 +320,13 @@ class Slot:
         except PlatformError as error:
             # It does not obey: it is not used again.
             log.warning("sandbox not reset id=%s: %s", self.id, error.message)
-            self._end_of_process()
-            self._unwatch_pipes()
+            self._output.end_of_process()
+            self._output.unwatch()
             await self._server.close()
             await self._sandbox.stop()
         if self._exchange.phase is not Phase.STOPPED:
             self._exchange.end()
-        self._end_of_process()
+        self._output.end_of_process()
         self._is_resetting = False
         self._free()
 
@@ -411,7 +346,7 @@ class Slot:
         self._exit = ending
         self._exited.set()
         self._lose_patience()
-        self._end_of_process()
+        self._output.end_of_process()
         if self._exchange.phase is not Phase.STOPPED:
             self._exchange.end()
         self._free()
@@ -428,74 +363,7 @@ class Slot:
         if callback is not None:
             callback(self)
 
-    def _on_pipe(self, pipe: LogPipe) -> None:
-        if not pipe.drain():
-            asyncio.get_running_loop().remove_reader(pipe.fd)
-
-    def _drain(self) -> None:
-        """Takes in what the function has written so far, up to the last unfinished line."""
-        if self._sandbox.output_fd < 0 or self._pipes is None:
-            return
-        # Twice if there was something: the kernel forgets only then that it was written to first.
-        for _ in range(2):
-            ready = self._pipes.poll(0)
-            if not ready:
-                break
-            for fd, _events in ready:
-                (self._records if fd == self._records.fd else self._output).drain()
-        for pipe in (self._records, self._output):
-            pipe.flush()
-
-    def _end_of_process(self) -> None:
-        """Takes in the last of it; what the process left unfinished does not go on."""
-        self._drain()
-        for pipe in (self._records, self._output):
-            pipe.reset()
-
-    def _unwatch_pipes(self) -> None:
-        """Before they are closed: their numbers may be another sandbox's at once."""
-        loop = asyncio.get_running_loop()
-        for pipe in (self._records, self._output):
-            loop.remove_reader(pipe.fd)
-
     def _lose_patience(self) -> None:
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None
-
-    def _write(self, timestamp_ms: int, message: str) -> None:
-        # A record bears the time at which it was written, a line that at which it was read: one
-        # that was written later may seem a little older.
-        if 0 < self._written_ms - timestamp_ms < _SKEW_MAX_MS:
-            timestamp_ms = self._written_ms
-        self._written_ms = timestamp_ms
-        self._write_event(timestamp_ms, message)
-        if self._tail is not None:
-            self._tail.append(message)
-
-
-def _runtime_event(invocation: Invocation, deadline_epoch: float) -> RuntimeEvent:
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"lambda-runtime-aws-request-id", invocation.request_id.encode()),
-        (b"lambda-runtime-deadline-ms", b"%d" % math.floor(deadline_epoch * 1000)),
-        (b"lambda-runtime-invoked-function-arn", invocation.invoked_arn.encode()),
-    ]
-    if invocation.trace_id:
-        headers.append((b"lambda-runtime-trace-id", invocation.trace_id.encode("latin-1")))
-    if invocation.tenant_id is not None:
-        headers.append((b"lambda-runtime-aws-tenant-id", invocation.tenant_id.encode()))
-    if invocation.client_context:
-        headers.append((b"lambda-runtime-client-context", invocation.client_context.encode()))
-    return RuntimeEvent(invocation.request_id, tuple(headers), invocation.payload)
-
-
-def _ending_of(answer: RuntimeAnswer) -> _Ending:
-    if answer.is_error:
-        return _Ending(answer.payload, "error", answer.error_type, "Unhandled")
-    return _Ending(answer.payload)
-
-
-def _tail_bytes(messages: list[str]) -> bytes:
-    """The last 4 KB of this invocation's log."""
-    return "".join(messages).encode()[-limits.LOG_RESULT_BYTES :]

@@ -1,0 +1,99 @@
+"""How an invocation ended, and how an INIT failed, before either is written down or answered.
+
+Values only: what the caller of ``worker.slots`` gets for what the platform observed. The sentences
+are those of ``runtime.failures``.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from firelet.model.errors import (
+    FireletError,
+    PlatformError,
+    SnapStartFailed,
+    SnapStartTimeout,
+)
+from firelet.runtime.exchange import RuntimeAnswer
+from firelet.runtime.failures import (
+    EXIT_ERROR,
+    INVALID_ENTRYPOINT,
+    TIMED_OUT,
+    describe_exit,
+    describe_timeout,
+    format_platform_error,
+)
+from firelet.sandbox.driver import RuntimeExit
+
+
+@dataclass(slots=True)
+class Ending:
+    """What the caller gets, and what the report line says."""
+
+    payload: bytes
+    status: str = "success"  # success, timeout, error
+    error_type: str | None = None
+    function_error: str | None = None
+
+
+class InitFault(Enum):
+    """Why an INIT came to nothing."""
+
+    TIMEOUT = auto()
+    RUNTIME_ENDED = auto()
+    REPORTED = auto()  # by the runtime, with init/error
+    NO_ENTRY_POINT = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class InitFailure:
+    """An INIT that came to nothing; ``ending`` makes, from a request id, the ending of the
+    invocation that waited for it."""
+
+    fault: InitFault
+    ending: Callable[[str], Ending]
+
+    def restore_error(self) -> FireletError:
+        """The error for a clone that failed so while it was restored."""
+        if self.fault is InitFault.TIMEOUT:
+            return SnapStartTimeout(
+                "Lambda couldn't restore the snapshot within the timeout limit."
+            )
+        if self.fault is InitFault.RUNTIME_ENDED:
+            return PlatformError("The execution environment ended while it was restored.")
+        return SnapStartFailed(
+            "The afterRestore() runtime hook encountered an error. For more information, check the"
+            " Amazon CloudWatch logs."
+        )
+
+
+def ending_of(answer: RuntimeAnswer) -> Ending:
+    """The ending that the runtime has posted."""
+    if answer.is_error:
+        return Ending(answer.payload, "error", answer.error_type, "Unhandled")
+    return Ending(answer.payload)
+
+
+def timed_out(request_id: str, timeout_s: float) -> Ending:
+    """The function's time was over."""
+    payload = format_platform_error(request_id, TIMED_OUT, describe_timeout(timeout_s))
+    return Ending(payload, "timeout", TIMED_OUT, "Unhandled")
+
+
+def no_entry_point(request_id: str, sentence: str) -> Ending:
+    """There was nothing to start."""
+    payload = format_platform_error(request_id, INVALID_ENTRYPOINT, sentence)
+    return Ending(payload, "error", INVALID_ENTRYPOINT, "Unhandled")
+
+
+def runtime_ended(request_id: str, exit_: RuntimeExit) -> Ending:
+    """The runtime's process ended before it answered."""
+    number = exit_.signal
+    if exit_.is_out_of_memory:
+        number = number or signal.SIGKILL
+    message = describe_exit(exit_.code, number)
+    payload = format_platform_error(request_id, EXIT_ERROR, message)
+    return Ending(payload, "error", EXIT_ERROR, "Unhandled")
