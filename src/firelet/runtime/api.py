@@ -8,16 +8,15 @@ AWS's runtime interface emulator.
 from __future__ import annotations
 
 import asyncio
-import re
 from typing import Any
-
-import orjson
 
 from firelet.model import limits
 from firelet.runtime.credentials import CredentialsEndpoint
 from firelet.runtime.exchange import Exchange, RuntimeAnswer, RuntimeEvent
 from firelet.runtime.phases import InvalidTransition
-from firelet.wire.http1 import HttpLimits, Rejection, RejectionReason, Request, Response
+from firelet.runtime.posted import ACCEPTED, format_error, name_error, refuse
+from firelet.runtime.streaming import OVERSIZED_TYPE, ResponseStream, oversized_message
+from firelet.wire.http1 import Flow, HttpLimits, Rejection, RejectionReason, Request, Response
 from firelet.wire.prompt import PromptFuture
 
 _VERSION = b"/2018-06-01/runtime/"
@@ -27,12 +26,9 @@ _INIT_ERROR = _VERSION + b"init/error"
 _RESTORE_NEXT = _VERSION + b"restore/next"
 _RESTORE_ERROR = _VERSION + b"restore/error"
 CREDENTIALS_PATH = "/2021-04-23/credentials"
-_JSON = (b"content-type", b"application/json")
-_ACCEPTED = Response(202, b'{"status":"OK"}\n', (_JSON,))
 _ERROR_TYPE = b"lambda-runtime-function-error-type"
-_KNOWN_ERROR_TYPE = re.compile(r"(Runtime|Function)\.[A-Z][a-zA-Z]+")
-# What the function names its errors ends up in log lines of ours: names only.
-_OWN_ERROR_TYPE = re.compile(r"[A-Za-z_][\w.:$-]{0,127}")
+_MODE = b"lambda-runtime-function-response-mode"
+_STREAMING = b"streaming"
 
 # A runtime may wait for its next event for ever; its head is small and its body is limited.
 HTTP_LIMITS = HttpLimits(
@@ -43,20 +39,7 @@ HTTP_LIMITS = HttpLimits(
     joins_answers=True,
 )
 
-OVERSIZED_TYPE = "Function.ResponseSizeTooLarge"
-OVERSIZED_MESSAGE = (
-    "Response payload size exceeded maximum allowed payload size"
-    f" ({limits.RESPONSE_MAX_BYTES} bytes)."
-)
-
-
-def format_error(error_type: str, message: str) -> bytes:
-    """An error document in the key order of the Runtime API."""
-    return orjson.dumps({"errorMessage": message, "errorType": error_type})
-
-
-def _refuse(status: int, error_type: str, message: str) -> Response:
-    return Response(status, format_error(error_type, message), (_JSON,))
+OVERSIZED_MESSAGE = oversized_message(limits.RESPONSE_MAX_BYTES)
 
 
 class RuntimeApi:
@@ -67,6 +50,8 @@ class RuntimeApi:
         their credentials here."""
         self._exchange = exchange
         self._restores = restores
+        # The one that was opened last, until what is said about it when it breaks is known.
+        self._stream: ResponseStream | None = None
 
     def __call__(self, request: Request) -> Response | asyncio.Future[Response]:
         path = request.path
@@ -86,31 +71,48 @@ class RuntimeApi:
                     return self._answer(request, path[len(_INVOCATION) :])
                 if path == _INIT_ERROR or (path == _RESTORE_ERROR and self._restores is not None):
                     self._exchange.fail_init(_parse_error(request))
-                    return _ACCEPTED
+                    return ACCEPTED
         except InvalidTransition as error:
-            return _refuse(403, "InvalidStateTransition", str(error))
-        return _refuse(404, "InvalidPath", "The path is not part of the Runtime API.")
+            return refuse(403, "InvalidStateTransition", str(error))
+        return refuse(404, "InvalidPath", "The path is not part of the Runtime API.")
+
+    def open_body(self, request: Request, flow: Flow) -> ResponseStream | Response | None:
+        """Takes the response of a runtime that streams it; everything else is collected."""
+        if request.headers.get(_MODE) != _STREAMING or request.method != b"POST":
+            return None
+        path = request.path
+        request_id, _, what = path[len(_INVOCATION) :].partition(b"/")
+        if not path.startswith(_INVOCATION) or what != b"response":
+            return None
+        if not self._is_current(request_id):
+            return refuse(400, "InvalidRequestID", "Invalid request ID")
+        content_type = request.headers.get(b"content-type")
+        try:
+            self._stream = ResponseStream(self._exchange, flow, content_type)
+        except InvalidTransition as error:
+            return refuse(403, "InvalidStateTransition", str(error))
+        return self._stream
 
     def reject(self, rejection: Rejection) -> Response:
         """What the HTTP server answers when it refuses a request before it reaches us.
 
-        A result over the limit is the function's error: the invocation ends with it.
+        A result over the limit is the function's error: the invocation ends with it, as it has
+        already when that was streamed.
         """
         if rejection.reason is not RejectionReason.BODY_TOO_LARGE:
             status = rejection.reason.value
-            return _refuse(status, "TruncatedHTTPRequest", "The request could not be served.")
-        if self._exchange.request_id is not None and rejection.target.endswith(
-            (self._exchange.request_id + "/response").encode()
-        ):
+            return refuse(status, "TruncatedHTTPRequest", "The request could not be served.")
+        stream, self._stream = self._stream, None
+        if (stream is None or not stream.is_oversized) and self._is_response(rejection.target):
             body = format_error(OVERSIZED_TYPE, OVERSIZED_MESSAGE)
             try:
                 self._exchange.respond(RuntimeAnswer(body, True, OVERSIZED_TYPE))
             except InvalidTransition as error:
-                return _refuse(403, "InvalidStateTransition", str(error))
-        return _refuse(
+                return refuse(403, "InvalidStateTransition", str(error))
+        return refuse(
             413,
             "RequestEntityTooLarge",
-            f"Exceeded maximum allowed payload size ({limits.RESPONSE_MAX_BYTES} bytes).",
+            f"Exceeded maximum allowed payload size ({rejection.limit} bytes).",
         )
 
     def _next(self) -> PromptFuture[Response]:
@@ -122,22 +124,29 @@ class RuntimeApi:
     def _answer(self, request: Request, rest: bytes) -> Response:
         request_id, _, what = rest.partition(b"/")
         if what not in (b"response", b"error"):
-            return _refuse(404, "InvalidPath", "The path is not part of the Runtime API.")
-        current = self._exchange.request_id
-        if current is None or request_id != current.encode():
-            return _refuse(400, "InvalidRequestID", "Invalid request ID")
+            return refuse(404, "InvalidPath", "The path is not part of the Runtime API.")
+        if not self._is_current(request_id):
+            return refuse(400, "InvalidRequestID", "Invalid request ID")
         if what == b"error":
             self._exchange.respond(_parse_error(request))
-            return _ACCEPTED
-        mode = request.headers.get(b"lambda-runtime-function-response-mode", b"streaming")
-        if mode != b"streaming":  # one that streams to a buffered invocation is collected
-            return _refuse(
+            return ACCEPTED
+        mode = request.headers.get(_MODE, _STREAMING)
+        if mode != _STREAMING:
+            return refuse(
                 400,
                 "InvalidFunctionResponseMode",
                 f"Invalid function response mode: {mode.decode('latin-1')}",
             )
         self._exchange.respond(RuntimeAnswer(request.body))
-        return _ACCEPTED
+        return ACCEPTED
+
+    def _is_response(self, target: bytes) -> bool:
+        current = self._exchange.request_id
+        return current is not None and target.endswith((current + "/response").encode())
+
+    def _is_current(self, request_id: bytes) -> bool:
+        current = self._exchange.request_id
+        return current is not None and request_id == current.encode()
 
 
 class _NextAnswer(PromptFuture[Response]):
@@ -164,17 +173,7 @@ class _NextAnswer(PromptFuture[Response]):
 
 
 def _parse_error(request: Request) -> RuntimeAnswer:
-    """The error document as posted; its type from the header, else from the document."""
-    named = request.headers.get(_ERROR_TYPE, b"").decode("latin-1")
-    if not _KNOWN_ERROR_TYPE.fullmatch(named):
-        named = _type_in(request.body) or "Function.Unknown"
-    return RuntimeAnswer(request.body, True, named)
-
-
-def _type_in(body: bytes) -> str | None:
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None
-    value = document.get("errorType") if isinstance(document, dict) else None
-    return value if isinstance(value, str) and _OWN_ERROR_TYPE.fullmatch(value) else None
+    """The error document as posted, and its type."""
+    return RuntimeAnswer(
+        request.body, True, name_error(request.headers.get(_ERROR_TYPE), request.body)
+    )

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from firelet.model.streaming import ResponseSink
 from firelet.runtime.phases import Event, Phase, advance
 from firelet.wire.prompt import PromptFuture
 
@@ -25,11 +26,19 @@ class RuntimeEvent:
 
 @dataclass(frozen=True, slots=True)
 class RuntimeAnswer:
-    """What the runtime posted. ``error_type`` is set for errors, as the runtime named it."""
+    """What the runtime posted. ``error_type`` is set for errors, as the runtime named it.
+
+    The rest is told of streams: whether the sink had the response (``payload`` is then that of an
+    error, if any), whether it broke off, and how much came when (``time.monotonic()``)."""
 
     payload: bytes
     is_error: bool = False
     error_type: str | None = None
+    is_streamed: bool = False
+    is_truncated: bool = False
+    produced_bytes: int = 0
+    first_byte_at: float = 0.0
+    last_byte_at: float = 0.0
 
 
 class RuntimeEnded(Exception):
@@ -55,6 +64,9 @@ class Exchange:
         self._answer: asyncio.Future[RuntimeAnswer] | None = None
         self._initialised: asyncio.Future[RuntimeAnswer | None] | None = None
         self.request_id: str | None = None
+        # Who takes the response of the current event, if it is to be streamed.
+        self.sink: ResponseSink | None = None
+        self._cut: Callable[[], None] | None = None
         self._loop: asyncio.AbstractEventLoop
 
     # The worker's side.
@@ -69,9 +81,13 @@ class Exchange:
         self._initialised = self._loop.create_future()
         return self._initialised
 
-    def dispatch(self, event: RuntimeEvent) -> asyncio.Future[RuntimeAnswer]:
-        """Hands an event to the waiting runtime; the Future gives its answer."""
+    def dispatch(
+        self, event: RuntimeEvent, sink: ResponseSink | None = None
+    ) -> asyncio.Future[RuntimeAnswer]:
+        """Hands an event to the waiting runtime; the Future gives its answer, of which ``sink``
+        gets the bytes when the runtime streams them."""
         self.phase = advance(self.phase, Event.DISPATCH)
+        self.sink = sink
         self.request_id = event.request_id
         answer = self._answer = self._loop.create_future()
         waiting, self._next = self._next, None
@@ -85,6 +101,7 @@ class Exchange:
 
     def expire(self) -> None:
         """The deadline of the current event, or of INIT, has passed."""
+        self._cut_stream()
         for waiting in (self._answer, self._initialised):
             if waiting is not None and not waiting.done():
                 waiting.set_exception(DeadlinePassed())
@@ -93,6 +110,7 @@ class Exchange:
         """The process is gone: whoever waits for it hears so."""
         self.phase = advance(self.phase, Event.ENDED)
         self.request_id = None
+        self._cut_stream()
         ended = RuntimeEnded() if self._undelivered is None else EventNotTaken()
         self._undelivered = None
         if self._next is not None:
@@ -101,6 +119,11 @@ class Exchange:
         for waiting in (self._answer, self._initialised):
             if waiting is not None and not waiting.done():
                 waiting.set_exception(ended)
+
+    def _cut_stream(self) -> None:
+        cut, self._cut = self._cut, None
+        if cut is not None:
+            cut()
 
     # The runtime's side.
 
@@ -131,6 +154,20 @@ class Exchange:
     def respond(self, answer: RuntimeAnswer) -> None:
         """POST response or error for the current event."""
         self.phase = advance(self.phase, Event.ERROR if answer.is_error else Event.RESPONSE)
+        assert self._answer is not None
+        if not self._answer.done():
+            self._answer.set_result(answer)
+
+    def begin_stream(self, cut: Callable[[], None]) -> None:
+        """POST response in streaming mode. ``cut`` is called when the invocation ends before
+        ``end_stream``."""
+        self.phase = advance(self.phase, Event.STREAM)
+        self._cut = cut
+
+    def end_stream(self, answer: RuntimeAnswer) -> None:
+        """The stream is over, well or not."""
+        self.phase = advance(self.phase, Event.STREAM_END)
+        self._cut = None
         assert self._answer is not None
         if not self._answer.done():
             self._answer.set_result(answer)

@@ -19,6 +19,7 @@ class Phase(Enum):
     SNAPSHOT = auto()  # at the restore point: only clones of the process go on
     READY = auto()  # blocked in GET next
     RUNNING = auto()  # has an event and owes a response
+    RESPONDING = auto()  # streams its response
     RESPONDED = auto()  # has answered and owes GET next
 
 
@@ -31,6 +32,8 @@ class Event(Enum):
     RESTORE_NEXT = auto()
     DISPATCH = auto()
     RESPONSE = auto()
+    STREAM = auto()
+    STREAM_END = auto()
     ERROR = auto()
     ENDED = auto()
 
@@ -51,6 +54,8 @@ _TABLE: dict[tuple[Phase, Event], Phase] = {
     (Phase.READY, Event.DISPATCH): Phase.RUNNING,
     (Phase.RUNNING, Event.RESPONSE): Phase.RESPONDED,
     (Phase.RUNNING, Event.ERROR): Phase.RESPONDED,
+    (Phase.RUNNING, Event.STREAM): Phase.RESPONDING,
+    (Phase.RESPONDING, Event.STREAM_END): Phase.RESPONDED,
     (Phase.RESPONDED, Event.NEXT): Phase.READY,
     **{(phase, Event.ENDED): Phase.STOPPED for phase in Phase},
 }

@@ -37,6 +37,7 @@ class Ending:
     status: str = "success"  # success, timeout, error
     error_type: str | None = None
     function_error: str | None = None
+    is_streamed: bool = False
 
 
 class InitFault(Enum):
@@ -73,8 +74,8 @@ class InitFailure:
 def ending_of(answer: RuntimeAnswer) -> Ending:
     """The ending that the runtime has posted."""
     if answer.is_error:
-        return Ending(answer.payload, "error", answer.error_type, "Unhandled")
-    return Ending(answer.payload)
+        return Ending(answer.payload, "error", answer.error_type, "Unhandled", answer.is_streamed)
+    return Ending(answer.payload, is_streamed=answer.is_streamed)
 
 
 def timed_out(request_id: str, timeout_s: float) -> Ending:

@@ -70,7 +70,12 @@ class Slot:
         self._exchange = Exchange(self._on_runtime_ready)
         self._deadline = Deadline(self._exchange.expire)
         self._api = RuntimeApi(self._exchange, parts.restores)
-        self._server = HttpServer(self._api, limits=HTTP_LIMITS, on_reject=self._api.reject)
+        self._server = HttpServer(
+            self._api,
+            limits=HTTP_LIMITS,
+            on_reject=self._api.reject,
+            open_body=self._api.open_body,
+        )
         self._initialization = parts.initialization
         self._reporter = Reporter(
             parts.version, parts.sandbox.id, self._output.write, parts.initialization
@@ -193,6 +198,7 @@ class Slot:
             error_type=ending.error_type,
             log_tail=log_tail,
             duration_ms=measured.duration_ms,
+            is_streamed=ending.is_streamed,
         )
 
     def when_free(self, callback: Callable[[Slot], None]) -> None:
@@ -244,7 +250,8 @@ class Slot:
             failure = await self._run_init(deadline, "invoke", limit_cpu=True)
             if failure is not None:
                 return failure.ending(request_id)
-        answer = self._exchange.dispatch(runtime_event(invocation, deadline_epoch))
+        event = runtime_event(invocation, deadline_epoch)
+        answer = self._exchange.dispatch(event, invocation.sink)
         try:
             result = await answer
         except DeadlinePassed:
@@ -253,6 +260,8 @@ class Slot:
         except EventNotTaken:
             raise SandboxEnded from None
         except RuntimeEnded:
+            return self._runtime_ended(request_id)
+        if result.is_truncated and await self._exits_soon():
             return self._runtime_ended(request_id)
         return endings.ending_of(result)
 
@@ -335,11 +344,17 @@ class Slot:
             self._resetting = asyncio.create_task(self._reset())
 
     async def _wait_for_exit(self) -> None:
+        if not await self._exits_soon():
+            await self._reset()
+
+    async def _exits_soon(self) -> bool:
+        """Whether the process ends by itself: its connections are lost a moment earlier."""
         try:
             async with asyncio.timeout(_EXIT_GRACE_S):
                 await self._exited.wait()
         except TimeoutError:
-            await self._reset()
+            return False
+        return True
 
     def _on_exit(self, ending: RuntimeExit) -> None:
         """The runtime process, or the whole sandbox, has ended by itself."""

@@ -17,6 +17,8 @@ LEGAL = {
     (Phase.READY, Event.DISPATCH): Phase.RUNNING,
     (Phase.RUNNING, Event.RESPONSE): Phase.RESPONDED,
     (Phase.RUNNING, Event.ERROR): Phase.RESPONDED,
+    (Phase.RUNNING, Event.STREAM): Phase.RESPONDING,
+    (Phase.RESPONDING, Event.STREAM_END): Phase.RESPONDED,
     (Phase.RESPONDED, Event.NEXT): Phase.READY,
 }
 
@@ -61,7 +63,7 @@ class PhaseMachine(RuleBasedStateMachine):
             self.has_process = self.owes_response = False
         elif event is Event.DISPATCH:
             self.owes_response = True
-        elif event in (Event.RESPONSE, Event.ERROR):
+        elif event in (Event.RESPONSE, Event.ERROR, Event.STREAM_END):
             assert self.owes_response, "an answer was accepted that nobody had asked for"
             self.owes_response = False
         elif event is Event.NEXT:
@@ -76,7 +78,7 @@ class PhaseMachine(RuleBasedStateMachine):
     @invariant()
     def the_phase_tells_what_is_owed(self) -> None:
         assert isinstance(self.phase, Phase)
-        assert (self.phase is Phase.RUNNING) == self.owes_response
+        assert (self.phase in (Phase.RUNNING, Phase.RESPONDING)) == self.owes_response
         assert (self.phase is Phase.STOPPED) == (not self.has_process)
 
 
