@@ -48,6 +48,8 @@ class Recorded:
     headers: Mapping[str, str]
     body: bytes
     connection: int
+    chunks: Sequence[bytes] = ()
+    trailers: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def json(self) -> Any:
         return json.loads(self.body)
@@ -170,14 +172,41 @@ def _read_request(stream: Any, number: int) -> Recorded | None:
         return None
     method, path, version = first.decode("ascii").split()
     assert version == "HTTP/1.1"
-    headers: dict[str, str] = {}
+    headers = _read_fields(stream)
+    if headers is None:
+        return None
+    if "transfer-encoding" in headers:
+        return _read_chunked(stream, method, path, headers, number)
+    length = int(headers.get("content-length", "0"))
+    body = stream.read(length)
+    assert len(body) == length
+    return Recorded(method, path, headers, body, number)
+
+
+def _read_fields(stream: Any) -> dict[str, str] | None:
+    fields: dict[str, str] = {}
     while (line := stream.readline()) != b"\r\n":
         if not line.endswith(b"\r\n"):
             return None
         name, colon, value = line.decode("utf-8").partition(":")
         assert colon
-        headers[name.lower()] = value.strip()
-    length = int(headers.get("content-length", "0"))
-    body = stream.read(length)
-    assert len(body) == length
-    return Recorded(method, path, headers, body, number)
+        fields[name.lower()] = value.strip()
+    return fields
+
+
+def _read_chunked(
+    stream: Any, method: str, path: str, headers: Mapping[str, str], number: int
+) -> Recorded | None:
+    assert headers["transfer-encoding"] == "chunked"
+    assert "content-length" not in headers
+    chunks = []
+    while line := stream.readline():
+        size = int(line, 16)
+        if not size:
+            trailers = _read_fields(stream)
+            assert trailers is not None
+            body = b"".join(chunks)
+            return Recorded(method, path, headers, body, number, chunks, trailers)
+        chunks.append(stream.read(size))
+        assert stream.read(2) == b"\r\n"
+    return None

@@ -26,6 +26,7 @@ from firelet.frontend.functions import FunctionOperations
 from firelet.frontend.iam import IamOperations
 from firelet.frontend.invoke import AsyncSink, InvokeEndpoint
 from firelet.frontend.invoke_async import InvokeAsyncOperations
+from firelet.frontend.invoke_stream import StreamEndpoint
 from firelet.frontend.layer_policies import LayerPolicyOperations
 from firelet.frontend.layers import LayerOperations
 from firelet.frontend.logs import LogsOperations
@@ -86,12 +87,13 @@ class Endpoint:
         accounts = Accounts(default=config.account, find_issued=_account_finder(sessions))
         callers = Callers(accounts, config.region)
         self._invoke = InvokeEndpoint(parts.registry, parts.invoker, parts.events, callers)
+        self._stream = StreamEndpoint(parts.registry, parts.invoker, callers)
         router = Router(
             make_operations(parts),
             load_services(SERVICES),
             accounts=accounts,
             default_region=config.region,
-            fast=[self._invoke.match],
+            fast=[self._invoke.match, self._stream.match],
             pages=_pages(parts, callers),
         )
         self._server = HttpServer(router, on_reject=router.reject, body_limit=router.body_limit)
@@ -104,6 +106,7 @@ class Endpoint:
         """Stops to listen; what is being answered has ``drain_s`` seconds."""
         await self._server.close(drain_s)
         await self._invoke.drain(drain_s)
+        await self._stream.drain(drain_s)
 
 
 def make_operations(parts: EndpointParts) -> Operations:

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any, cast
 
 from firelet.app.endpoint import EndpointParts, make_operations
-from firelet.frontend import invoke
+from firelet.frontend import invoke, invoke_stream
 from firelet.wire.aws.model import load_services
 
 
@@ -38,7 +38,7 @@ def list_coverage(service: str = "lambda") -> Sequence[Coverage]:
     operations = make_operations(cast(EndpointParts, _Absent()))
     served = set(operations.names(service))
     if service == "lambda":
-        served |= set(invoke.OPERATIONS)
+        served |= {*invoke.OPERATIONS, *invoke_stream.OPERATIONS}
     (model,) = load_services([service])
     found = []
     for name in sorted(model.operations):

@@ -29,10 +29,16 @@ def failure_response(
 ) -> Response:
     """The response that reports ``error``, in the protocol of the call, else in that of the
     service (REST-JSON without one)."""
-    if not isinstance(error, FireletError):
-        log.error("request failed request_id=%s", request_id, exc_info=error)
-        error = PlatformError(INTERNAL_MESSAGE)
-    return to_response(format_error(error, service, request_id, protocol), request_id)
+    told = tell(error, request_id)
+    return to_response(format_error(told, service, request_id, protocol), request_id)
+
+
+def tell(error: Exception, request_id: str) -> FireletError:
+    """What the caller is told of ``error``. What is our own fault is logged here."""
+    if isinstance(error, FireletError):
+        return error
+    log.error("request failed request_id=%s", request_id, exc_info=error)
+    return PlatformError(INTERNAL_MESSAGE)
 
 
 def to_response(answer: Answer, request_id: str) -> Response:

@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import os
-import re
 import time
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Protocol
-from urllib.parse import parse_qsl, unquote
 
 import orjson
 
@@ -25,14 +22,17 @@ from firelet.control.registry import Registry
 from firelet.control.targets import Resolved
 from firelet.frontend.callers import Callers
 from firelet.frontend.failures import failure_response
-from firelet.model import limits
-from firelet.model.arn import FunctionRef, parse_function_ref
-from firelet.model.errors import (
-    InvalidParameterValue,
-    InvalidRequestContent,
-    RequestTooLarge,
-    ValidationError,
+from firelet.frontend.invoke_request import (
+    LOG_TYPES,
+    References,
+    decode_client_context,
+    make_request_id,
+    parse_choice,
+    parse_tenant_id,
 )
+from firelet.model import limits
+from firelet.model.arn import FunctionRef
+from firelet.model.errors import InvalidRequestContent, RequestTooLarge
 from firelet.model.invocation import Invocation, Outcome
 from firelet.wire.http1 import Request, Response
 from firelet.wire.prompt import PromptFuture
@@ -42,20 +42,9 @@ OPERATIONS = ("Invoke",)
 
 _PREFIX = b"/2015-03-31/functions/"
 _SUFFIX = b"/invocations"
-_NAME_PATTERN = (
-    r"(arn:(aws[a-zA-Z-]*)?:lambda:)?([a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:)?"
-    r"(\d{12}:)?(function:)?([a-zA-Z0-9-_\.]+)(:(\$LATEST(\.PUBLISHED)?|[a-zA-Z0-9-_]+))?"
-)
-_NAME = re.compile(_NAME_PATTERN)
-_QUALIFIER = re.compile(r"\$(LATEST(\.PUBLISHED)?)|[a-zA-Z0-9-_$]+")
-_TENANT_ID = re.compile(r"[a-zA-Z0-9\._:\/=+\-@ ]+")
-_TENANT_ID_MAX = 256
 _TYPES = ("RequestResponse", "Event", "DryRun")
-_LOG_TYPES = ("None", "Tail")
 _JSON = (b"content-type", b"application/json")
 _EMPTY = Outcome(payload=b"", executed_version="")
-_REFS_MAX = 4_096
-_REF_BYTES_MAX = 512  # of name and query; longer ones are not worth remembering
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +83,7 @@ class InvokeEndpoint:
         self._events = events
         self._callers = callers
         self._running: set[asyncio.Task[None]] = set()
-        self._refs: dict[tuple[bytes, bytes], FunctionRef] = {}
+        self._references = References()
 
     def match(self, request: Request) -> Awaitable[Response] | None:
         """The response to an Invoke request; None for every other request."""
@@ -121,7 +110,7 @@ class InvokeEndpoint:
             await asyncio.gather(*late, return_exceptions=True)
 
     async def _serve(self, request: Request, name: bytes, answer: PromptFuture[Response]) -> None:
-        request_id = _make_request_id()
+        request_id = make_request_id()
         try:
             response = await self._invoke(request, name, request_id)
         except Exception as error:
@@ -133,10 +122,10 @@ class InvokeEndpoint:
     async def _invoke(self, request: Request, name: bytes, request_id: str) -> Response:
         headers = request.headers
         caller = self._callers.identify(request)
-        ref = self._find_ref(name, request.query)
-        kind = _choice(headers, b"x-amz-invocation-type", "invocationType", _TYPES)
-        wants_tail = _choice(headers, b"x-amz-log-type", "logType", _LOG_TYPES) == "Tail"
-        tenant_id = _parse_tenant_id(headers.get(b"x-amz-tenant-id"))
+        ref = self._references.find(name, request.query)
+        kind = parse_choice(headers, b"x-amz-invocation-type", "invocationType", _TYPES)
+        wants_tail = parse_choice(headers, b"x-amz-log-type", "logType", LOG_TYPES) == "Tail"
+        tenant_id = parse_tenant_id(headers.get(b"x-amz-tenant-id"))
         resolved = self._registry.resolve(caller.account, caller.region, ref)
         check_tenant(resolved.version, tenant_id)
         is_event = kind == "Event"
@@ -145,7 +134,7 @@ class InvokeEndpoint:
             limits.PAYLOAD_ASYNC_MAX_BYTES if is_event else limits.PAYLOAD_SYNC_MAX_BYTES,
             "InvokeFunction",
         )
-        client_context = _decode_client_context(headers.get(b"x-amz-client-context"))
+        client_context = decode_client_context(headers.get(b"x-amz-client-context"))
         trace_id = make_trace_id(headers.get(b"x-amzn-trace-id"))
         if kind == "DryRun":
             return _respond(204, _EMPTY, request_id, resolved, trace_id)
@@ -181,17 +170,6 @@ class InvokeEndpoint:
         )
         return _respond(200, outcome, request_id, resolved, trace_id)
 
-    def _find_ref(self, name: bytes, query: bytes) -> FunctionRef:
-        """Parsed once for all calls that name the function alike; errors are not remembered."""
-        ref = self._refs.get((name, query))
-        if ref is None:
-            ref = _parse_ref(name, query)
-            if len(name) + len(query) <= _REF_BYTES_MAX:
-                if len(self._refs) >= _REFS_MAX:
-                    self._refs.clear()
-                self._refs[name, query] = ref
-        return ref
-
 
 def _respond(
     status: int, outcome: Outcome, request_id: str, resolved: Resolved, trace_id: str
@@ -211,42 +189,6 @@ def _respond(
     return Response(status, outcome.payload, headers)
 
 
-def _parse_ref(name: bytes, query: bytes) -> FunctionRef:
-    text = unquote(name.decode("latin-1"))
-    if _NAME.fullmatch(text) is None:
-        raise _invalid(text, "functionName", f"satisfy regular expression pattern: {_NAME_PATTERN}")
-    ref = parse_function_ref(text)
-    if not query:
-        return ref
-    qualifier = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)).get("Qualifier")
-    if qualifier is None:
-        return ref
-    if _QUALIFIER.fullmatch(qualifier) is None:
-        raise _invalid(
-            qualifier, "qualifier", f"satisfy regular expression pattern: {_QUALIFIER.pattern}"
-        )
-    return ref.with_qualifier(qualifier)
-
-
-def _choice(
-    headers: dict[bytes, bytes], header: bytes, member: str, allowed: tuple[str, ...]
-) -> str:
-    value = headers.get(header)
-    if value is None:
-        return allowed[0]
-    text = value.decode("latin-1")
-    if text not in allowed:
-        raise _invalid(text, member, f"satisfy enum value set: [{', '.join(allowed)}]")
-    return text
-
-
-def _invalid(value: str, member: str, rule: str) -> ValidationError:
-    return ValidationError(
-        f"1 validation error detected: Value '{value}' at '{member}' failed to satisfy"
-        f" constraint: Member must {rule}"
-    )
-
-
 def check_payload(body: bytes, limit: int, operation: str) -> None:
     """Size first, then JSON: what AWS checks of a payload, and all that it checks."""
     if len(body) > limit:
@@ -262,45 +204,6 @@ def check_payload(body: bytes, limit: int, operation: str) -> None:
             "Could not parse request body into json: Could not parse payload into json:"
             f" {error.msg}: line {error.lineno} column {error.colno} (char {error.pos})"
         ) from None
-
-
-def _decode_client_context(header: bytes | None) -> str | None:
-    """Base64 JSON on the API, plain JSON on the Runtime API."""
-    if header is None:
-        return None
-    if len(header) > limits.CLIENT_CONTEXT_MAX_BYTES:
-        raise InvalidParameterValue("Client context must be no more than 3583 bytes.")
-    try:
-        decoded = base64.b64decode(header, validate=True)
-        orjson.loads(decoded)
-    except (binascii.Error, orjson.JSONDecodeError):
-        raise InvalidRequestContent(
-            "Client context must be a valid Base64-encoded JSON object."
-        ) from None
-    # On one line: it becomes a header again.
-    return orjson.dumps(orjson.loads(decoded)).decode()
-
-
-def _make_request_id() -> str:
-    """A random UUID of version 4 (RFC 9562), for a third of what the class in ``uuid`` takes."""
-    digits = os.urandom(16).hex()
-    variant = "89ab"[int(digits[16], 16) & 3]
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
-
-
-def _parse_tenant_id(header: bytes | None) -> str | None:
-    """Source: service model, shape TenantId."""
-    if header is None:
-        return None
-    text = header.decode("latin-1")
-    if not text or len(text) > _TENANT_ID_MAX:
-        rule = f"less than or equal to {_TENANT_ID_MAX}" if text else "greater than or equal to 1"
-        raise _invalid(text, "tenantId", f"have length {rule}")
-    if _TENANT_ID.fullmatch(text) is None:
-        raise _invalid(
-            text, "tenantId", f"satisfy regular expression pattern: {_TENANT_ID.pattern}"
-        )
-    return text
 
 
 def make_trace_id(header: bytes | None = None) -> str:

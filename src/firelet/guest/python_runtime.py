@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import sys
+from functools import partial
 
 from firelet.guest import python_restore
 from firelet.guest.python_context import FunctionEnvironment, LambdaContext
@@ -26,6 +27,7 @@ from firelet.guest.python_logging import (
 )
 from firelet.guest.python_payload import ResultFormatter, parse_event
 from firelet.guest.python_preload import preload
+from firelet.guest.python_streaming import GENERATOR, post_stream
 from firelet.guest.runtime_client import RuntimeApi
 
 TYPE_CHECKING = False
@@ -139,11 +141,22 @@ class _Runtime:
                 _parse_header(invocation.cognito_identity, "Cognito Identity"),
             )
             event = parse_event(invocation.body, invocation.content_type)
-            body, content_type = self._results.format_result(self._handler(event, context))
+            result = self._handler(event, context)
+            if type(result) is GENERATOR:
+                post_stream(self._api, invocation, result, partial(self._report, invocation))
+                return
+            body, content_type = self._results.format_result(result)
         except Exception as error:
             self._fail(invocation, error)
         else:
             self._api.post_response(invocation, body, content_type)
+
+    def _report(self, invocation: Invocation, error: Exception) -> tuple[bytes, str]:
+        """An error in the middle of a streamed response: its document and type."""
+        report = describe(error)
+        document = report.document(invocation.request_id)
+        self._errors.write(document)
+        return self._results.format_json(document), report.error_type
 
     def _fail(self, invocation: Invocation, error: Exception) -> None:
         report = describe(error)

@@ -124,6 +124,44 @@ class RuntimeApi:
             headers += b"\r\nLambda-Runtime-Function-XRay-Error-Cause: " + xray_cause
         self._post_and_ask(invocation, b"/error", body, headers)
 
+    def begin_stream(self, invocation: Invocation, content_type: bytes) -> bytes:
+        """The head of an answer that is sent in chunks, to be sent with the first of them. The
+        connection is the stream's until ``end_stream``."""
+        # What has been streamed cannot be sent again: the connection counts as never used.
+        self._answers = 0
+        headers = (
+            b"Content-Type: %b\r\nLambda-Runtime-Function-Response-Mode: streaming\r\n"
+            b"Trailer: Lambda-Runtime-Function-Error-Type, Lambda-Runtime-Function-Error-Body\r\n"
+            b"Transfer-Encoding: chunked" % content_type
+        )
+        return b"POST %binvocation/%b/response%b%b%b\r\n\r\n" % (
+            _PREFIX,
+            invocation.request_id.encode(),
+            self._host,
+            headers,
+            _attempt_header(invocation),
+        )
+
+    def send_piece(self, data: bytes) -> bool:
+        """Sends some of a stream; blocks while it is not read. False: it has been refused."""
+        connection = self._socket or self._connect()
+        try:
+            connection.sendall(data)
+            connection.recv(1, _socket.MSG_PEEK | _socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return True
+        except (BrokenPipeError, ConnectionResetError):
+            return False
+        return False  # answered, or closed, before it was complete
+
+    def end_stream(self, last: bytes | None) -> None:
+        """Sends the end of a stream, unless it has been refused, and asks for the next event."""
+        self._is_post_unanswered = True
+        self._unanswered = self._next
+        if last is not None:
+            self._send(last + self._next)
+            self._unanswered = self._next
+
     def post_init_error(self, body: bytes, error_type: str) -> None:
         """Reports that the function could not be initialised; returns when that is accepted."""
         self._report_failure(b"init/error", body, error_type)
@@ -157,8 +195,7 @@ class RuntimeApi:
     def _post_and_ask(
         self, invocation: Invocation, outcome: bytes, body: bytes, headers: bytes
     ) -> None:
-        if invocation.attempt_id is not None:
-            headers += b"\r\nLambda-Runtime-Invocation-Id: " + invocation.attempt_id.encode()
+        headers += _attempt_header(invocation)
         target = b"invocation/" + invocation.request_id.encode() + outcome
         self._is_post_unanswered = True
         self._send(self._post(target, body, headers) + self._next)
@@ -277,6 +314,12 @@ def _refused(status: int, body: bytes) -> None:
         f"[ERROR] [{int(time.time() * 1000)}] LAMBDA_RUNTIME Failed to post handler success "
         f"response. Http response code: 413. {text}\n"
     )
+
+
+def _attempt_header(invocation: Invocation) -> bytes:
+    if invocation.attempt_id is None:
+        return b""
+    return b"\r\nLambda-Runtime-Invocation-Id: " + invocation.attempt_id.encode()
 
 
 def _error_type_header(error_type: str) -> bytes:
