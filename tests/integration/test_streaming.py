@@ -1,0 +1,340 @@
+"""Streamed responses through a real platform: boto3 reads what a function sends while it runs."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import dataclasses
+import fcntl
+import json
+import socket
+import struct
+import termios
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from firelet.wire.eventstream import EventMessage, EventReader
+from running_platform import Deployer, Platform, wait_until
+
+pytest_plugins = ("platform_fixtures",)
+
+MIB = 1024 * 1024
+# What a sleeping client may cost: buffers of sockets and of both connections.
+FLAT_BYTES = 24 * MIB
+
+GENERATOR = """
+import os, time
+def handler(event, context):
+    for step in event["steps"]:
+        kind, value = step
+        if kind == "yield":
+            yield value
+        elif kind == "bulk":
+            piece = b"x" * 65536
+            for _ in range(value):
+                yield piece
+        elif kind == "raise":
+            raise LookupError(value)
+        elif kind == "exit":
+            os._exit(value)
+        elif kind == "sleep":
+            time.sleep(value)
+        elif kind == "print":
+            print(value, flush=True)
+"""
+BUFFERED = """
+def handler(event, context):
+    if event == "raise":
+        raise LookupError("as told")
+    return event
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Streamed:
+    """A response that was read to its end."""
+
+    response: dict[str, Any]
+    chunks: list[bytes]
+    complete: dict[str, Any]
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(self.chunks)
+
+    @property
+    def details(self) -> dict[str, Any]:
+        parsed: dict[str, Any] = json.loads(self.complete["ErrorDetails"])
+        return parsed
+
+
+def stream(platform: Platform, name: str, event: Any = None, **options: Any) -> Streamed:
+    """Invokes and reads all."""
+    response = platform.client("lambda").invoke_with_response_stream(
+        FunctionName=name, Payload=json.dumps(event).encode(), **options
+    )
+    events = list(response["EventStream"])
+    *chunks, last = events
+    assert all(list(event) == ["PayloadChunk"] for event in chunks)
+    assert list(last) == ["InvokeComplete"]
+    return Streamed(
+        response, [event["PayloadChunk"]["Payload"] for event in chunks], last["InvokeComplete"]
+    )
+
+
+def steps(*all_steps: tuple[str, Any]) -> dict[str, Any]:
+    return {"steps": all_steps}
+
+
+@pytest.fixture
+def generator(deploy: Deployer) -> str:
+    return deploy(GENERATOR)
+
+
+@pytest.fixture
+def buffered(deploy: Deployer) -> str:
+    return deploy(BUFFERED)
+
+
+@contextlib.contextmanager
+def raw_call(platform: Platform, name: str, event: Any) -> Iterator[socket.socket]:
+    """A connection that has asked for a streamed response and reads nothing by itself."""
+    payload = json.dumps(event).encode()
+    with socket.create_connection(("127.0.0.1", platform.port), timeout=60) as connection:
+        connection.sendall(
+            b"POST /2021-11-15/functions/%b/response-streaming-invocations HTTP/1.1\r\n"
+            b"Host: localhost\r\nContent-Length: %d\r\n\r\n%b"
+            % (name.encode(), len(payload), payload)
+        )
+        yield connection
+
+
+def read_events(connection: socket.socket) -> Iterator[EventMessage]:
+    """The events of a raw call, as they come."""
+    reader = EventReader()
+    with connection.makefile("rb") as file:
+        assert file.readline() == b"HTTP/1.1 200 OK\r\n"
+        while file.readline() != b"\r\n":
+            pass
+        while size := int(file.readline(), 16):
+            yield from reader.feed(file.read(size))
+            file.readline()
+
+
+def test_what_is_yielded_arrives_piece_by_piece(platform: Platform, generator: str) -> None:
+    streamed = stream(platform, generator, steps(("yield", "one "), ("yield", "two")))
+    assert streamed.chunks == [b"one ", b"two"]
+    assert streamed.complete == {}
+    response = streamed.response
+    assert response["StatusCode"] == 200
+    assert response["ExecutedVersion"] == "$LATEST"
+    assert response["ResponseStreamContentType"] == "application/vnd.amazon.eventstream"
+    assert len(response["ResponseMetadata"]["RequestId"]) == 36
+
+
+def test_the_same_environment_streams_again_and_again(platform: Platform, generator: str) -> None:
+    for number in range(5):
+        event = steps(("yield", f"{number}"), ("yield", "!"))
+        assert stream(platform, generator, event).body == f"{number}!".encode()
+
+
+def test_the_first_bytes_arrive_while_the_function_runs(platform: Platform, generator: str) -> None:
+    """It would run for as long as its time lasts: what arrives before has not waited for its
+    end."""
+    platform.client("lambda").update_function_configuration(FunctionName=generator, Timeout=4)
+    event = steps(("yield", "first"), ("sleep", 60))
+    with raw_call(platform, generator, event) as connection:
+        events = read_events(connection)
+        assert next(events).payload == b"first"
+        group = platform.log_lines(f"/aws/lambda/{generator}")
+        assert not any(line.startswith("REPORT") for line in group)
+        last = next(events)
+    assert last.headers[":event-type"] == "InvokeComplete"
+    complete = json.loads(last.payload)
+    assert complete["ErrorCode"] == "Sandbox.Timedout"
+    assert "Task timed out after 4.00 seconds" in complete["ErrorDetails"]
+
+
+def test_the_log_s_tail_is_in_the_last_event(platform: Platform, generator: str) -> None:
+    event = steps(("yield", "x"), ("print", "said so"))
+    streamed = stream(platform, generator, event, LogType="Tail")
+    log = base64.b64decode(streamed.complete["LogResult"]).decode()
+    assert "said so" in log
+    assert "REPORT RequestId" in log
+
+
+def test_a_handler_that_does_not_stream_comes_in_one_piece(
+    platform: Platform, buffered: str
+) -> None:
+    streamed = stream(platform, buffered, {"a": 1})
+    assert streamed.chunks == [b'{"a": 1}']
+    assert streamed.complete == {}
+
+
+def test_a_handler_that_fails_before_its_first_byte(
+    platform: Platform, buffered: str, generator: str
+) -> None:
+    for name, event in ((buffered, "raise"), (generator, steps(("raise", "as told")))):
+        streamed = stream(platform, name, event)
+        assert streamed.chunks == []
+        assert streamed.complete["ErrorCode"] == "Unhandled"
+        assert streamed.details["errorType"] == "LookupError"
+
+
+def test_a_handler_that_fails_in_mid_stream(platform: Platform, generator: str) -> None:
+    streamed = stream(platform, generator, steps(("yield", "half"), ("raise", "gone")))
+    assert streamed.body == b"half"
+    assert streamed.complete["ErrorCode"] == "Unhandled"
+    assert streamed.details["errorMessage"] == "gone"
+    assert stream(platform, generator, steps(("yield", "well"))).body == b"well"
+
+
+def test_a_process_that_ends_in_mid_stream(platform: Platform, generator: str) -> None:
+    streamed = stream(platform, generator, steps(("yield", "half"), ("exit", 3)))
+    assert streamed.body == b"half"
+    assert streamed.complete["ErrorCode"] == "Runtime.ExitError"
+    assert "exit status 3" in streamed.details["errorMessage"]
+    assert stream(platform, generator, steps(("yield", "well"))).body == b"well"
+
+
+def test_invoke_collects_what_is_streamed(platform: Platform, generator: str) -> None:
+    answer = platform.invoke(generator, steps(("yield", '"one '), ("yield", 'two"')))
+    assert (answer.body, answer.error) == (b'"one two"', None)
+    answer = platform.invoke(generator, steps(("yield", "half"), ("raise", "gone")))
+    assert (answer.json["errorMessage"], answer.error) == ("gone", "Unhandled")
+
+
+def test_invoke_collects_no_more_than_it_may(platform: Platform, generator: str) -> None:
+    answer = platform.invoke(generator, steps(("bulk", 97)))
+    assert answer.json["errorType"] == "Function.ResponseSizeTooLarge"
+    answer = platform.invoke(generator, steps(("bulk", 96)))
+    assert len(answer.body) == 96 * 65536
+
+
+def test_a_dry_run_runs_nothing(platform: Platform, generator: str) -> None:
+    response = platform.client("lambda").invoke_with_response_stream(
+        FunctionName=generator, InvocationType="DryRun"
+    )
+    assert response["StatusCode"] == 204
+    assert list(response["EventStream"]) == []
+
+
+def test_refusals_are_ordinary_answers(platform: Platform, generator: str) -> None:
+    client = platform.client("lambda", is_strict=False)
+    for params, status, code in (
+        ({"FunctionName": "missing"}, 404, "ResourceNotFoundException"),
+        ({"FunctionName": generator, "Payload": b"{"}, 400, "InvalidRequestContentException"),
+        ({"FunctionName": generator, "InvocationType": "Event"}, 400, "ValidationException"),
+        ({"FunctionName": generator, "TenantId": "a"}, 400, "InvalidParameterValueException"),
+        ({"FunctionName": generator, "Payload": b" " * 6_291_457}, 413, "RequestTooLargeException"),
+    ):
+        with pytest.raises(ClientError) as refused:
+            client.invoke_with_response_stream(**params)
+        response = refused.value.response
+        assert response["ResponseMetadata"]["HTTPStatusCode"] == status
+        assert response["Error"]["Code"] == code
+
+
+def test_a_client_that_goes_away_does_not_end_the_function(
+    platform: Platform, generator: str
+) -> None:
+    event = steps(("yield", "first"), ("bulk", 320), ("print", "has come to its end"))
+    with raw_call(platform, generator, event) as connection:
+        assert next(read_events(connection)).payload == b"first"
+    wait_until(
+        lambda: any(
+            "has come to its end" in line for line in platform.log_lines(f"/aws/lambda/{generator}")
+        ),
+        "the function has come to its end",
+    )
+
+
+def test_a_client_that_does_not_read_holds_its_function_up_until_its_time_is_over(
+    platform: Platform, generator: str
+) -> None:
+    platform.client("lambda").update_function_configuration(FunctionName=generator, Timeout=2)
+    with raw_call(platform, generator, steps(("bulk", 3_100))) as connection:
+        group = f"/aws/lambda/{generator}"
+        wait_until(
+            lambda: any("Status: timeout" in line for line in platform.log_lines(group)),
+            "its time is over",
+        )
+        *pieces, last = read_events(connection)
+    assert json.loads(last.payload)["ErrorCode"] == "Sandbox.Timedout"
+    assert 0 < sum(len(piece.payload) for piece in pieces) < 3_100 * 65536
+    assert stream(platform, generator, steps(("yield", "well"))).body == b"well"
+
+
+def resident_bytes(platform: Platform) -> int:
+    """Of the platform's own processes: not of functions."""
+    total = 0
+    for pid in platform.processes() | {platform.pid}:
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                command = file.read()
+            with open(f"/proc/{pid}/statm", "rb") as file:
+                pages = int(file.read().split()[1])
+        except (OSError, IndexError):
+            continue  # it has ended
+        if pid == platform.pid or b"firelet.app.worker" in command:
+            total += pages * 4096
+    return total
+
+
+def unread_bytes(connection: socket.socket) -> int:
+    """What waits for a client that reads nothing."""
+    (size,) = struct.unpack("i", fcntl.ioctl(connection, termios.FIONREAD, bytes(4)))
+    return int(size)
+
+
+def is_held_up(connection: socket.socket) -> bool:
+    """Whether nothing moves any more."""
+    before = unread_bytes(connection)
+    time.sleep(0.2)
+    return 0 < before == unread_bytes(connection)
+
+
+def test_the_platform_holds_next_to_nothing_of_a_stream_that_is_read_slowly(
+    platform: Platform, generator: str
+) -> None:
+    platform.client("lambda").update_function_configuration(FunctionName=generator, Timeout=60)
+    assert stream(platform, generator, steps(("bulk", 160))).complete == {}
+    before = most = resident_bytes(platform)
+    size = 0
+    with raw_call(platform, generator, steps(("bulk", 3_100))) as connection:
+        # Until nothing moves any more: what is on its way by then is held by somebody.
+        wait_until(lambda: is_held_up(connection), "the function is held up")
+        for number, event in enumerate(read_events(connection)):
+            size += len(event.payload)
+            if number % 100 == 0:
+                most = max(most, resident_bytes(platform))
+            last = event
+    assert json.loads(last.payload) == {}
+    assert size == 3_100 * 65536 + len(last.payload)
+    assert most - before < FLAT_BYTES
+
+
+def test_a_stream_ends_at_200_megabytes(platform: Platform, generator: str) -> None:
+    client = platform.client("lambda")
+    client.update_function_configuration(FunctionName=generator, Timeout=60)
+    whole = stream(platform, generator, steps(("bulk", 3_200)))
+    assert (len(whole.body), whole.complete) == (200 * MIB, {})
+    more = stream(platform, generator, steps(("bulk", 3_200), ("yield", "x"), ("bulk", 100)))
+    assert len(more.body) == 200 * MIB
+    assert more.complete["ErrorCode"] == "Function.ResponseSizeTooLarge"
+    assert stream(platform, generator, steps(("yield", "well"))).body == b"well"
+
+
+def test_many_stream_at_once(platform: Platform, generator: str) -> None:
+    def one(number: int) -> bool:
+        event = steps(("yield", f"{number}"), ("bulk", 64), ("yield", f"{number}"))
+        body = stream(platform, generator, event).body
+        return body == f"{number}".encode() + b"x" * 64 * 65536 + f"{number}".encode()
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(one, range(24)))
