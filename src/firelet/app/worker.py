@@ -23,6 +23,7 @@ import uvloop
 
 from firelet.app.driver import DriverParts, open_driver
 from firelet.app.worker_logs import LogForwarder
+from firelet.app.worker_streams import ForwardingSink
 from firelet.model import limits
 from firelet.model.errors import PlatformError, SandboxEnded, Unavailable
 from firelet.model.function import FunctionKey, FunctionVersion
@@ -49,6 +50,8 @@ from firelet.wire.worker_messages import (
     Invoke,
     Invoked,
     Open,
+    PauseResponse,
+    ResumeResponse,
     Retire,
     Start,
     worker_codec,
@@ -88,6 +91,16 @@ class _Held:
         self.is_free = True
         self.owes_note = False
         self.told = (True, True, 0.0)
+        self.sink: ForwardingSink | None = None
+
+    def pause(self) -> None:
+        """The client of what it streams is slow."""
+        if self.sink is not None:
+            self.sink.pause()
+
+    def resume(self) -> None:
+        if self.sink is not None:
+            self.sink.resume()
 
 
 class Worker:
@@ -132,6 +145,12 @@ class Worker:
                     held = self._held[number]
                     held.slot.freeze()
                     self._tell_state(held)
+            case PauseResponse(number):
+                if number in self._held:
+                    self._held[number].pause()
+            case ResumeResponse(number):
+                if number in self._held:
+                    self._held[number].resume()
             case Abandon(number):
                 task = asyncio.create_task(self._close_one(number))
                 self._closing.add(task)
@@ -208,6 +227,7 @@ class Worker:
         held = self._held.get(request.environment)
         if held is None:
             raise SandboxEnded
+        held.sink = ForwardingSink(held.number, self._peer) if request.is_streamed else None
         invocation = Invocation(
             request_id=request.request_id,
             function=held.slot.version,
@@ -217,6 +237,7 @@ class Worker:
             trace_id=request.trace_id,
             wants_tail=request.wants_tail,
             tenant_id=request.tenant_id,
+            sink=held.sink,
         )
         held.is_free = held.owes_note = False
         try:
@@ -235,6 +256,7 @@ class Worker:
             outcome.log_tail,
             held.is_free,
             outcome.duration_ms,
+            outcome.is_streamed,
         )
         return answer, outcome.payload
 

@@ -18,6 +18,7 @@ from typing import Protocol
 from firelet.model.errors import PlatformError
 from firelet.model.function import FunctionKey, FunctionVersion, InitializationType
 from firelet.model.invocation import Invocation, Outcome
+from firelet.model.streaming import ResponseSink, StreamHead
 from firelet.runtime.credentials import SessionCredentials
 from firelet.wire.rpc import M, Message, PeerLost, Service
 from firelet.wire.worker_messages import (
@@ -33,6 +34,10 @@ from firelet.wire.worker_messages import (
     Invoked,
     Logged,
     Open,
+    PauseResponse,
+    ResponseBegan,
+    ResponsePiece,
+    ResumeResponse,
     Retire,
     Start,
     StreamEvents,
@@ -85,6 +90,7 @@ class RemoteEnvironment:
         self._is_free = True
         self._is_closed = False
         self._on_free: Callable[[RemoteEnvironment], None] | None = None
+        self._sink: ResponseSink | None = None
 
     @property
     def is_usable(self) -> bool:
@@ -106,7 +112,9 @@ class RemoteEnvironment:
             invocation.trace_id,
             invocation.wants_tail,
             invocation.tenant_id,
+            invocation.sink is not None,
         )
+        self._sink = invocation.sink
         self._worker.active += 1
         try:
             answer, payload = await self._worker.link.call_for_payload(
@@ -117,6 +125,7 @@ class RemoteEnvironment:
             raise
         finally:
             self._worker.active -= 1
+            self._sink = None
         if answer.is_free:
             self._is_free = True
         return Outcome(
@@ -126,6 +135,7 @@ class RemoteEnvironment:
             error_type=answer.error_type,
             log_tail=answer.log_tail,
             duration_ms=answer.duration_ms,
+            is_streamed=answer.is_streamed,
         )
 
     def when_free(self, callback: Callable[[RemoteEnvironment], None]) -> None:
@@ -154,6 +164,20 @@ class RemoteEnvironment:
             self.on_freed()
             self._end()
 
+    def on_response_began(self, content_type: str) -> None:
+        """Notes of an invocation that was given up meanwhile are nobody's."""
+        if self._sink is not None:
+            self._sink.begin(StreamHead(content_type), _RemoteSource(self, self._sink))
+
+    def on_response_piece(self, data: bytes) -> None:
+        if self._sink is not None:
+            self._sink.write(data)
+
+    def tell_of(self, sink: ResponseSink, message: PauseResponse | ResumeResponse) -> None:
+        """Unless another response is streamed by now."""
+        if self._sink is sink:
+            self._worker.link.tell(message)
+
     def on_changed(self, changed: Changed) -> None:
         self._is_usable = self._is_usable and changed.is_usable
         self.is_initialised = changed.is_initialised
@@ -176,6 +200,25 @@ class RemoteEnvironment:
         callback, self.on_closed = self.on_closed, None
         if callback is not None:
             callback()
+
+
+class _RemoteSource:
+    """The source of the response that ``sink`` takes."""
+
+    def __init__(self, environment: RemoteEnvironment, sink: ResponseSink) -> None:
+        self._environment = environment
+        self._sink = sink
+        self._is_paused = False
+
+    def pause(self) -> None:
+        if not self._is_paused:
+            self._is_paused = True
+            self._environment.tell_of(self._sink, PauseResponse(self._environment.number))
+
+    def resume(self) -> None:
+        if self._is_paused:
+            self._is_paused = False
+            self._environment.tell_of(self._sink, ResumeResponse(self._environment.number))
 
 
 class RemoteWorker:
@@ -287,6 +330,12 @@ class RemoteWorker:
             case Logged(streams):
                 for events in streams:
                     self._on_events(events)
+            case ResponsePiece(number, data):
+                if number in self._environments:
+                    self._environments[number].on_response_piece(data)
+            case ResponseBegan(number, content_type):
+                if number in self._environments:
+                    self._environments[number].on_response_began(content_type)
             case Changed(number):
                 if number in self._environments:
                     self._environments[number].on_changed(message)

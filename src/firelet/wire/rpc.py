@@ -144,6 +144,10 @@ class Peer:
         if self._is_open:
             self._post(FrameKind.NOTE, 0, message)
 
+    def room(self) -> asyncio.Future[None]:
+        """Done when the peer has read so much that it is not congested, or is gone."""
+        return self._writer.room()
+
     async def flush(self) -> None:
         """Returns when all is sent, or the peer is gone."""
         await self._writer.wait_until_sent()
@@ -290,10 +294,20 @@ class _Writer:
         self._wake()
         return numbers
 
+    def room(self) -> asyncio.Future[None]:
+        return self._watch_size(CONGESTED_BYTES)
+
     async def _wait_for(self, size: int) -> None:
+        await self._watch_size(size)
+
+    def _watch_size(self, size: int) -> asyncio.Future[None]:
+        """Done when no more than that is unsent."""
         future: asyncio.Future[None] = self._loop.create_future()
-        self._watchers.append((size, future))
-        await future
+        if self.size > size:
+            self._watchers.append((size, future))
+        else:
+            future.set_result(None)
+        return future
 
     def _wake(self) -> None:
         still = []

@@ -59,7 +59,8 @@ class Start(Message, frozen=True):
 
 
 class Invoke(Message, frozen=True):
-    """Run one invocation; its event is the payload."""
+    """Run one invocation; its event is the payload. With ``is_streamed``, a response that the
+    function streams is told in notes before the answer."""
 
     environment: int
     request_id: str
@@ -68,11 +69,13 @@ class Invoke(Message, frozen=True):
     trace_id: str | None
     wants_tail: bool
     tenant_id: str | None = None
+    is_streamed: bool = False
 
 
 class Invoked(Message, frozen=True):
-    """The answer to ``Invoke``; the payload is the function's. Unless ``is_free`` is set, the
-    environment can take another one only after ``Freed``."""
+    """The answer to ``Invoke``; the payload is the function's, unless ``is_streamed``: then it is
+    empty or an error. Unless ``is_free`` is set, the environment can take another one only after
+    ``Freed``."""
 
     executed_version: str
     function_error: str | None
@@ -80,6 +83,33 @@ class Invoked(Message, frozen=True):
     log_tail: bytes
     is_free: bool
     duration_ms: float = 0.0
+    is_streamed: bool = False
+
+
+class ResponseBegan(Message, frozen=True):
+    """Note: the function streams its response."""
+
+    environment: int
+    content_type: str
+
+
+class ResponsePiece(Message, frozen=True):
+    """Note: the next bytes of a streamed response."""
+
+    environment: int
+    data: bytes
+
+
+class PauseResponse(Message, frozen=True):
+    """Note: hold up the response that is streamed now; its client is slow."""
+
+    environment: int
+
+
+class ResumeResponse(Message, frozen=True):
+    """Note: let it go on."""
+
+    environment: int
 
 
 class Freeze(Message, frozen=True):
@@ -144,8 +174,21 @@ class Alive(Message, frozen=True):
     """Note: sent every second, so that a worker that hangs is noticed."""
 
 
-ToWorker = Open | Expect | Activate | Retire | Start | Invoke | Freeze | Close | Abandon | End
-FromWorker = Done | Invoked | Freed | Changed | Logged | Alive
+ToWorker = (
+    Open
+    | Expect
+    | Activate
+    | Retire
+    | Start
+    | Invoke
+    | PauseResponse
+    | ResumeResponse
+    | Freeze
+    | Close
+    | Abandon
+    | End
+)
+FromWorker = Done | Invoked | ResponseBegan | ResponsePiece | Freed | Changed | Logged | Alive
 
 
 def control_codec() -> Codec:

@@ -11,6 +11,7 @@ from firelet.control.pool import Environment
 from firelet.control.remote import RemoteEnvironment, RemoteWorker
 from firelet.model.errors import FunctionError, PlatformError
 from firelet.model.function import InitializationType
+from firelet.model.streaming import StreamHead, StreamSource
 from firelet.wire.rpc import PeerLost
 from firelet.wire.worker_messages import (
     Abandon,
@@ -21,6 +22,10 @@ from firelet.wire.worker_messages import (
     Granted,
     Invoke,
     Logged,
+    PauseResponse,
+    ResponseBegan,
+    ResponsePiece,
+    ResumeResponse,
     Start,
     StreamEvents,
 )
@@ -274,3 +279,50 @@ async def test_log_events_are_passed_on(
 async def test_a_worker_may_not_ask(worker: RemoteWorker) -> None:
     with pytest.raises(PlatformError, match="may not ask"):
         await worker.answer(Freed(1), b"")
+
+
+class Sink:
+    def __init__(self) -> None:
+        self.said: list[object] = []
+        self.source: StreamSource
+
+    def begin(self, head: StreamHead, source: StreamSource) -> None:
+        self.said.append(head)
+        self.source = source
+
+    def write(self, piece: bytes) -> None:
+        self.said.append(piece)
+
+
+async def test_a_streamed_response_comes_in_notes_and_may_be_held_up(
+    link: FakeLink, environment: RemoteEnvironment
+) -> None:
+    gate = link.hold(Invoke)
+    sink, number = Sink(), environment.number
+    invoking = asyncio.create_task(environment.invoke(make_invocation(sink=sink)))
+    await asyncio.sleep(0)
+    assert link.asked[-1].is_streamed  # type: ignore[attr-defined]
+    link.hear(ResponseBegan(number, "text/plain"))
+    link.hear(ResponsePiece(number, b"one"))
+    assert sink.said == [StreamHead("text/plain"), b"one"]
+    for _ in range(2):  # told once
+        sink.source.pause()
+    for _ in range(2):
+        sink.source.resume()
+    assert link.told == [PauseResponse(number), ResumeResponse(number)]
+    gate.set_result(None)
+    await invoking
+    # What comes late, or is asked late, is of no invocation any more.
+    link.hear(ResponsePiece(number, b"late"))
+    sink.source.pause()
+    assert sink.said[-1] == b"one"
+    assert len(link.told) == 2
+
+
+async def test_notes_of_environments_that_are_gone_are_nobodys(
+    link: FakeLink, environment: RemoteEnvironment
+) -> None:
+    await environment.close()
+    link.hear(ResponseBegan(environment.number, "text/plain"))
+    link.hear(ResponsePiece(environment.number, b"x"))
+    link.hear(ResponsePiece(99, b"x"))
