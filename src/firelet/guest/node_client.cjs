@@ -24,7 +24,7 @@ class RuntimeApi {
     this.onBroken = onBroken;
     this.socket = null;
     this.received = EMPTY;
-    // Requests without an answer yet, in order: {text, onAnswer}.
+    // Requests without an answer yet, in order: {text, onAnswer}; a streamed one has no text.
     this.unanswered = [];
     // Answers on this connection. Only one that had worked may go stale and be replaced.
     this.answers = 0;
@@ -46,6 +46,25 @@ class RuntimeApi {
   postFinalError(invocation, body, errorType, xrayCause, onDone) {
     const text = this.#outcome(invocation, "error", body, errorHeaders(errorType, xrayCause));
     this.#send([{ text, onAnswer: onDone }]);
+  }
+
+  // The connection and the head of an answer that is sent in chunks; whoever asked writes both.
+  // onAnswered(isTaken) is called once, perhaps before all of it was sent.
+  beginStream(invocation, contentType, onAnswered) {
+    const onAnswer = (status, headers, body) => {
+      reportRefusal(status, headers, body);
+      onAnswered(status === 202);
+    };
+    this.unanswered.push({ text: null, onAnswer });
+    const socket = this.socket ?? this.#connect();
+    socket.ref();
+    const head =
+      `POST ${PREFIX}${target(invocation, "response")}${this.host}` +
+      `Content-Type: ${contentType}\r\n` +
+      "Lambda-Runtime-Function-Response-Mode: streaming\r\n" +
+      "Trailer: Lambda-Runtime-Function-Error-Type, Lambda-Runtime-Function-Error-Body\r\n" +
+      `Transfer-Encoding: chunked\r\n${attemptHeader(invocation)}\r\n`;
+    return { socket, head };
   }
 
   postInitError(body, errorType, onDone) {
@@ -71,11 +90,7 @@ class RuntimeApi {
   }
 
   #outcome(invocation, outcome, body, headers) {
-    const { headers: given } = invocation;
-    const attempt = given["lambda-runtime-invocation-id"];
-    const echo = attempt === undefined ? "" : `Lambda-Runtime-Invocation-Id: ${attempt}\r\n`;
-    const id = encodeURIComponent(given["lambda-runtime-aws-request-id"]);
-    return this.#post(`invocation/${id}/${outcome}`, body, headers + echo);
+    return this.#post(target(invocation, outcome), body, headers + attemptHeader(invocation));
   }
 
   #post(target, body, headers) {
@@ -117,7 +132,9 @@ class RuntimeApi {
     if (this.unanswered.length === 0) {
       return;
     }
-    if (this.answers === 0 || this.received.length > 0) {
+    // What has been streamed cannot be sent again.
+    const isStreaming = this.unanswered.some(({ text }) => text === null);
+    if (isStreaming || this.answers === 0 || this.received.length > 0) {
       this.onBroken(cause);
       return;
     }
@@ -186,6 +203,15 @@ function parseAnswer(data) {
   }
   const body = data.subarray(start, stop);
   return { status: Number(first[1]), headers, body, rest: data.subarray(stop) };
+}
+
+function target({ headers }, outcome) {
+  return `invocation/${encodeURIComponent(headers["lambda-runtime-aws-request-id"])}/${outcome}`;
+}
+
+function attemptHeader({ headers }) {
+  const attempt = headers["lambda-runtime-invocation-id"];
+  return attempt === undefined ? "" : `Lambda-Runtime-Invocation-Id: ${attempt}\r\n`;
 }
 
 // A refused answer (too large, too late) is the platform's to report; the runtime goes on.

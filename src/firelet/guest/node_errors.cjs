@@ -9,6 +9,8 @@ class HandlerNotFound extends Error {}
 class MalformedHandlerName extends Error {}
 class CallbackHandlerDeprecated extends Error {}
 class JSONStringifyError extends Error {}
+class InvalidStreamingOperation extends Error {}
+class MalformedStreamingHandler extends Error {}
 
 class UserCodeSyntaxError extends Error {
   constructor(cause) {
@@ -32,6 +34,8 @@ const faults = {
   MalformedHandlerName,
   CallbackHandlerDeprecated,
   JSONStringifyError,
+  InvalidStreamingOperation,
+  MalformedStreamingHandler,
   UserCodeSyntaxError,
   UnhandledPromiseRejection,
 };

@@ -14,6 +14,13 @@ const {
   xrayCause,
 } = require("./node_errors.cjs");
 const { loadHandler } = require("./node_handler.cjs");
+const {
+  HIGH_WATER_MARK,
+  NOT_FINISHED,
+  ResponseStream,
+  installGlobals,
+  isStreaming,
+} = require("./node_streaming.cjs");
 
 const FIRST_MODERN_MAJOR = 24;
 const EXIT_UNHANDLED_REJECTION = 128;
@@ -32,6 +39,9 @@ class Runtime {
     this.handler = null;
     // The invocation in progress; null during INIT and while an event is awaited.
     this.invocation = null;
+    // Its response, if the handler streams.
+    this.stream = null;
+    this.isStreaming = false;
     this.isInitialised = false;
     this.api = new RuntimeApi(
       environment.AWS_LAMBDA_RUNTIME_API,
@@ -45,8 +55,10 @@ class Runtime {
 
   async start() {
     try {
+      installGlobals(this.environment);
       this.handler = await loadHandler(this.environment, this.isModern);
-      if (this.isModern) {
+      this.isStreaming = isStreaming(this.handler);
+      if (this.isModern && !this.isStreaming) {
         refuseCallbackHandler(this.handler);
       }
     } catch (error) {
@@ -75,8 +87,12 @@ class Runtime {
       process.exit(code);
     }
     const document = errorDocument(error);
-    const invocation = this.invocation;
+    const { invocation, stream } = this;
     this.invocation = null;
+    if (stream?.isOpen) {
+      stream.fail(document, () => process.exit(code));
+      return;
+    }
     this.api.postFinalError(
       invocation,
       JSON.stringify(document),
@@ -96,7 +112,9 @@ class Runtime {
     } else {
       delete process.env._X_AMZN_TRACE_ID;
     }
-    if (this.isModern) {
+    if (this.isStreaming) {
+      void this.serveStreaming(invocation);
+    } else if (this.isModern) {
       void this.serveAsync(invocation);
     } else {
       this.serveWithCallbacks(invocation);
@@ -111,6 +129,59 @@ class Runtime {
     } catch (error) {
       this.fail(invocation, error);
     }
+  }
+
+  async serveStreaming(invocation) {
+    const stream = new ResponseStream(this.api, invocation, this.handler[HIGH_WATER_MARK]);
+    this.stream = stream;
+    const context = this.isModern ? {} : { callbackWaitsForEmptyEventLoop: true };
+    // If all that was to be done is done and the stream is not ended, it never will be.
+    onEmptyLoop = () => stream.giveUp(new Error(NOT_FINISHED));
+    try {
+      Object.assign(context, contextFields(invocation, this.environment));
+      const result = this.handler(JSON.parse(invocation.body), stream, context);
+      if (typeof result?.then !== "function") {
+        throw new Error("Streaming does not support non-async handlers.");
+      }
+      if ((await result) !== undefined) {
+        console.warn("Streaming handlers ignore return values.");
+      }
+      await stream.completed;
+    } catch (error) {
+      this.failStreaming(invocation, stream, error);
+      return;
+    }
+    this.endStreaming(context.callbackWaitsForEmptyEventLoop === true);
+  }
+
+  endStreaming(waitsForEmptyLoop) {
+    this.invocation = null;
+    this.stream = null;
+    const askNext = () => this.api.askNext();
+    onEmptyLoop = () => {};
+    if (waitsForEmptyLoop) {
+      onEmptyLoop = () => {
+        onEmptyLoop = () => {};
+        setImmediate(askNext);
+      };
+    } else {
+      askNext();
+    }
+  }
+
+  failStreaming(invocation, stream, error) {
+    if (this.invocation !== invocation) {
+      return; // the process is about to end
+    }
+    if (!stream.isOpen) {
+      stream.discard();
+      this.stream = null;
+      onEmptyLoop = () => {};
+      this.fail(invocation, error);
+      return;
+    }
+    this.logError("Invoke Error", error);
+    stream.fail(errorDocument(error), () => this.endStreaming(false));
   }
 
   serveWithCallbacks(invocation) {
@@ -289,8 +360,8 @@ function refuseCallbackHandler(handler) {
 }
 
 const runtime = new Runtime(process.env);
+process.on("beforeExit", () => onEmptyLoop());
 if (!runtime.isModern) {
-  process.on("beforeExit", () => onEmptyLoop());
   process.on("uncaughtException", (error) => {
     runtime.die("Uncaught Exception", error, EXIT_UNCAUGHT_EXCEPTION);
   });
