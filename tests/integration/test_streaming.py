@@ -18,12 +18,15 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from firelet.sandbox.host import HostFacts
+from firelet.sandbox.interpreters import discover
 from firelet.wire.eventstream import EventMessage, EventReader
 from running_platform import Deployer, Platform, wait_until
 
 pytest_plugins = ("platform_fixtures",)
 
 MIB = 1024 * 1024
+NODES = sorted(name for name in discover() if name.startswith("nodejs"))
 # What a sleeping client may cost: buffers of sockets and of both connections.
 FLAT_BYTES = 24 * MIB
 
@@ -338,3 +341,155 @@ def test_many_stream_at_once(platform: Platform, generator: str) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(one, range(24)))
+
+
+NODE = """
+import { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
+const bulk = function* (count) {
+  for (let n = 0; n < count; n += 1) yield Buffer.alloc(65536);
+};
+export const handler = awslambda.streamifyResponse(async (event, stream, context) => {
+  if (event.prelude) {
+    const http = awslambda.HttpResponseStream.from(stream, event.prelude);
+    http.write("body");
+    http.end();
+  } else if (event.bulk) {
+    await pipeline(Readable.from(bulk(event.bulk)), stream);
+  } else {
+    stream.write("half");
+    if (event.error) throw new RangeError(event.error);
+    if (event.exit !== undefined) {
+      await new Promise((resolve) => stream.write(".", resolve));
+      process.exit(event.exit);
+    }
+    stream.end();
+  }
+});
+"""
+
+
+@pytest.fixture(params=NODES or [None])
+def node(request: pytest.FixtureRequest, deploy: Deployer) -> str:
+    """A streaming function on each Node.js of this host."""
+    if request.param is None:
+        pytest.skip("there is no node on PATH")
+    return deploy({"index.mjs": NODE}, Runtime=request.param, Handler="index.handler", Timeout=30)
+
+
+def test_node_streams(platform: Platform, node: str) -> None:
+    for _ in range(3):
+        assert stream(platform, node, {}).body == b"half"
+    prelude = stream(platform, node, {"prelude": {"statusCode": 201}})
+    assert prelude.body == b'{"statusCode":201}' + bytes(8) + b"body"
+    bulk = stream(platform, node, {"bulk": 320})
+    assert (len(bulk.body), bulk.complete) == (20 * MIB, {})
+
+
+def test_node_tells_of_what_goes_wrong_in_mid_stream(platform: Platform, node: str) -> None:
+    failed = stream(platform, node, {"error": "no"})
+    assert failed.body == b"half"
+    assert failed.complete["ErrorCode"] == "Unhandled"
+    assert failed.details["errorType"] == "RangeError"
+    ended = stream(platform, node, {"exit": 5})
+    assert ended.body == b"half."
+    assert ended.complete["ErrorCode"] == "Runtime.ExitError"
+    large = stream(platform, node, {"bulk": 3_201})
+    assert large.complete["ErrorCode"] == "Function.ResponseSizeTooLarge"
+    assert len(large.body) == 200 * MIB
+    assert stream(platform, node, {}).body == b"half"
+
+
+def test_node_streams_to_invoke(platform: Platform, node: str) -> None:
+    assert platform.invoke(node, {}).body == b"half"
+    assert platform.invoke(node, {"error": "no"}).json["errorType"] == "RangeError"
+
+
+# What Rust's and Go's clients send: a chunked body, one connection for each answer.
+BOOTSTRAP = r"""#!/bin/bash
+export LC_ALL=C
+host=${AWS_LAMBDA_RUNTIME_API%:*}; port=${AWS_LAMBDA_RUNTIME_API#*:}
+api=/2018-06-01/runtime/invocation
+while exec 3<>"/dev/tcp/$host/$port"; do
+  printf 'GET %s/next HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n' "$api" "$host" >&3
+  id=
+  while IFS= read -r line <&3; do
+    line=${line%$'\r'}
+    [[ -z $line ]] && break
+    [[ ${line,,} == lambda-runtime-aws-request-id:* ]] && id=${line#*: }
+  done
+  read -r body <&3
+  exec 3<>"/dev/tcp/$host/$port"
+  printf 'POST %s/%s/response HTTP/1.1\r\nHost: %s\r\nTransfer-Encoding: chunked\r\n' \
+    "$api" "$id" "$host" >&3
+  printf 'Lambda-Runtime-Function-Response-Mode: streaming\r\nContent-Type: text/plain\r\n' >&3
+  printf 'Trailer: Lambda-Runtime-Function-Error-Type, Lambda-Runtime-Function-Error-Body\r\n' >&3
+  printf 'Connection: close\r\n\r\n' >&3
+  printf '6\r\nhello \r\n' >&3
+  case $body in
+    *fail*)
+      printf '0\r\nLambda-Runtime-Function-Error-Type: Runtime.Oops\r\n' >&3
+      printf 'Lambda-Runtime-Function-Error-Body: eyJlcnJvclR5cGUiOiJPb3BzIn0=\r\n\r\n' >&3 ;;
+    *break*) printf 'zz\r\n' >&3 ;;
+    *) printf '4\r\nbash\r\n0\r\n\r\n' >&3 ;;
+  esac
+  cat <&3 >/dev/null
+  exec 3>&-
+done
+"""
+
+
+def test_a_runtime_of_ones_own_streams(platform: Platform, deploy: Deployer) -> None:
+    files = {"bootstrap": BOOTSTRAP}
+    name = deploy(files, executable=("bootstrap",), Runtime="provided.al2023", Handler="x")
+    for _ in range(2):
+        streamed = stream(platform, name, "go")
+        assert (streamed.body, streamed.complete) == (b"hello bash", {})
+    failed = stream(platform, name, "fail")
+    assert failed.body == b"hello "
+    assert failed.complete == {"ErrorCode": "Runtime.Oops", "ErrorDetails": '{"errorType":"Oops"}'}
+    broken = stream(platform, name, "break")
+    assert broken.body == b"hello "
+    assert broken.complete["ErrorCode"] == "Runtime.TruncatedResponse"
+    assert stream(platform, name, "go").body == b"hello bash"
+
+
+@pytest.fixture
+def python3(host: HostFacts) -> str:
+    found = sorted(name for name in ("python3.12", "python3.13") if name in host.interpreters)
+    if not found:
+        pytest.skip("SnapStart is for Python 3.12 and later; this host has neither 3.12 nor 3.13")
+    return found[-1]
+
+
+def test_clones_of_a_snapshot_stream(platform: Platform, deploy: Deployer, python3: str) -> None:
+    client = platform.client("lambda")
+    name = deploy(GENERATOR, Runtime=python3, SnapStart={"ApplyOn": "PublishedVersions"})
+    version = client.publish_version(FunctionName=name)["Version"]
+    client.get_waiter("published_version_active").wait(FunctionName=name, Qualifier=version)
+    for _ in range(2):
+        event = steps(("yield", "from a clone"), ("bulk", 16))
+        streamed = stream(platform, name, event, Qualifier=version)
+        assert streamed.body == b"from a clone" + b"x" * MIB
+        assert streamed.response["ExecutedVersion"] == version
+
+
+def test_provisioned_environments_stream(platform: Platform, deploy: Deployer) -> None:
+    client = platform.client("lambda")
+    name = deploy(GENERATOR)
+    version = client.publish_version(FunctionName=name)["Version"]
+    client.put_provisioned_concurrency_config(
+        FunctionName=name, Qualifier=version, ProvisionedConcurrentExecutions=1
+    )
+    wait_until(
+        lambda: (
+            client.get_provisioned_concurrency_config(FunctionName=name, Qualifier=version)[
+                "Status"
+            ]
+            == "READY"
+        ),
+        "it is provisioned",
+    )
+    for _ in range(2):
+        streamed = stream(platform, name, steps(("yield", "provisioned")), Qualifier=version)
+        assert streamed.body == b"provisioned"
