@@ -11,7 +11,7 @@ import socket
 import struct
 import termios
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -493,3 +493,14 @@ def test_provisioned_environments_stream(platform: Platform, deploy: Deployer) -
     for _ in range(2):
         streamed = stream(platform, name, steps(("yield", "provisioned")), Qualifier=version)
         assert streamed.body == b"provisioned"
+
+
+def test_the_bandwidth_may_be_that_of_aws(make_platform: Callable[..., Platform]) -> None:
+    """8 MB more than is free take four seconds at 2 MB/s: less time is not enough for them."""
+    platform = make_platform(FIRELET_STREAM_MIB_PER_S="2")
+    name = Deployer(platform)(GENERATOR, Timeout=3)
+    cut = stream(platform, name, steps(("bulk", 14 * 16)))
+    assert cut.complete["ErrorCode"] == "Sandbox.Timedout"
+    assert 6 * MIB < len(cut.body) < 14 * MIB
+    free = stream(platform, name, steps(("bulk", 6 * 16)))
+    assert (len(free.body), free.complete) == (6 * MIB, {})

@@ -34,6 +34,7 @@ class PlatformConfig:
     """Everything that can be set. ``accept`` names findings of ``firelet doctor`` that the
     operator puts up with (``cgroups``); without it firelet refuses to start with weaker walls.
     ``workers`` is how many processes make environments; with 0 or 1 it is the platform's own.
+    ``stream_mib_per_s`` limits what a streamed response sends beyond its first 6 MiB; 0: no limit.
     ``file_systems`` maps the ARNs of access points to directories of the host, ``interpreters``
     runtimes to executables that serve them, whatever is found. ``signing_trust`` are files of
     certificates (PEM) that signatures of packages must lead to."""
@@ -54,9 +55,15 @@ class PlatformConfig:
     s3_endpoint: str | None = None
     drain_s: float = 5.0
     workers: int = 0
+    stream_mib_per_s: float = 0.0
     file_systems: Mapping[str, Path] = field(default_factory=dict)
     interpreters: Mapping[str, Path] = field(default_factory=dict)
     signing_trust: tuple[Path, ...] = ()
+
+    @property
+    def stream_bytes_per_s(self) -> float | None:
+        """None: as fast as it goes."""
+        return self.stream_mib_per_s * limits.MIB or None
 
 
 def _parse_names(value: Any) -> frozenset[str]:
@@ -69,6 +76,13 @@ def _parse_ratio(value: Any) -> float:
     if not ratio > 0:
         raise ValueError("it must be greater than 0")
     return ratio
+
+
+def _parse_rate(value: Any) -> float:
+    rate = float(value)
+    if not rate >= 0:
+        raise ValueError("it must not be negative")
+    return rate
 
 
 def _parse_count(value: Any) -> int:
@@ -108,6 +122,7 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "s3_endpoint": str,
     "drain_s": float,
     "workers": _parse_count,
+    "stream_mib_per_s": _parse_rate,
     "file_systems": _parse_paths,
     "interpreters": _parse_paths,
     "signing_trust": _parse_files,

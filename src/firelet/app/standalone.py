@@ -155,7 +155,9 @@ async def _assembled(config: PlatformConfig, facts: HostFacts) -> AsyncIterator[
         )
         scaler.start()
         stack.push_async_callback(scaler.close)
-        invoker = MeteredInvoker(manager, counting, registry, latencies, meter)
+        invoker = MeteredInvoker(
+            manager, counting, registry, latencies, meter, config.stream_bytes_per_s
+        )
         queue = AsyncEventQueue(EventQueue(data / "events.db"))
         stack.push_async_callback(queue.close)
         dispatcher = Dispatcher(

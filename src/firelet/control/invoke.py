@@ -9,6 +9,7 @@ from typing import Protocol
 from firelet.control.counting import Counting, FunctionKey
 from firelet.control.latencies import Latencies
 from firelet.control.manager import Manager
+from firelet.control.shaping import ShapedSink
 from firelet.model import limits
 from firelet.model.errors import (
     InvalidParameterValue,
@@ -35,7 +36,8 @@ class Reservations(Protocol):
 
 
 class Invoker:
-    """One call per invocation; see ``invoke``."""
+    """One call per invocation; see ``invoke``. ``stream_bytes_per_s`` limits what is streamed
+    beyond the first 6 MiB of a response."""
 
     def __init__(
         self,
@@ -43,7 +45,9 @@ class Invoker:
         counting: Counting,
         reservations: Reservations,
         latencies: Latencies,
+        stream_bytes_per_s: float | None = None,
     ) -> None:
+        self._stream_bytes_per_s = stream_bytes_per_s
         self._manager = manager
         self._counting = counting
         self._reservations = reservations
@@ -73,13 +77,28 @@ class Invoker:
     ) -> Outcome:
         """As ``invoke``, with the response going to ``sink`` while it comes; ``model.streaming``
         says how."""
-        invocation.sink = sink
-        outcome = await self.invoke(invocation, function_key, reserved)
+        outcome = await self._invoke_into(sink, invocation, function_key, reserved)
         if outcome.function_error is None and not outcome.is_streamed:
             sink.begin(_WHOLE, WholeResponse())
             if outcome.payload:
                 sink.write(outcome.payload)
         return outcome
+
+    async def _invoke_into(
+        self,
+        sink: ResponseSink,
+        invocation: Invocation,
+        function_key: FunctionKey,
+        reserved: int | None,
+    ) -> Outcome:
+        if self._stream_bytes_per_s is None:
+            invocation.sink = sink
+            return await self.invoke(invocation, function_key, reserved)
+        shaped = invocation.sink = ShapedSink(sink, self._stream_bytes_per_s)
+        try:
+            return await self.invoke(invocation, function_key, reserved)
+        finally:
+            shaped.close()
 
     async def _invoke(self, invocation: Invocation) -> Outcome:
         for _ in range(limits.SANDBOXES_TRIED):

@@ -25,8 +25,9 @@ class MeteredInvoker(Invoker):
         reservations: Reservations,
         latencies: Latencies,
         meter: InvocationMeter,
+        stream_bytes_per_s: float | None = None,
     ) -> None:
-        super().__init__(manager, counting, reservations, latencies)
+        super().__init__(manager, counting, reservations, latencies, stream_bytes_per_s)
         self._meter = meter
 
     async def invoke(
