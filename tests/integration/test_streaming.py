@@ -504,3 +504,67 @@ def test_the_bandwidth_may_be_that_of_aws(make_platform: Callable[..., Platform]
     assert 6 * MIB < len(cut.body) < 14 * MIB
     free = stream(platform, name, steps(("bulk", 6 * 16)))
     assert (len(free.body), free.complete) == (6 * MIB, {})
+
+
+# Speaks to the Runtime API behind its client's back.
+HOSTILE = """
+import os, socket
+HOST, PORT = os.environ["AWS_LAMBDA_RUNTIME_API"].split(":")
+def begin(request_id, rest=b"\\r\\n"):
+    connection = socket.create_connection((HOST, int(PORT)), timeout=20)
+    connection.sendall(
+        b"POST /2018-06-01/runtime/invocation/%b/response HTTP/1.1\\r\\nHost: a\\r\\n"
+        b"Lambda-Runtime-Function-Response-Mode: streaming\\r\\n"
+        b"Transfer-Encoding: chunked\\r\\n%b" % (request_id.encode(), rest)
+    )
+    return connection
+def status(connection):
+    return connection.recv(65536)[9:12].decode()
+def pour(connection, data):
+    try:
+        while True:
+            connection.sendall(data)
+    except OSError:
+        return
+def handler(event, context):
+    own = context.aws_request_id
+    if event == "others":
+        half = begin(own, b"X-Half: ")
+        wrong = begin("00000000-0000-4000-8000-000000000000")
+        return [status(wrong), bool(half)]
+    connection = begin(own)
+    if event == "endless":
+        pour(connection, b"10000\\r\\n" + b"x" * 65536 + b"\\r\\n")
+    elif event == "extensions":
+        pour(connection, b"1;" + b"x" * 65536)
+    elif event == "trailers":
+        connection.sendall(b"1\\r\\nx\\r\\n0\\r\\n")
+        pour(connection, b"X-Trailer: " + b"x" * 65536 + b"\\r\\n")
+    elif event == "twice":
+        connection.sendall(b"1\\r\\nx\\r\\n0\\r\\n\\r\\n")
+        first = status(connection)
+        second = begin(own)
+        print("statuses", first, status(second))
+"""
+
+
+def test_a_function_that_abuses_the_stream_harms_itself_alone(
+    platform: Platform, deploy: Deployer, buffered: str
+) -> None:
+    name = deploy(HOSTILE, Timeout=20)
+    assert stream(platform, name, "others").body == b'["400", true]'
+    endless = stream(platform, name, "endless")
+    assert endless.complete["ErrorCode"] == "Function.ResponseSizeTooLarge"
+    assert len(endless.body) <= 200 * MIB
+    for event in ("extensions", "trailers"):
+        broken = stream(platform, name, event)
+        assert broken.complete["ErrorCode"] == "Runtime.TruncatedResponse"
+    twice = stream(platform, name, "twice")
+    assert (twice.body, twice.complete) == (b"x", {})
+    group = f"/aws/lambda/{name}"
+    wait_until(
+        lambda: any("statuses 202 403" in line for line in platform.log_lines(group)),
+        "a second response is refused",
+    )
+    assert stream(platform, buffered, {"a": 1}).body == b'{"a": 1}'
+    assert stream(platform, name, "others").body == b'["400", true]'

@@ -29,13 +29,14 @@ class RuntimeAnswer:
     """What the runtime posted. ``error_type`` is set for errors, as the runtime named it.
 
     The rest is told of streams: whether the sink had the response (``payload`` is then that of an
-    error, if any), whether it broke off, and how much came when (``time.monotonic()``)."""
+    error, if any), whether its connection was lost, and how much came when
+    (``time.monotonic()``)."""
 
     payload: bytes
     is_error: bool = False
     error_type: str | None = None
     is_streamed: bool = False
-    is_truncated: bool = False
+    was_lost: bool = False
     produced_bytes: int = 0
     first_byte_at: float = 0.0
     last_byte_at: float = 0.0

@@ -97,7 +97,8 @@ class ResponseStream:
             message = oversized_message(self.limit)
             self._end(format_error(OVERSIZED_TYPE, message), OVERSIZED_TYPE)
         else:
-            self._end(format_error(TRUNCATED_TYPE, _TRUNCATED_MESSAGE), TRUNCATED_TYPE)
+            document = format_error(TRUNCATED_TYPE, _TRUNCATED_MESSAGE)
+            self._end(document, TRUNCATED_TYPE, was_lost=reason is None)
 
     def _begin(self) -> None:
         self._first_at = self._clock()
@@ -106,7 +107,7 @@ class ResponseStream:
             named = OCTET_STREAM if content_type is None else content_type.decode("latin-1")
             self._sink.begin(StreamHead(named), self._flow)
 
-    def _end(self, payload: bytes, error_type: str | None) -> None:
+    def _end(self, payload: bytes, error_type: str | None, *, was_lost: bool = False) -> None:
         now = self._clock()
         is_error = error_type is not None
         answer = RuntimeAnswer(
@@ -114,7 +115,7 @@ class ResponseStream:
             is_error,
             error_type,
             is_streamed=self._exchange.sink is not None,
-            is_truncated=error_type == TRUNCATED_TYPE,
+            was_lost=was_lost,
             produced_bytes=self._size,
             first_byte_at=self._first_at or now,
             last_byte_at=now,

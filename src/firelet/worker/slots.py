@@ -261,7 +261,7 @@ class Slot:
             raise SandboxEnded from None
         except RuntimeEnded:
             return self._runtime_ended(request_id)
-        if result.is_truncated and await self._exits_soon():
+        if result.was_lost and await self._exits_soon():
             return self._runtime_ended(request_id)
         return endings.ending_of(result)
 
