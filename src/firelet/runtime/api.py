@@ -8,6 +8,7 @@ AWS's runtime interface emulator.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 from firelet.model import limits
@@ -76,17 +77,19 @@ class RuntimeApi:
             return refuse(403, "InvalidStateTransition", str(error))
         return refuse(404, "InvalidPath", "The path is not part of the Runtime API.")
 
-    def open_body(self, request: Request, flow: Flow) -> ResponseStream | Response | None:
+    def open_body(
+        self, method: bytes, target: bytes, headers: Mapping[bytes, bytes], flow: Flow
+    ) -> ResponseStream | Response | None:
         """Takes the response of a runtime that streams it; everything else is collected."""
-        if request.headers.get(_MODE) != _STREAMING or request.method != b"POST":
+        if headers.get(_MODE) != _STREAMING or method != b"POST":
             return None
-        path = request.path
+        path = target.partition(b"?")[0]
         request_id, _, what = path[len(_INVOCATION) :].partition(b"/")
         if not path.startswith(_INVOCATION) or what != b"response":
             return None
         if not self._is_current(request_id):
             return refuse(400, "InvalidRequestID", "Invalid request ID")
-        content_type = request.headers.get(b"content-type")
+        content_type = headers.get(b"content-type")
         try:
             self._stream = ResponseStream(self._exchange, flow, content_type)
         except InvalidTransition as error:

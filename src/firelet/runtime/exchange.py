@@ -25,21 +25,26 @@ class RuntimeEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class RuntimeAnswer:
-    """What the runtime posted. ``error_type`` is set for errors, as the runtime named it.
+class StreamFacts:
+    """What is known of a response that the runtime streamed to the invocation's sink: how much of
+    it came, when its first and last bytes did (``time.monotonic()``), and whether its connection
+    was lost before its end."""
 
-    The rest is told of streams: whether the sink had the response (``payload`` is then that of an
-    error, if any), whether its connection was lost, and how much came when
-    (``time.monotonic()``)."""
+    produced_bytes: int
+    first_byte_at: float
+    last_byte_at: float
+    was_lost: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeAnswer:
+    """What the runtime posted. ``error_type`` is set for errors, as the runtime named it. With
+    ``stream``, the sink has had the response, and ``payload`` is empty or an error."""
 
     payload: bytes
     is_error: bool = False
     error_type: str | None = None
-    is_streamed: bool = False
-    was_lost: bool = False
-    produced_bytes: int = 0
-    first_byte_at: float = 0.0
-    last_byte_at: float = 0.0
+    stream: StreamFacts | None = None
 
 
 class RuntimeEnded(Exception):

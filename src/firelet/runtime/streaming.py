@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 
 from firelet.model import limits
 from firelet.model.streaming import OCTET_STREAM, ResponseSink, StreamHead
-from firelet.runtime.exchange import Exchange, RuntimeAnswer
+from firelet.runtime.exchange import Exchange, RuntimeAnswer, StreamFacts
 from firelet.runtime.posted import ACCEPTED, format_error, name_error, refuse
 from firelet.wire.http1 import Flow, RejectionReason, Response
 
@@ -109,16 +109,12 @@ class ResponseStream:
 
     def _end(self, payload: bytes, error_type: str | None, *, was_lost: bool = False) -> None:
         now = self._clock()
-        is_error = error_type is not None
+        facts = StreamFacts(self._size, self._first_at or now, now, was_lost)
         answer = RuntimeAnswer(
             payload,
-            is_error,
+            error_type is not None,
             error_type,
-            is_streamed=self._exchange.sink is not None,
-            was_lost=was_lost,
-            produced_bytes=self._size,
-            first_byte_at=self._first_at or now,
-            last_byte_at=now,
+            None if self._exchange.sink is None else facts,
         )
         self._is_cut = True
         self._sink = None

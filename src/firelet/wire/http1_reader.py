@@ -312,8 +312,7 @@ class RequestReader:
 
     def _offer_body(self, open_body: OpenBody, headers: dict[bytes, bytes]) -> None:
         """Asks the application whether it takes the body as it comes."""
-        request = Request(self._method, self._target, headers, b"", self._peer)
-        opened = open_body(request, self._sink)
+        opened = open_body(self._method, self._target, headers, self._sink)
         if isinstance(opened, Response):
             self.end()
             self._sink.on_refusal(opened)

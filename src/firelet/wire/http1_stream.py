@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from firelet.wire.http1_message import RejectionReason, Request, Response
+from firelet.wire.http1_message import RejectionReason, Response
 
 # Up to this size, the parts of a chunk leave in one buffer: copying is cheaper than two writes.
 _JOIN_MAX_BYTES = 16 * 1024
@@ -151,6 +151,6 @@ class IncomingBody(Protocol):
         What is answered then, if anything, is worded by ``on_reject``."""
 
 
-OpenBody = Callable[[Request, Flow], IncomingBody | Response | None]
-"""Asked for each request that has a body, whose ``body`` is empty by then. None: it is collected
+OpenBody = Callable[[bytes, bytes, Mapping[bytes, bytes], Flow], IncomingBody | Response | None]
+"""Asked for each request that has a body, by its method, target and headers. None: it is collected
 as usual. A Response: it is not read, and that is the last answer of the connection."""

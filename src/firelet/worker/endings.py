@@ -17,7 +17,7 @@ from firelet.model.errors import (
     SnapStartFailed,
     SnapStartTimeout,
 )
-from firelet.runtime.exchange import RuntimeAnswer
+from firelet.runtime.exchange import RuntimeAnswer, StreamFacts
 from firelet.runtime.failures import (
     EXIT_ERROR,
     INVALID_ENTRYPOINT,
@@ -31,17 +31,14 @@ from firelet.sandbox.driver import RuntimeExit
 
 @dataclass(slots=True)
 class Ending:
-    """What the caller gets, and what the report line says. Of a streamed response: how much of it
-    came, and when its first and last bytes did (``time.monotonic()``)."""
+    """What the caller gets, and what the report line says. With ``stream``, the caller has had
+    the response already."""
 
     payload: bytes
     status: str = "success"  # success, timeout, error
     error_type: str | None = None
     function_error: str | None = None
-    is_streamed: bool = False
-    produced_bytes: int = 0
-    first_byte_at: float = 0.0
-    last_byte_at: float = 0.0
+    stream: StreamFacts | None = None
 
 
 class InitFault(Enum):
@@ -77,15 +74,9 @@ class InitFailure:
 
 def ending_of(answer: RuntimeAnswer) -> Ending:
     """The ending that the runtime has posted."""
-    ending = Ending(answer.payload)
     if answer.is_error:
-        ending = Ending(answer.payload, "error", answer.error_type, "Unhandled")
-    if answer.is_streamed:
-        ending.is_streamed = True
-        ending.produced_bytes = answer.produced_bytes
-        ending.first_byte_at = answer.first_byte_at
-        ending.last_byte_at = answer.last_byte_at
-    return ending
+        return Ending(answer.payload, "error", answer.error_type, "Unhandled", answer.stream)
+    return Ending(answer.payload, stream=answer.stream)
 
 
 def timed_out(request_id: str, timeout_s: float) -> Ending:

@@ -198,7 +198,7 @@ class Slot:
             error_type=ending.error_type,
             log_tail=log_tail,
             duration_ms=measured.duration_ms,
-            is_streamed=ending.is_streamed,
+            is_streamed=ending.stream is not None,
         )
 
     def when_free(self, callback: Callable[[Slot], None]) -> None:
@@ -261,7 +261,8 @@ class Slot:
             raise SandboxEnded from None
         except RuntimeEnded:
             return self._runtime_ended(request_id)
-        if result.was_lost and await self._exits_soon():
+        stream = result.stream
+        if stream is not None and stream.was_lost and await self._exits_soon():
             return self._runtime_ended(request_id)
         return endings.ending_of(result)
 

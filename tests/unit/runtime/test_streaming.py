@@ -19,6 +19,7 @@ from firelet.runtime.exchange import (
     RuntimeAnswer,
     RuntimeEnded,
     RuntimeEvent,
+    StreamFacts,
 )
 from firelet.runtime.phases import Phase
 from firelet.wire.http1_connection import Connections
@@ -90,6 +91,12 @@ class Runtime:
     def result(self) -> RuntimeAnswer:
         return self.answer.result()
 
+    def facts(self) -> StreamFacts:
+        """What is known of the stream that has ended."""
+        facts = self.result().stream
+        assert facts is not None
+        return facts
+
 
 @pytest.fixture
 async def sink() -> Sink:
@@ -129,9 +136,10 @@ async def test_each_piece_goes_on_as_it_arrives(runtime: Runtime, sink: Sink) ->
     assert not runtime.answer.done()
     runtime.finish()
     answer = runtime.result()
-    assert (answer.payload, answer.is_error, answer.is_streamed) == (b"", False, True)
-    assert answer.produced_bytes == 6
-    assert answer.first_byte_at <= answer.last_byte_at
+    assert (answer.payload, answer.is_error) == (b"", False)
+    facts = runtime.facts()
+    assert facts.produced_bytes == 6
+    assert facts.first_byte_at <= facts.last_byte_at
     assert runtime.statuses == [202]
     assert runtime.exchange.phase is Phase.RESPONDED
 
@@ -170,7 +178,7 @@ async def test_a_body_of_announced_length_is_streamed_too(runtime: Runtime, sink
         % REQUEST_ID.encode()
     )
     assert sink.pieces == [b"ab"]
-    assert runtime.result().is_streamed
+    assert runtime.facts().produced_bytes == 2
 
 
 async def test_trailers_end_the_stream_with_the_handler_s_error(
@@ -231,7 +239,7 @@ async def test_a_stream_for_an_invocation_without_sink_is_collected(collecting: 
     collecting.finish()
     answer = collecting.result()
     assert answer.payload == b'"one two"'
-    assert not answer.is_streamed
+    assert answer.stream is None
 
 
 async def test_a_collected_stream_that_fails_is_the_error(collecting: Runtime) -> None:
@@ -239,7 +247,7 @@ async def test_a_collected_stream_that_fails_is_the_error(collecting: Runtime) -
     collecting.chunk(b"half")
     collecting.finish(trailers(b"Function.Oops", base64.b64encode(ERROR)))
     answer = collecting.result()
-    assert (answer.payload, answer.is_error, answer.is_streamed) == (ERROR, True, False)
+    assert (answer.payload, answer.is_error, answer.stream) == (ERROR, True, None)
 
 
 async def test_a_collected_stream_has_the_limit_of_a_whole_response(collecting: Runtime) -> None:
@@ -265,7 +273,7 @@ async def test_a_stream_ends_with_the_first_byte_over_its_limit(
     assert not runtime.answer.done()
     runtime.chunk(b"x")
     answer = runtime.result()
-    assert answer.is_streamed
+    assert runtime.facts().produced_bytes == 200 * limits.MIB
     assert answer.error_type == "Function.ResponseSizeTooLarge"
     assert b"(209715200 bytes)" in answer.payload
     assert sum(map(len, sink.pieces)) == 200 * limits.MIB
@@ -345,7 +353,7 @@ async def test_a_stream_that_breaks_off_is_truncated(runtime: Runtime, broken: b
     runtime.connection.connection_lost(None)
     answer = runtime.result()
     # What is no chunk was refused; it is the runtime that says so, and it lives.
-    assert answer.was_lost == (broken in (b"", b"5\r\nab"))
+    assert runtime.facts().was_lost == (broken in (b"", b"5\r\nab"))
     assert answer.error_type == "Runtime.TruncatedResponse"
     assert runtime.exchange.phase is Phase.RESPONDED
 
@@ -444,7 +452,7 @@ def test_what_is_sent_in_any_segments_arrives_whole(pieces: list[bytes], cuts: l
         if data:
             runtime.send(data)
         assert b"".join(sink.pieces) == b"".join(pieces)
-        assert runtime.result().produced_bytes == sum(map(len, pieces))
+        assert runtime.facts().produced_bytes == sum(map(len, pieces))
         await runtime.shared.close(0, 0)
 
     asyncio.run(stream())
