@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import sys
 from pathlib import Path
 
@@ -116,3 +117,15 @@ def test_an_init_error_is_reported_by_the_official_client(
     assert answer.error == "Unhandled"
     assert answer.json["errorType"] == "Runtime.ImportModuleError"
     assert "No module named 'not_there'" in answer.json["errorMessage"]
+
+
+def test_the_official_client_answers_in_one_piece_to_who_asked_for_a_stream(
+    function: str, platform: Platform
+) -> None:
+    """It does not stream (version 4.2)."""
+    response = platform.client("lambda").invoke_with_response_stream(
+        FunctionName=function, Payload=b'{"n":1}'
+    )
+    chunk, last = response["EventStream"]
+    assert json.loads(chunk["PayloadChunk"]["Payload"])[:2] == [1, {"n": 1}]
+    assert last == {"InvokeComplete": {}}

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import fcntl
 import json
+import shutil
 import socket
 import struct
 import termios
@@ -568,3 +569,72 @@ def test_a_function_that_abuses_the_stream_harms_itself_alone(
     )
     assert stream(platform, buffered, {"a": 1}).body == b'{"a": 1}'
     assert stream(platform, name, "others").body == b'["400", true]'
+
+
+# As AWS's client for Node.js does it: http.request with trailers, which Node.js frames.
+NODE_BOOTSTRAP = """
+const http = require("node:http");
+const [hostname, port] = process.env.AWS_LAMBDA_RUNTIME_API.split(":");
+const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
+const base = { hostname, port, agent };
+const prefix = "/2018-06-01/runtime/invocation/";
+const ask = (options, begin) => new Promise((resolve, reject) => {
+  const request = http.request({ ...base, ...options }, async (response) => {
+    const parts = [];
+    for await (const part of response) parts.push(part);
+    resolve({ status: response.statusCode, headers: response.headers, body: Buffer.concat(parts) });
+  });
+  request.on("error", reject);
+  begin(request);
+});
+(async () => {
+  for (;;) {
+    const next = await ask({ path: `${prefix}next` }, (request) => request.end());
+    const event = JSON.parse(next.body);
+    const headers = {
+      "Lambda-Runtime-Function-Response-Mode": "streaming",
+      "Transfer-Encoding": "chunked",
+      "Content-Type": "text/plain",
+      Trailer: ["Lambda-Runtime-Function-Error-Type", "Lambda-Runtime-Function-Error-Body"],
+    };
+    const path = `${prefix}${next.headers["lambda-runtime-aws-request-id"]}/response`;
+    await ask({ method: "POST", path, headers }, (request) => {
+      request.write("one ");
+      request.write("two");
+      if (event === "fail") {
+        request.addTrailers({
+          "Lambda-Runtime-Function-Error-Type": "Error",
+          "Lambda-Runtime-Function-Error-Body":
+            Buffer.from(JSON.stringify({ errorType: "Error", errorMessage: "no" }))
+              .toString("base64"),
+        });
+      }
+      request.end();
+    });
+  }
+})();
+"""
+
+
+def test_the_framing_of_node_s_own_http_is_understood(platform: Platform, deploy: Deployer) -> None:
+    program = shutil.which("node", path="/usr/bin:/usr/local/bin")
+    if program is None or not program.startswith("/usr/"):
+        pytest.skip("there is no node below /usr, which sandboxes see")
+    files = {
+        "bootstrap": f"#!/bin/sh\nexec {program} /var/task/client.js\n",
+        "client.js": NODE_BOOTSTRAP,
+    }
+    name = deploy(
+        files,
+        executable=("bootstrap",),
+        Runtime="provided.al2023",
+        Handler="x",
+        MemorySize=512,
+        Timeout=20,
+    )
+    for _ in range(2):
+        assert stream(platform, name, "go").body == b"one two"
+    failed = stream(platform, name, "fail")
+    assert failed.body == b"one two"
+    assert failed.complete["ErrorCode"] == "Unhandled"
+    assert failed.details["errorMessage"] == "no"
