@@ -392,3 +392,26 @@ async def test_a_taken_body_behind_an_unanswered_request_ends_the_connection() -
     await asyncio.sleep(0)
     assert transport.written.count(b"HTTP/1.1") == 2
     assert transport.written.endswith(b"Connection: close\r\nContent-Length: 5\r\n\r\ntaken")
+
+
+async def test_reading_is_paused_once_for_both_reasons() -> None:
+    """A body that is held up, and requests that wait behind an unanswered one."""
+    waiting: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+    taker = Taker()
+    shared = Connections(lambda _: waiting, HttpLimits(), plain_rejection, None, taker.open_body)
+    connection = shared.accept()
+    transport = FakeTransport(connection)
+    connection.data_received(GET * 20 + POST + b"3\r\none\r\n")
+    assert transport.is_reading_paused
+    flow = taker.taken[0].flow
+    flow.pause()
+    flow.resume()
+    assert transport.is_reading_paused
+    flow.pause()
+    waiting.set_result(Response(200, b""))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert transport.is_reading_paused
+    flow.resume()
+    assert not transport.is_reading_paused
+    connection.connection_lost(None)

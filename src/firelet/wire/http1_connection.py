@@ -335,7 +335,8 @@ class Connection(asyncio.Protocol):
         """Reads no more for now."""
         if not self._is_body_paused and self._is_open and not self._transport.is_closing():
             self._is_body_paused = True
-            self._transport.pause_reading()
+            if not self._is_reading_paused:
+                self._transport.pause_reading()
 
     def resume(self) -> None:
         """Reads on."""
@@ -356,7 +357,8 @@ class Connection(asyncio.Protocol):
             len(self._backlog) >= PIPELINE_MAX or self._backlog_bytes > PIPELINE_BYTES_MAX
         ):
             self._is_reading_paused = True
-            self._transport.pause_reading()
+            if not self._is_body_paused:
+                self._transport.pause_reading()
 
     def on_answered(self, request: Request, connection_line: bytes, response: Response) -> None:
         if self._active is None and not self._is_writing_paused:
