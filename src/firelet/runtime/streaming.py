@@ -14,7 +14,7 @@ from __future__ import annotations
 import base64
 import binascii
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from firelet.model import limits
 from firelet.model.streaming import OCTET_STREAM, ResponseSink, StreamHead
@@ -37,20 +37,13 @@ def oversized_message(limit: int) -> str:
 class ResponseStream:
     """One response. ``sink`` None: it is collected. InvalidTransition when none is owed."""
 
-    def __init__(
-        self,
-        exchange: Exchange,
-        flow: Flow,
-        content_type: bytes | None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, exchange: Exchange, flow: Flow, content_type: bytes | None) -> None:
         exchange.begin_stream(self.cut)
         sink = exchange.sink
         self.limit = limits.RESPONSE_MAX_BYTES if sink is None else limits.STREAM_MAX_BYTES
         self._exchange = exchange
         self._flow = flow
         self._content_type = content_type
-        self._clock = clock
         self._sink: ResponseSink | None = sink
         self._collected: list[bytes] = []
         self.is_oversized = False
@@ -101,14 +94,14 @@ class ResponseStream:
             self._end(document, TRUNCATED_TYPE, was_lost=reason is None)
 
     def _begin(self) -> None:
-        self._first_at = self._clock()
+        self._first_at = time.monotonic()
         if self._sink is not None:
             content_type = self._content_type
             named = OCTET_STREAM if content_type is None else content_type.decode("latin-1")
             self._sink.begin(StreamHead(named), self._flow)
 
     def _end(self, payload: bytes, error_type: str | None, *, was_lost: bool = False) -> None:
-        now = self._clock()
+        now = time.monotonic()
         facts = StreamFacts(self._size, self._first_at or now, now, was_lost)
         answer = RuntimeAnswer(
             payload,
