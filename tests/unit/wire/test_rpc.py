@@ -269,6 +269,28 @@ async def test_calls_wait_while_the_peer_does_not_read() -> None:
     far.close()
 
 
+@pytest.mark.parametrize("is_read", [True, False])
+async def test_room_is_there_when_the_peer_has_read_or_is_gone(is_read: bool) -> None:
+    near, far = make_pair()
+    peer = Peer(near, CODEC)
+    peer.open(Echo(), lambda: None)
+    assert peer.room().done()
+    while not peer.is_congested:
+        peer.tell(Told("x" * 60_000))
+        await asyncio.sleep(0)
+    room = peer.room()
+    await asyncio.sleep(0)
+    assert not room.done()
+    if is_read:
+        far.setblocking(False)
+        await _read_until_quiet(far)
+    else:
+        peer.close()
+    assert room.done()
+    peer.close()
+    far.close()
+
+
 async def _read_until_quiet(sock: socket.socket) -> int:
     """Takes what comes until the sender has had its turns and there is no more."""
     received = idle = 0
