@@ -6,15 +6,18 @@ A subclass gives the fixture ``sandbox`` and says how each kind of runtime is st
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
+import socket
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from firelet.model.errors import PlatformError
-from firelet.sandbox.driver import RuntimeExit, RuntimeStart, Sandbox
+from firelet.sandbox.driver import ExtensionStart, RuntimeExit, RuntimeStart, Sandbox
 
 PATIENCE_S = 10.0
 
@@ -50,8 +53,43 @@ class Watched:
         return data
 
 
+@contextlib.contextmanager
+def output_of(fd: int) -> Iterator[None]:
+    """Open as long as it is wanted: whoever writes to a closed pipe ends."""
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
+class Told:
+    """What a sandbox has told of the processes of extensions."""
+
+    def __init__(self) -> None:
+        self.failed: list[tuple[str, str]] = []
+        self.exited: list[tuple[str, RuntimeExit]] = []
+        self._changed = asyncio.Event()
+
+    def on_launch_failed(self, name: str, reason: str) -> None:
+        self.failed.append((name, reason))
+        self._changed.set()
+
+    def on_exited(self, name: str, ending: RuntimeExit) -> None:
+        self.exited.append((name, ending))
+        self._changed.set()
+
+    async def wait(self) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            await self._changed.wait()
+        self._changed.clear()
+
+
 class SandboxContract:
-    """``starts`` maps ``exit 3``, ``killed``, ``hang``, ``print`` and ``log`` to a start."""
+    """``starts`` maps ``exit 3``, ``killed``, ``hang``, ``print`` and ``log`` to a start;
+    ``extension_of`` does so for ``print`` (its variable OWN), ``hang`` and ``missing``."""
+
+    def extension_of(self, kind: str) -> ExtensionStart:
+        raise NotImplementedError
 
     def start_of(self, kind: str) -> RuntimeStart:
         raise NotImplementedError
@@ -85,6 +123,50 @@ class SandboxContract:
         watched.sandbox.start_runtime(self.start_of("exit 3"))
         assert await watched.ending() == RuntimeExit(3, None)
         assert len(watched.endings) == 1
+
+    async def test_an_extension_runs_beside_the_runtime_and_has_a_pipe_of_its_own(
+        self, watched: Watched
+    ) -> None:
+        told = Told()
+        watched.sandbox.start_runtime(self.start_of("hang"))
+        fd = watched.sandbox.start_extension(self.extension_of("print"), told)
+        try:
+            await watched.read(fd, b"OWN=mine\n")
+            await told.wait()
+        finally:
+            os.close(fd)
+        assert told.exited == [("print", RuntimeExit(0, None))]
+        assert watched.endings == []
+
+    async def test_an_extension_that_cannot_be_started_is_told(self, watched: Watched) -> None:
+        told = Told()
+        os.close(watched.sandbox.start_extension(self.extension_of("missing"), told))
+        await told.wait()
+        assert told.failed == [("missing", "no such file or directory")]
+        assert told.exited == []
+
+    async def test_a_reset_ends_extensions_and_tells_no_ending(self, watched: Watched) -> None:
+        told = Told()
+        with output_of(watched.sandbox.start_extension(self.extension_of("hang"), told)):
+            await watched.sandbox.kill_processes()
+            watched.sandbox.start_runtime(self.start_of("exit 3"))
+            await watched.ending()
+        assert told.exited == []
+
+    async def test_the_runtime_alone_is_signalled(self, watched: Watched) -> None:
+        told = Told()
+        watched.sandbox.signal_runtime(signal.SIGTERM)  # there is none
+        watched.sandbox.start_runtime(self.start_of("hang"))
+        with output_of(watched.sandbox.start_extension(self.extension_of("hang"), told)):
+            watched.sandbox.signal_runtime(signal.SIGTERM)
+            assert await watched.ending() == RuntimeExit(None, signal.SIGTERM)
+            assert told.exited == []
+            await watched.sandbox.kill_processes()
+
+    async def test_a_socket_of_it_can_be_had(self, watched: Watched) -> None:
+        with await watched.sandbox.open_socket() as sock:
+            assert sock.type == socket.SOCK_STREAM
+            assert sock.getsockname() == ("0.0.0.0", 0)
 
     async def test_a_reset_without_a_runtime_is_fine(self, watched: Watched) -> None:
         await watched.sandbox.kill_processes()
@@ -129,6 +211,12 @@ class SandboxContract:
             sandbox.start_runtime(self.start_of("exit 3"))
         with pytest.raises(PlatformError):
             await sandbox.kill_processes()
+        with pytest.raises(PlatformError):
+            sandbox.start_extension(self.extension_of("hang"), Told())
+        with pytest.raises(PlatformError):
+            sandbox.signal_runtime(signal.SIGTERM)
+        with pytest.raises(PlatformError):
+            await sandbox.open_socket()
         sandbox.freeze()
         sandbox.thaw()
         sandbox.set_vcpus(1.0)

@@ -24,7 +24,7 @@ from boxes import (
 )
 from firelet.model.errors import InvalidRuntime, PlatformError
 from firelet.sandbox import cgroups
-from firelet.sandbox.driver import RuntimeExit, RuntimeStart, Sandbox, SandboxSpec
+from firelet.sandbox.driver import ExtensionStart, RuntimeExit, RuntimeStart, Sandbox, SandboxSpec
 from firelet.sandbox.interpreters import Interpreter, discover
 from firelet.sandbox.namespaces import NamespacesDriver
 from sandbox_contract import SandboxContract, Watched
@@ -59,6 +59,10 @@ class TestContract(SandboxContract):
             arguments=("/bin/sh", "-c", self.SCRIPTS[kind]),
             name="shell",
         )
+
+    def extension_of(self, kind: str) -> ExtensionStart:
+        path = {"print": "/usr/bin/env", "hang": "/usr/bin/yes", "missing": "/opt/missing"}[kind]
+        return ExtensionStart(name=kind, path=path, environment={"OWN": "mine"})
 
     @pytest.fixture
     async def sandbox(self, driver: NamespacesDriver) -> AsyncIterator[Sandbox]:

@@ -2,8 +2,9 @@
 
 It is a fork of the snapshot's pid 1 (``snapshot``), in two steps, since the process that makes a
 pid namespace is not in it. It never runs a function's code; the runtime joins its namespaces later.
-All that it does afterwards is to reap, to stop and continue the runtime where no control group can,
-and to end with its channel, which ends everything in the clone.
+All that it does afterwards is to start extensions, to hand out sockets, to reap, to stop and
+continue the runtime where no control group can, and to end with its channel, which ends everything
+in the clone.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import socket
 import stat
 from typing import Any, NoReturn
 
-from firelet.guest import steps
+from firelet.guest import extension_process, steps
 from firelet.guest.inheritance import Inheritance
 from firelet.linux import messages, mount, namespaces, process
 
@@ -149,18 +150,71 @@ def _run(channel: socket.socket, lead: socket.socket) -> None:
     poll.register(lead.fileno(), select.POLLIN)
     # No handler and no wake-up: children that end are reaped by the kernel.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    extensions = _Extensions(channel)
     while True:
         for fd, _ in poll.poll():
             if fd == channel.fileno():
-                message, _ = messages.receive(channel)
+                message, fds = messages.receive(channel)
                 if message["op"] == "signal":
                     _signal_all(message["number"])
+                elif message["op"] == "socket":
+                    steps.hand_out_socket(channel, message["id"])
+                elif message["op"] == "extension":
+                    poll.register(extensions.wake(), select.POLLIN)
+                    extensions.start(message, fds[0])
+            elif fd == extensions.woken:
+                extensions.reap()
             else:
                 poll.unregister(fd)
                 if lead.recv(1) == SEAL:
                     process.set_dumpable(False)
                     lead.sendall(SEAL)
                 lead.close()
+
+
+class _Extensions:
+    """The external extensions of the clone. They are not restored: each clone starts its own."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._names: dict[int, str] = {}
+        self.woken = -1
+
+    def wake(self) -> int:
+        """What is readable when a child has ended, from now on."""
+        if self.woken < 0:
+            self.woken, write = os.pipe()
+            os.set_blocking(self.woken, False)
+            os.set_blocking(write, False)
+            signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+            signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+        return self.woken
+
+    def start(self, message: dict[str, Any], output: int) -> None:
+        pid, number = extension_process.start(self._channel, output, message)
+        os.close(output)
+        name: str = message["name"]
+        if number:
+            self._tell("extension failed", name, errno=number)
+        else:
+            self._names[pid] = name
+
+    def reap(self) -> None:
+        """Orphans of the clone too."""
+        os.read(self.woken, 4096)
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            name = self._names.pop(pid, None)
+            if name is not None:
+                self._tell("extension exited", name, status=status)
+
+    def _tell(self, event: str, name: str, **fields: Any) -> None:
+        messages.send(self._channel, {"event": event, "name": name, **fields})
 
 
 def _signal_all(number: int) -> None:

@@ -5,13 +5,17 @@ kills all other processes and forks a fresh runtime from it, while mounts, /tmp 
 namespace stay. When it ends, the kernel ends everything in its pid namespace.
 
 Messages from the platform: ``assign`` (which code, which limits), ``start`` (how to run the
-runtime), ``kill`` (end all processes but this one), ``signal`` (stop or continue them all).
-Messages to it: ``embryo`` with the Runtime API's listener, ``assigned``, ``exited``, ``killed``,
-``error``. The end of the channel is the end of the sandbox.
+runtime), ``extension`` (how to run one, with the pipe for its output), ``kill`` (end all processes
+but this one), ``signal`` (stop or continue them all), ``signal runtime``, ``socket`` (make one in
+this network namespace).
+Messages to it: ``embryo`` with the Runtime API's listener, ``assigned``, ``exited``, ``extension
+failed``, ``extension exited``, ``killed``, ``socket`` with the descriptor, ``error``. The end of
+the channel is the end of the sandbox.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -19,7 +23,7 @@ import socket
 import traceback
 from typing import Any, NoReturn
 
-from firelet.guest import runtime_process, steps
+from firelet.guest import extension_process, runtime_process, steps
 from firelet.guest.inheritance import Inheritance
 from firelet.guest.snapshot import Snapshot
 from firelet.linux import messages, process
@@ -73,6 +77,7 @@ class _Init:
         self._output = output
         self._log = log
         self._runtime = 0
+        self._extensions: dict[int, str] = {}
         self._preloaded: runtime_process.Preloaded | None = None
         self._snapshot: Snapshot | None = None
         # A session of its own: kill(0) and kill(-group) do not stop at the pid namespace.
@@ -119,6 +124,12 @@ class _Init:
             self._kill_all()
         elif operation == "signal":
             _signal_all(message["number"])
+        elif operation == "signal runtime":
+            self._signal_runtime(message["number"])
+        elif operation == "extension":
+            self._start_extension(message, fds[0])
+        elif operation == "socket":
+            steps.hand_out_socket(self._channel, message["id"])
         elif operation == "assign":
             self._assign(message)
         elif self._snapshot is not None:
@@ -126,6 +137,8 @@ class _Init:
                 self._snapshot.spawn(message, fds)
             elif operation == "restore":
                 self._snapshot.restore(message)
+            elif operation == "signal clone":
+                self._snapshot.signal_clone(message["id"], message["number"])
             elif operation == "forget":
                 self._snapshot.forget(message["id"])
 
@@ -182,6 +195,28 @@ class _Init:
         if snapshot is not None:
             snapshot.runtime = self._runtime
 
+    def _start_extension(self, message: dict[str, Any], output: int) -> None:
+        pid, number = extension_process.start(self._channel, output, message)
+        os.close(output)
+        name: str = message["name"]
+        if number:
+            messages.send(
+                self._channel, {"event": "extension failed", "name": name, "errno": number}
+            )
+        else:
+            self._extensions[pid] = name
+
+    def _signal_runtime(self, number: int) -> None:
+        """Its whole process group: what it has started belongs to it."""
+        if not self._runtime:
+            return
+        try:
+            os.kill(-self._runtime, number)
+        except ProcessLookupError:
+            # It was forked a moment ago, and has no group of its own yet.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._runtime, number)
+
     def _reap(self) -> None:
         while True:
             try:
@@ -198,10 +233,16 @@ class _Init:
             if pid == self._runtime:
                 self._runtime = 0
                 messages.send(self._channel, {"event": "exited", "status": status})
+            name = self._extensions.pop(pid, None)
+            if name is not None:
+                messages.send(
+                    self._channel, {"event": "extension exited", "name": name, "status": status}
+                )
 
     def _kill_all(self) -> None:
         """Ends and reaps every other process; the answer says that none is left."""
         self._runtime = 0
+        self._extensions.clear()
         if self._preloaded is not None:
             self._preloaded.close()
             self._preloaded = None

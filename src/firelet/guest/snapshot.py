@@ -151,6 +151,13 @@ class Snapshot:
         if clone is not None:
             clone.close()
 
+    def signal_clone(self, identity: str, number: int) -> None:
+        """Signals the runtime of a clone and what it has started."""
+        for pid, owner in self._running.items():
+            if owner == identity:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(-pid, number)
+
     def reaped(self, pid: int, status: int) -> None:
         """One of our orphans has ended: tells whose runtime that was, if it was one."""
         identity = self._running.pop(pid, None)

@@ -1,6 +1,6 @@
 """The ordered steps from a fresh fork to a sandbox, one function per step.
 
-Called by ``pid1`` only, in the order in which they stand here. Each says why it is where it is.
+Called by ``pid1``, in the order in which they stand here. Each says why it is where it is.
 The zygote calls ``give_up_for_good`` and ``find_proc_covers``, once. The order follows the rule
 that a right is given up as soon as the last step that needs it is done, and that the system call
 filter comes last.
@@ -15,7 +15,7 @@ import resource
 import socket
 from typing import Iterable, NamedTuple
 
-from firelet.linux import mount, namespaces, network, process, seccomp
+from firelet.linux import messages, mount, namespaces, network, process, seccomp
 
 HIDDEN = "/.firelet"
 _PROC_MASKED = ("kcore", "keys", "key-users", "latency_stats", "timer_list", "sched_debug")
@@ -68,6 +68,14 @@ def open_runtime_listener(port: int) -> socket.socket:
     listener.bind(("127.0.0.1", port))
     listener.listen(128)
     return listener
+
+
+def hand_out_socket(channel: socket.socket, identity: int) -> None:
+    """A TCP socket of this network namespace, not connected to anything: the platform, outside,
+    connects it to what a process of the sandbox listens on, and can reach nothing else with it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as fresh:
+        fresh.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        messages.send(channel, {"event": "socket", "id": identity}, [fresh.fileno()])
 
 
 class ProcCovers(NamedTuple):
@@ -284,14 +292,30 @@ def install_filter(program: bytes) -> None:
 def become_runtime(output: int, log: int, directory: str, start: int | None = None) -> None:
     """In the runtime's process: standard streams, the log pipe as descriptor 3, and ``start`` (the
     pipe on which a preloaded runtime waits for its function) as 4. Nothing else stays open."""
+    extra = [log] if start is None else [log, start]
+    _take_descriptors([output, output, *extra])
+    _become_process(directory)
+
+
+def become_extension(output: int, report: int, directory: str) -> None:
+    """In the process of an external extension: standard streams, and ``report`` as descriptor 3,
+    which its own code does not get. Nothing else stays open."""
+    _take_descriptors([output, output, report])
+    os.set_inheritable(3, False)
+    _become_process(directory)
+
+
+def _take_descriptors(given: list[int]) -> None:
+    """Nothing to read as descriptor 0, then these; whatever else was open is closed."""
     null = os.open("/dev/null", os.O_RDONLY)
-    # Copies above the range first: a source may itself be 0..4.
-    sources = [_duplicate_above(fd) for fd in (null, output, output, log)]
-    if start is not None:
-        sources.append(_duplicate_above(start))
+    # Copies above the range first: a source may itself be in it.
+    sources = [_duplicate_above(fd) for fd in (null, *given)]
     for target, source in enumerate(sources):
         os.dup2(source, target)
     process.close_from(len(sources))
+
+
+def _become_process(directory: str) -> None:
     process.set_dumpable(True)
     _offer_to_oom_killer()
     os.umask(0o022)

@@ -118,6 +118,7 @@ PIDS_MAX = 1_024
 OPEN_FILES_MAX = 1_024
 RUNTIME_API_PORT = 9001
 IDLE_STOP_AFTER_S = math.inf  # the capacity policy stops them long before (firelet)
+ENVIRONMENT_LIFETIME_S = math.inf  # AWS: some hours, not said how many (firelet)
 FREEZE_AFTER_S = 0.25  # a busy function never pays for a freeze (firelet)
 
 # List pages (service model documentation).
@@ -131,3 +132,20 @@ EVENT_INVOKE_CONFIGS_PER_PAGE = 50
 CODE_SIGNING_CONFIGS_PER_PAGE = 50
 FUNCTION_ARNS_PER_PAGE = 50
 LAYERS_PER_PAGE = 50
+
+# Extensions (quotas and the guide's page on the life cycle, except where said).
+EXTENSIONS_MAX = 10
+SHUTDOWN_INTERNAL_S = 0.5  # with internal extensions only
+SHUTDOWN_EXTERNAL_S = 2.0
+SHUTDOWN_RUNTIME_SHARE = 0.3  # of these two seconds, before extensions are told (emulator)
+EXTENSION_EXIT_GRACE_S = 0.5  # for one that has reported an error to end by itself (firelet)
+
+# Telemetry of one environment (firelet, where the API leaves it open).
+TELEMETRY_BACKLOG_ITEMS = 1_000  # before the first subscription
+TELEMETRY_BACKLOG_BYTES = MIB
+TELEMETRY_PENDING_BATCHES = 4  # of a subscriber that falls behind, in times of its maxBytes
+TELEMETRY_DELIVERY_S = 2.0  # for one batch, the subscriber's answer included
+TELEMETRY_RETRY_S = 0.25  # after a delivery that failed
+TELEMETRY_ATTEMPTS = 3  # of one batch
+TELEMETRY_FREEZE_WAIT_S = 2.0  # for what is pending, before an idle environment is frozen
+TELEMETRY_ANSWER_BYTES = 64 * KIB  # of a subscriber's HTTP answer

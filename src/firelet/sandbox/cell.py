@@ -16,7 +16,13 @@ from firelet.model import limits
 from firelet.model.errors import FileSystemMountFailure, PlatformError, SandboxEnded
 from firelet.sandbox.cgroups import Cgroup, Limits
 from firelet.sandbox.channel import Channel, close_all, make_pair
-from firelet.sandbox.driver import RuntimeExit, RuntimeStart, SandboxSpec
+from firelet.sandbox.driver import (
+    ExtensionStart,
+    ExtensionWatcher,
+    RuntimeExit,
+    RuntimeStart,
+    SandboxSpec,
+)
 from firelet.sandbox.removal import Remains, Removals
 from firelet.sandbox.rootfs import HOSTNAME, file_system_source
 
@@ -72,6 +78,8 @@ class Cell:
         self._answer: asyncio.Future[None] | None = None
         self._awaited = ""
         self._on_exit: Callable[[RuntimeExit], None] | None = None
+        self._watcher: ExtensionWatcher | None = None
+        self._sockets: dict[int, asyncio.Future[int]] = {}
         self._is_frozen = False
         self._is_killing = False
         self._oom_kills = 0
@@ -167,6 +175,38 @@ class Cell:
                 "directory": start.directory,
             }
         )
+
+    def start_extension(self, start: ExtensionStart, watcher: ExtensionWatcher) -> int:
+        self._watcher = watcher
+        ours, theirs = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        os.set_blocking(theirs, True)
+        message = {
+            "op": "extension",
+            "name": start.name,
+            "path": start.path,
+            "environment": dict(start.environment),
+        }
+        try:
+            self._send(message, [theirs])
+        except BaseException:
+            os.close(ours)
+            raise
+        finally:
+            os.close(theirs)
+        return ours
+
+    def signal_runtime(self, number: int) -> None:
+        self._send({"op": "signal runtime", "number": number})
+
+    async def open_socket(self) -> socket.socket:
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        identity = id(future)
+        self._sockets[identity] = future
+        try:
+            self._send({"op": "socket", "id": identity})
+            return socket.socket(fileno=await future)
+        finally:
+            del self._sockets[identity]
 
     async def kill_processes(self) -> None:
         self.thaw()  # a frozen process of cgroup version 1 cannot even be killed
@@ -270,6 +310,21 @@ class Cell:
             if self._is_killing:
                 return  # pid 1 saw the end of the runtime before it read that it is to end it
             self._tell(parse_wait_status(message["status"]))
+        elif event == "extension exited":
+            if self._watcher is not None:
+                self._watcher.on_exited(
+                    message["name"], self._with_cause(parse_wait_status(message["status"]))
+                )
+        elif event == "extension failed":
+            if self._watcher is not None:
+                reason = os.strerror(message["errno"]).lower()
+                self._watcher.on_launch_failed(message["name"], reason)
+        elif event == "socket":
+            waiting = self._sockets.get(message["id"])
+            if waiting is None or waiting.done():
+                close_all(fds)  # whoever asked gave up
+            else:
+                waiting.set_result(fds[0])
         elif event == "error":
             what = f"{message['step']} {message['path'] or ''}".strip()
             log.error("sandbox failed id=%s: %s", self.id, what)
@@ -282,17 +337,24 @@ class Cell:
         """Pid 1 has ended, and with it every process of the sandbox."""
         self.is_dead = True
         self._fail(SandboxEnded())
+        for waiting in self._sockets.values():
+            if not waiting.done():
+                waiting.set_exception(ConnectionError("the sandbox has ended"))
         self._tell(RuntimeExit(None, None))
         self._on_ended(self)
 
     def _tell(self, ending: RuntimeExit) -> None:
+        ending = self._with_cause(ending)
+        if self._on_exit is not None:
+            self._on_exit(ending)
+
+    def _with_cause(self, ending: RuntimeExit) -> RuntimeExit:
         if self._cgroup is not None and not self._is_stopped:
             kills = self._cgroup.oom_kills()
             if kills > self._oom_kills:
                 self._oom_kills = kills
-                ending = RuntimeExit(ending.code, ending.signal, is_out_of_memory=True)
-        if self._on_exit is not None:
-            self._on_exit(ending)
+                return RuntimeExit(ending.code, ending.signal, is_out_of_memory=True)
+        return ending
 
 
 def _failure_at(step: str) -> PlatformError:

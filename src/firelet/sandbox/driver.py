@@ -38,6 +38,24 @@ class RuntimeStart:
     directory: str = "/var/task"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtensionStart:
+    """How the process of one external extension is started: an executable of the sandbox."""
+
+    name: str
+    path: str
+    environment: Mapping[str, str]
+
+
+class ExtensionWatcher(Protocol):
+    """Who is told of the processes of external extensions, by their names."""
+
+    def on_launch_failed(self, name: str, reason: str) -> None:
+        """It could not be executed; ``reason`` is the system's word for why."""
+
+    def on_exited(self, name: str, ending: RuntimeExit) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class RuntimeExit:
     """How the runtime process ended: exactly one of the two is set, or neither when the whole
@@ -75,8 +93,18 @@ class Sandbox(Protocol):
         """Names the callback for the end of the runtime process or of the sandbox."""
 
     def start_runtime(self, start: RuntimeStart) -> None: ...
+    def start_extension(self, start: ExtensionStart, watcher: ExtensionWatcher) -> int:
+        """Starts an external extension; the read end of what it writes to its standard streams,
+        non-blocking, which the caller closes."""
+
+    def signal_runtime(self, number: int) -> None:
+        """Signals the runtime, if it runs, and what it has started."""
+
+    async def open_socket(self) -> socket.socket:
+        """A new TCP socket of the sandbox's network, not connected, which the caller closes."""
+
     async def kill_processes(self) -> None:
-        """Ends every process of the runtime; mounts, /tmp and the network stay."""
+        """Ends every process, those of extensions too; mounts, /tmp and the network stay."""
 
     def set_vcpus(self, vcpus: float | None) -> None:
         """CPU limit; None for all of the host (during INIT)."""

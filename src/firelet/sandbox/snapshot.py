@@ -89,6 +89,10 @@ class SnapshotCell(Cell):
         # Behind the order to restore, which somebody waits for.
         self._make_ahead()
 
+    def signal(self, clone: CloneCell, number: int) -> None:
+        """Signals the runtime of a clone."""
+        self._send({"op": "signal clone", "id": clone.id, "number": number})
+
     def forget(self, clone: CloneCell) -> None:
         """The clone was stopped. That goes on though the snapshot may have ended unseen."""
         if self._clones.pop(clone.id, None) is None and not self.is_dead:
@@ -156,6 +160,11 @@ class CloneCell(Cell):
             raise SandboxEnded
         self._parent.restore(self, start)
 
+    def signal_runtime(self, number: int) -> None:
+        if self.is_dead:
+            raise SandboxEnded
+        self._parent.signal(self, number)
+
     async def kill_processes(self) -> None:
         raise PlatformError("A clone is not reset.")
 
@@ -164,8 +173,9 @@ class CloneCell(Cell):
         return self._parent.memory_peak_bytes() + super().memory_peak_bytes()
 
     def on_runtime_ended(self, status: int | None) -> None:
-        """Its runtime has ended with that wait status, or was never restored (None)."""
-        self.is_dead = True
+        """Its runtime has ended with that wait status, or was never restored (None). Extensions
+        that are still there have a little time of their own."""
+        self.is_dead = self._watcher is None
         self._tell(RuntimeExit(None, None) if status is None else parse_wait_status(status))
 
     async def stop(self) -> None:

@@ -13,7 +13,13 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from firelet.model.errors import PlatformError, SandboxEnded
-from firelet.sandbox.driver import RuntimeExit, RuntimeStart, SandboxSpec
+from firelet.sandbox.driver import (
+    ExtensionStart,
+    ExtensionWatcher,
+    RuntimeExit,
+    RuntimeStart,
+    SandboxSpec,
+)
 
 _BASE = "/2018-06-01/runtime"
 
@@ -40,9 +46,12 @@ class Reply:
 class Runtime:
     """What a runtime process can do: speak to the Runtime API and write to its descriptors."""
 
-    def __init__(self, sandbox: FakeSandbox, start: RuntimeStart) -> None:
+    def __init__(
+        self, sandbox: FakeSandbox, start: RuntimeStart | ExtensionStart, output: int | None = None
+    ) -> None:
         self.start = start
         self._sandbox = sandbox
+        self._output = output
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def request(self, method: str, path: str, body: bytes = b"", **headers: str) -> Reply:
@@ -81,7 +90,8 @@ class Runtime:
 
     def print(self, text: str) -> None:
         """Writes to the standard streams."""
-        os.write(self._sandbox.output, text.encode())
+        fd = self._sandbox.output if self._output is None else self._output
+        os.write(fd, text.encode())
 
     def log(self, text: str) -> None:
         """Writes a framed record."""
@@ -116,9 +126,11 @@ def _id(event: Reply) -> str:
 
 @dataclass
 class FakeSandbox:
-    """Implements ``Sandbox``. ``program`` is what a start runs; ``calls`` tells what was asked."""
+    """Implements ``Sandbox``. ``program`` is what a start runs, ``extensions`` what those of
+    extensions do, by name; ``calls`` tells what was asked."""
 
     program: Program
+    extensions: dict[str, Program] = field(default_factory=dict)
     id: str = "0" * 32
     calls: list[str] = field(default_factory=list)
     peak_bytes: int = 40 * 2**20
@@ -136,6 +148,7 @@ class FakeSandbox:
             os.set_blocking(fd, False)
         self._on_exit: Callable[[RuntimeExit], None] | None = None
         self._process: asyncio.Task[None] | None = None
+        self._extensions: set[asyncio.Task[None]] = set()
 
     @property
     def has_process(self) -> bool:
@@ -149,6 +162,28 @@ class FakeSandbox:
         assert not self.has_process, "a second runtime was started beside the first"
         self.calls.append("start")
         self._process = asyncio.create_task(self._run(start))
+
+    def start_extension(self, start: ExtensionStart, watcher: ExtensionWatcher) -> int:
+        self._check()
+        self.calls.append(f"extension {start.name}")
+        ours, theirs = os.pipe()
+        os.set_blocking(ours, False)
+        task = asyncio.create_task(self._run_extension(start, watcher, theirs))
+        self._extensions.add(task)
+        task.add_done_callback(self._extensions.discard)
+        return ours
+
+    def signal_runtime(self, number: int) -> None:
+        self._check()
+        self.calls.append(f"signal {number}")
+        if self._process is not None and self.has_process:
+            self._process.cancel()
+            if self._on_exit is not None:
+                asyncio.get_running_loop().call_soon(self._on_exit, RuntimeExit(None, number))
+
+    async def open_socket(self) -> socket.socket:
+        self._check()
+        return socket.socket()
 
     async def kill_processes(self) -> None:
         self._check()
@@ -213,7 +248,29 @@ class FakeSandbox:
         if self._on_exit is not None and not self.is_dead:
             self._on_exit(ending)
 
+    async def _run_extension(
+        self, start: ExtensionStart, watcher: ExtensionWatcher, output: int
+    ) -> None:
+        program = self.extensions.get(start.name)
+        runtime = Runtime(self, start, output)
+        ending = RuntimeExit(0, None)
+        try:
+            if program is None:
+                watcher.on_launch_failed(start.name, "no such file or directory")
+                return
+            await program(runtime)
+        except Exited as exited:
+            ending = exited.ending
+        finally:
+            await runtime.close()
+            os.close(output)
+        watcher.on_exited(start.name, ending)
+
     async def _end_process(self) -> None:
+        extensions = list(self._extensions)
+        for task in extensions:
+            task.cancel()
+        await asyncio.gather(*extensions, return_exceptions=True)
         process, self._process = self._process, None
         if process is not None:
             process.cancel()

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from firelet.sandbox.driver import RuntimeStart
+from firelet.sandbox.driver import ExtensionStart, RuntimeStart
 from sandbox_contract import SandboxContract
 from unit.worker.fake_sandbox import Exited, FakeSandbox, Runtime
 
@@ -27,12 +27,21 @@ async def run(runtime: Runtime) -> None:
         await runtime.hang()
 
 
+async def print_own(runtime: Runtime) -> None:
+    runtime.print("OWN={OWN}\n".format(**runtime.start.environment))
+
+
 class TestFakeSandbox(SandboxContract):
     def start_of(self, kind: str) -> RuntimeStart:
         return RuntimeStart(environment={"KIND": kind}, arguments=None, name="python3.13")
 
+    def extension_of(self, kind: str) -> ExtensionStart:
+        return ExtensionStart(
+            name=kind, path=f"/opt/extensions/{kind}", environment={"OWN": "mine"}
+        )
+
     @pytest.fixture
     async def sandbox(self) -> AsyncIterator[FakeSandbox]:
-        sandbox = FakeSandbox(run)
+        sandbox = FakeSandbox(run, extensions={"print": print_own, "hang": Runtime.hang})
         yield sandbox
         await sandbox.stop()
