@@ -8,10 +8,11 @@ AWS's runtime interface emulator.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from firelet.model import limits
+from firelet.runtime import extension_api
 from firelet.runtime.credentials import CredentialsEndpoint
 from firelet.runtime.exchange import Exchange, RuntimeAnswer, RuntimeEvent
 from firelet.runtime.phases import InvalidTransition
@@ -46,11 +47,17 @@ OVERSIZED_MESSAGE = oversized_message(limits.RESPONSE_MAX_BYTES)
 class RuntimeApi:
     """Serves one exchange. ``reject`` belongs to the same sandbox's HTTP server."""
 
-    def __init__(self, exchange: Exchange, restores: CredentialsEndpoint | None = None) -> None:
+    def __init__(
+        self,
+        exchange: Exchange,
+        restores: CredentialsEndpoint | None = None,
+        extensions: Callable[[Request], Response | asyncio.Future[Response]] | None = None,
+    ) -> None:
         """``restores`` in environments with SnapStart: only those have restore calls, and ask for
-        their credentials here."""
+        their credentials here. ``extensions`` serves the APIs that share this address."""
         self._exchange = exchange
         self._restores = restores
+        self._extensions = extensions
         # The one that was opened last, until what is said about it when it breaks is known.
         self._stream: ResponseStream | None = None
 
@@ -75,6 +82,8 @@ class RuntimeApi:
                     return ACCEPTED
         except InvalidTransition as error:
             return refuse(403, "InvalidStateTransition", str(error))
+        if self._extensions is not None and path.startswith(extension_api.PREFIXES):
+            return self._extensions(request)
         return refuse(404, "InvalidPath", "The path is not part of the Runtime API.")
 
     def open_body(

@@ -7,6 +7,7 @@ the real service. What users may set they win; what is reserved firelet wins.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from firelet.model import limits
@@ -27,6 +28,18 @@ LOG_FD = "3"
 
 _PATH = "/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin"
 _EXEC_WRAPPER = "AWS_LAMBDA_EXEC_WRAPPER"
+
+_NOT_FOR_EXTENSIONS = frozenset(
+    {
+        "AWS_EXECUTION_ENV",
+        "AWS_LAMBDA_LOG_GROUP_NAME",
+        "AWS_LAMBDA_LOG_STREAM_NAME",
+        "LAMBDA_RUNTIME_DIR",
+        "LAMBDA_TASK_ROOT",
+        "PWD",
+        "SHLVL",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +148,19 @@ def restored_environment(authorization: str) -> dict[str, str]:
     return {
         "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"http://{API_ADDRESS}{CREDENTIALS_PATH}",
         "AWS_CONTAINER_AUTHORIZATION_TOKEN": authorization,
+    }
+
+
+def extension_environment(runtime: Mapping[str, str]) -> dict[str, str]:
+    """What external extensions see of the variables of the runtime process.
+
+    Source: Lambda guide, "Lambda Extensions API": all but these, and the emulator: nothing whose
+    name begins with an underscore.
+    """
+    return {
+        name: value
+        for name, value in runtime.items()
+        if name not in _NOT_FOR_EXTENSIONS and not name.startswith(("_", "AWS_XRAY_"))
     }
 
 

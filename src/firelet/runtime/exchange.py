@@ -107,10 +107,14 @@ class Exchange:
 
     def expire(self) -> None:
         """The deadline of the current event, or of INIT, has passed."""
+        self.abort(DeadlinePassed())
+
+    def abort(self, error: Exception) -> None:
+        """Whoever waits for the runtime gets ``error`` instead."""
         self._cut_stream()
         for waiting in (self._answer, self._initialised):
             if waiting is not None and not waiting.done():
-                waiting.set_exception(DeadlinePassed())
+                waiting.set_exception(error)
 
     def end(self) -> None:
         """The process is gone: whoever waits for it hears so."""

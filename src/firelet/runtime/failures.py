@@ -49,5 +49,12 @@ def describe_exit(code: int | None, signal_number: int | None) -> str:
     return f"Runtime exited with error: exit status {code}"
 
 
+def describe_end(code: int | None, signal_number: int | None) -> str:
+    """How the process of an extension ended, in AWS's words."""
+    if signal_number is not None:
+        return f"signal: {_SIGNAL_NAMES.get(signal_number, f'signal {signal_number}')}"
+    return f"exit status {code}" if code else "exit code 0"
+
+
 def describe_timeout(timeout_s: float) -> str:
     return f"Task timed out after {timeout_s:.2f} seconds"

@@ -6,18 +6,26 @@ Telemetry API. Source: recorded log streams; the event schema reference in the L
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
 
-from firelet.model import limits
 from firelet.model.function import FunctionVersion, InitializationType
+from firelet.runtime import platform_records as records
+from firelet.runtime.platform_records import (
+    Measured,
+    billed_ms,
+    format_iso_ms,
+    runtime_version_arn,
+    runtime_version_name,
+    used_mib,
+)
+
+__all__ = ["Measured", "Reporter", "billed_ms", "format_iso_ms", "runtime_version_arn"]
 
 Write = Callable[[int, str], None]
 
@@ -25,36 +33,6 @@ _NAME = re.compile(r"[\w.:$-]+")
 
 # Levels at which the JSON format reports the platform's events, by type.
 _LEVELS = {"DEBUG": 0, "INFO": 1, "WARN": 2}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
-    """What one invocation used. Durations in ms; ``init_ms`` (in a clone
-    ``restore_ms``) only for the first one."""
-
-    duration_ms: float
-    memory_bytes: int
-    init_ms: float | None = None
-    restore_ms: float | None = None
-    status: str = "success"  # success, timeout, error
-    error_type: str | None = None
-
-
-def runtime_version_arn(version: FunctionVersion) -> str:
-    """Stable for one runtime identifier, in the form of AWS's."""
-    digest = hashlib.sha256(f"firelet:{version.runtime}".encode()).hexdigest()
-    return f"arn:aws:lambda:{version.region}::runtime:{digest}"
-
-
-def format_iso_ms(epoch_s: float) -> str:
-    """2026-11-23T07:00:00.000Z."""
-    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(epoch_s))
-    return f"{whole}.{int(epoch_s * 1000) % 1000:03d}Z"
-
-
-def billed_ms(measured: Measured) -> int:
-    """Duration plus INIT, rounded up to whole milliseconds (since August 2025)."""
-    return max(1, math.ceil(measured.duration_ms + (measured.init_ms or 0.0)))
 
 
 def _one_word(error_type: str) -> str:
@@ -89,14 +67,9 @@ class Reporter:
         the environment is provisioned."""
         is_good = status == "success"
         if self._is_json:
-            record: dict[str, Any] = {
-                "initializationType": self._initialization.value,
-                "phase": phase,
-                "status": status,
-            }
-            if error_type is not None:
-                record["errorType"] = error_type
-            record["metrics"] = {"durationMs": round(duration_ms, 3)}
+            record = records.init_record(
+                self._initialization, phase, status, error_type, duration_ms
+            )
             self._record("INFO" if is_good else "WARN", "platform.initReport", record)
             return
         text = f"INIT_REPORT Init Duration: {duration_ms:.2f} ms\tPhase: {phase}"
@@ -113,13 +86,7 @@ class Reporter:
     def restore_report(self, duration_ms: float, status: str, error_type: str | None) -> None:
         """How the restore went."""
         if self._is_json:
-            record: dict[str, Any] = {
-                "initializationType": self._initialization.value,
-                "phase": "restore",
-                "status": status,
-            }
-            if error_type is not None:
-                record["errorType"] = error_type
+            record = records.init_record(self._initialization, "restore", status, error_type)
             is_good = status == "success"
             self._record("DEBUG" if is_good else "WARN", "platform.restoreRuntimeDone", record)
             record = {**record, "metrics": {"durationMs": round(duration_ms, 3)}}
@@ -134,11 +101,8 @@ class Reporter:
 
     def start(self, request_id: str, now_s: float) -> None:
         if self._is_json:
-            self._record(
-                "INFO",
-                "platform.start",
-                {"requestId": request_id, "version": self._version.version},
-            )
+            record = records.start_record(request_id, self._version.version)
+            self._record("INFO", "platform.start", record)
             return
         self._write(
             int(now_s * 1000), f"START RequestId: {request_id} Version: {self._version.version}\n"
@@ -152,16 +116,22 @@ class Reporter:
             )
 
     def report(self, request_id: str, measured: Measured, now_s: float) -> None:
-        """END and REPORT."""
-        used_mib = min(self._version.memory_mib, math.ceil(measured.memory_bytes / limits.MIB))
+        """END and REPORT. (In JSON, of an environment with extensions, ``runtime_done`` came
+        before.)"""
         if self._is_json:
-            self._json_report(request_id, measured, used_mib)
+            if measured.extension_ms is None:
+                self.runtime_done(
+                    request_id, measured.status, measured.error_type, measured.duration_ms
+                )
+            level = "INFO" if measured.status == "success" else "WARN"
+            record = records.report_record(request_id, measured, self._version)
+            self._record(level, "platform.report", record)
             return
         text = (
             f"REPORT RequestId: {request_id}\tDuration: {measured.duration_ms:.2f} ms\t"
             f"Billed Duration: {billed_ms(measured)} ms\t"
             f"Memory Size: {self._version.memory_mib} MB\t"
-            f"Max Memory Used: {used_mib} MB\t"
+            f"Max Memory Used: {used_mib(self._version, measured.memory_bytes)} MB\t"
         )
         if measured.init_ms is not None:
             text += f"Init Duration: {measured.init_ms:.2f} ms\t"
@@ -178,53 +148,53 @@ class Reporter:
         self._write(timestamp, f"END RequestId: {request_id}\n")
         self._write(timestamp, text + "\n")
 
+    def runtime_done(
+        self, request_id: str, status: str, error_type: str | None, duration_ms: float
+    ) -> None:
+        """The runtime has answered and asks for more, or never will; the JSON format tells."""
+        if self._is_json:
+            level = "DEBUG" if status == "success" else "WARN"
+            record = records.runtime_done_record(request_id, status, error_type, duration_ms)
+            self._record(level, "platform.runtimeDone", record)
+
+    def extension(
+        self, name: str, state: str, events: Sequence[str], error_type: str | None
+    ) -> None:
+        """What became of one extension in INIT."""
+        if self._is_json:
+            record = records.extension_record(name, state, events, error_type)
+            self._record("INFO" if error_type is None else "WARN", "platform.extension", record)
+            return
+        text = f"EXTENSION\tName: {name}\tState: {state}\tEvents: [{','.join(events)}]"
+        if error_type is not None:
+            text += f"\tError Type: {error_type}"
+        self._line(text + "\n")
+
+    def subscription(self, word: str, name: str, types: Sequence[str]) -> None:
+        """An extension has subscribed; ``word`` is TELEMETRY or LOGS."""
+        if self._is_json:
+            kind = "telemetrySubscription" if word == "TELEMETRY" else "logsSubscription"
+            record = records.subscription_record(name, types)
+            self._record("INFO", f"platform.{kind}", record)
+            return
+        listed = ", ".join(each.capitalize() for each in types)
+        self._line(f"{word}\tName: {name}\tState: Subscribed\tTypes: [{listed}]\n")
+
+    def failed(self, request_id: str, message: str, error_type: str) -> None:
+        """Why the environment has failed, in a line of its own (Text only: JSON has the type)."""
+        if not self._is_json:
+            self._line(f"RequestId: {request_id} Error: {message}\n{error_type}\n")
+
     def _begin(self, phase: str, word: str, kind: str) -> None:
         version = self._version
-        name = (
-            (version.runtime or "image").replace("python", "python:").replace("nodejs", "nodejs:")
-        )
-        arn = runtime_version_arn(version)
         if not self._is_json:
-            self._line(f"{word} Runtime Version: {name}.firelet\tRuntime Version ARN: {arn}\n")
+            self._line(
+                f"{word} Runtime Version: {runtime_version_name(version)}\t"
+                f"Runtime Version ARN: {runtime_version_arn(version)}\n"
+            )
             return
-        self._record(
-            "INFO",
-            kind,
-            {
-                "initializationType": self._initialization.value,
-                "phase": phase,
-                "runtimeVersion": f"{name}.firelet",
-                "runtimeVersionArn": arn,
-                "functionName": version.name,
-                "functionVersion": version.version,
-                "instanceId": self._instance_id,
-                "instanceMaxMemory": version.memory_mib * limits.MIB,
-            },
-        )
-
-    def _json_report(self, request_id: str, measured: Measured, used_mib: int) -> None:
-        metrics: dict[str, Any] = {
-            "durationMs": round(measured.duration_ms, 3),
-            "billedDurationMs": billed_ms(measured),
-            "memorySizeMB": self._version.memory_mib,
-            "maxMemoryUsedMB": used_mib,
-        }
-        if measured.init_ms is not None:
-            metrics["initDurationMs"] = round(measured.init_ms, 3)
-        if measured.restore_ms is not None:
-            metrics["restoreDurationMs"] = round(measured.restore_ms, 3)
-            metrics["billedRestoreDurationMs"] = math.ceil(measured.restore_ms)
-        outcome: dict[str, Any] = {"requestId": request_id, "status": measured.status}
-        if measured.error_type and measured.status != "success":
-            outcome["errorType"] = measured.error_type
-        level = "DEBUG" if measured.status == "success" else "WARN"
-        self._record(
-            level,
-            "platform.runtimeDone",
-            {**outcome, "metrics": {"durationMs": round(measured.duration_ms, 3)}},
-        )
-        level = "INFO" if measured.status == "success" else "WARN"
-        self._record(level, "platform.report", {**outcome, "metrics": metrics})
+        record = records.begin_record(version, self._initialization, phase, self._instance_id)
+        self._record("INFO", kind, record)
 
     def _record(self, level: str, kind: str, record: dict[str, Any]) -> None:
         if _LEVELS[level] < self._level:

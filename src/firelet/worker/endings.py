@@ -18,6 +18,7 @@ from firelet.model.errors import (
     SnapStartTimeout,
 )
 from firelet.runtime.exchange import RuntimeAnswer, StreamFacts
+from firelet.runtime.extensions import ExtensionFault
 from firelet.runtime.failures import (
     EXIT_ERROR,
     INVALID_ENTRYPOINT,
@@ -39,6 +40,7 @@ class Ending:
     error_type: str | None = None
     function_error: str | None = None
     stream: StreamFacts | None = None
+    reset_reason: str | None = None  # why the environment is to be reset, with extensions
 
 
 class InitFault(Enum):
@@ -46,6 +48,7 @@ class InitFault(Enum):
 
     TIMEOUT = auto()
     RUNTIME_ENDED = auto()
+    EXTENSION = auto()  # one has ended or reported an error
     REPORTED = auto()  # by the runtime, with init/error
     NO_ENTRY_POINT = auto()
 
@@ -66,6 +69,12 @@ class InitFailure:
             )
         if self.fault is InitFault.RUNTIME_ENDED:
             return PlatformError("The execution environment ended while it was restored.")
+        if self.fault is InitFault.EXTENSION:
+            return SnapStartFailed(
+                "An extension failed while the execution environment was restored:"
+                f" {self.ending('').error_type}. For more information, check the Amazon CloudWatch"
+                " logs."
+            )
         return SnapStartFailed(
             "The afterRestore() runtime hook encountered an error. For more information, check the"
             " Amazon CloudWatch logs."
@@ -99,3 +108,9 @@ def runtime_ended(request_id: str, exit_: RuntimeExit) -> Ending:
     message = describe_exit(exit_.code, number)
     payload = format_platform_error(request_id, EXIT_ERROR, message)
     return Ending(payload, "error", EXIT_ERROR, "Unhandled")
+
+
+def extension_failed(request_id: str, fault: ExtensionFault) -> Ending:
+    """An extension made the environment fail."""
+    payload = format_platform_error(request_id, fault.error_type, fault.message)
+    return Ending(payload, "error", fault.error_type, "Unhandled", reset_reason="failure")

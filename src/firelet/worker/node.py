@@ -7,9 +7,10 @@ and initialises the slot. Implements ``control.manager.Fleet`` and ``control.reg
 from __future__ import annotations
 
 import logging
+import os
 import platform
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +20,7 @@ from firelet.model.errors import InvalidRuntime, PlatformError
 from firelet.model.function import FunctionKey, FunctionVersion, InitializationType
 from firelet.runtime.credentials import CredentialsEndpoint, SessionCredentials
 from firelet.runtime.environment import (
+    extension_environment,
     plain_command,
     restored_environment,
     runtime_command,
@@ -27,6 +29,7 @@ from firelet.runtime.environment import (
 )
 from firelet.sandbox.driver import RuntimeStart, Sandbox, SandboxDriver, SandboxSpec
 from firelet.worker.custody import CodeStore, Custody
+from firelet.worker.extension_host import ExternalExtensions
 from firelet.worker.role_session import RoleSession
 from firelet.worker.slots import Slot, SlotParts
 from firelet.worker.snapshots import Resting, Snapshots
@@ -185,8 +188,29 @@ class Node:
             ),
             InitializationType.SNAP_START,
             endpoint,
+            external=await self._external_of_clone(version, sandbox, credentials, endpoint),
         )
         return await _ready(slot, slot.restore)
+
+    async def _external_of_clone(
+        self,
+        version: FunctionVersion,
+        sandbox: Sandbox,
+        credentials: RoleSession,
+        endpoint: CredentialsEndpoint,
+    ) -> ExternalExtensions:
+        """They are no part of the snapshot: each environment starts its own."""
+        names = find_extensions(await self._extracted(version))
+        if not names:
+            return ExternalExtensions()
+        variables = runtime_environment(
+            version,
+            format_stream_name(version, sandbox.id),
+            credentials.current(),
+            InitializationType.SNAP_START,
+            endpoint.token,
+        )
+        return ExternalExtensions(names=names, environment=extension_environment(variables))
 
     async def _spec(self, version: FunctionVersion) -> SandboxSpec:
         runtime = self._runtime(version)
@@ -212,7 +236,8 @@ class Node:
             endpoint = CredentialsEndpoint(credentials.current)
         stream = format_stream_name(version, sandbox.id)
         family = runtime_family(version.runtime)
-        bootstrap = _find_bootstrap(*await self._extracted(version))
+        extracted = await self._extracted(version)
+        bootstrap = _find_bootstrap(*extracted)
         start = RuntimeStart(
             environment=runtime_environment(
                 version,
@@ -227,7 +252,13 @@ class Node:
         )
         is_there = family != "provided" or bootstrap is not None
         entry_error = None if is_there else _NO_BOOTSTRAP
-        slot = self._slot(version, sandbox, start, initialization, endpoint, entry_error)
+        external = ExternalExtensions()
+        if initialization is not InitializationType.SNAP_START:
+            external = ExternalExtensions(
+                names=find_extensions(extracted),
+                environment=extension_environment(start.environment),
+            )
+        slot = self._slot(version, sandbox, start, initialization, endpoint, entry_error, external)
         return await _ready(slot, slot.initialise)
 
     def _slot(
@@ -238,6 +269,7 @@ class Node:
         initialization: InitializationType,
         endpoint: CredentialsEndpoint | None,
         entry_error: str | None = None,
+        external: ExternalExtensions | None = None,
     ) -> Slot:
         return Slot(
             SlotParts(
@@ -249,6 +281,7 @@ class Node:
                 init_timeout_s=init_timeout_s(version, initialization),
                 initialization=initialization,
                 restores=endpoint,
+                external=external or ExternalExtensions(),
             )
         )
 
@@ -326,3 +359,17 @@ def _find_bootstrap(code: Path, *layers: Path) -> str | None:
     if (code / "bootstrap").is_file():
         return in_task
     return in_layers if any((layer / "bootstrap").is_file() for layer in layers) else None
+
+
+def find_extensions(extracted: Sequence[Path]) -> tuple[str, ...]:
+    """The names of external extensions: what lies in ``extensions`` of a layer, sorted, but no
+    directories. ``extracted`` is the code, which has none, and then the layers. Links are not
+    followed: where they lead is for the sandbox to say, where they are executed."""
+    names: set[str] = set()
+    for layer in extracted[1:]:
+        directory = layer / "extensions"
+        if directory.is_symlink() or not directory.is_dir():
+            continue
+        with os.scandir(directory) as entries:
+            names.update(each.name for each in entries if not each.is_dir(follow_symlinks=False))
+    return tuple(sorted(names))

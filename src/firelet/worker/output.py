@@ -23,16 +23,20 @@ class Output:
     def __init__(self, sandbox: Sandbox, write_event: Callable[[int, str], None]) -> None:
         self._sandbox = sandbox
         self._write_event = write_event
-        self._standard = LogPipe(sandbox.output_fd, LineSplitter(self.write))
-        self._records = LogPipe(sandbox.log_fd, FrameSplitter(self.write))
+        self._standard = LogPipe(sandbox.output_fd, LineSplitter(self._on_line))
+        self._records = LogPipe(sandbox.log_fd, FrameSplitter(self._on_line))
         # Tells of both pipes at once whether there is anything to read, which mostly there is not,
         # and in which order they were written to.
         self._pipes: select.epoll | None = None
+        self._is_watched = False
         self._tail: list[str] | None = None
         self._written_ms = 0
+        self._listener: Callable[[int, str], None] | None = None
+        self._early: list[tuple[int, str]] | None = None
 
     def open(self) -> None:
         """Reads from now on whatever comes."""
+        self._is_watched = True
         loop = asyncio.get_running_loop()
         self._pipes = select.epoll()
         for pipe in (self._standard, self._records):
@@ -48,6 +52,24 @@ class Output:
         self._write_event(timestamp_ms, message)
         if self._tail is not None:
             self._tail.append(message)
+
+    def listen(self, listener: Callable[[int, str], None]) -> None:
+        """Also hands what the function writes to ``listener`` (as ``write_event``)."""
+        self._listener = listener
+
+    def begin_init(self) -> None:
+        """Keeps the first lines, for a listener that comes while INIT runs."""
+        self._early = []
+
+    def replay(self) -> None:
+        """Hands the listener what was written since INIT began."""
+        if self._early is not None and self._listener is not None:
+            for timestamp_ms, message in self._early:
+                self._listener(timestamp_ms, message)
+        self._early = None
+
+    def end_init(self) -> None:
+        self._early = None
 
     def begin_tail(self, *, is_wanted: bool) -> None:
         """What is written from now on belongs to one invocation."""
@@ -79,7 +101,11 @@ class Output:
             pipe.reset()
 
     def unwatch(self) -> None:
-        """Before the pipes are closed: their numbers may be another sandbox's at once."""
+        """Before the pipes are closed: their numbers may be another sandbox's at once. May be
+        called again, when they are."""
+        if not self._is_watched:
+            return
+        self._is_watched = False
         loop = asyncio.get_running_loop()
         for pipe in (self._standard, self._records):
             loop.remove_reader(pipe.fd)
@@ -89,6 +115,14 @@ class Output:
         if self._pipes is not None:
             self._pipes.close()
             self._pipes = None
+
+    def _on_line(self, timestamp_ms: int, message: str) -> None:
+        """The function has written it."""
+        if self._listener is not None:
+            self._listener(timestamp_ms, message)
+        if self._early is not None and len(self._early) < limits.TELEMETRY_BACKLOG_ITEMS:
+            self._early.append((timestamp_ms, message))
+        self.write(timestamp_ms, message)
 
     def _on_pipe(self, pipe: LogPipe) -> None:
         if not pipe.drain():

@@ -10,46 +10,29 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from firelet.model import limits
 from firelet.model.errors import FunctionError, PlatformError, SandboxEnded
-from firelet.model.function import FunctionVersion, InitializationType
+from firelet.model.function import InitializationType
 from firelet.model.invocation import Invocation, Outcome
-from firelet.runtime.api import HTTP_LIMITS, RuntimeApi
-from firelet.runtime.credentials import CredentialsEndpoint
 from firelet.runtime.deadline import Deadline
 from firelet.runtime.event import runtime_event
-from firelet.runtime.exchange import DeadlinePassed, EventNotTaken, Exchange, RuntimeEnded
-from firelet.runtime.failures import EXIT_ERROR, INVALID_ENTRYPOINT, TIMED_OUT
+from firelet.runtime.exchange import DeadlinePassed, EventNotTaken, RuntimeEnded
+from firelet.runtime.extensions import ExtensionFailed
+from firelet.runtime.failures import EXIT_ERROR
 from firelet.runtime.phases import Phase
 from firelet.runtime.report import Measured, Reporter
-from firelet.sandbox.driver import RuntimeExit, RuntimeStart, Sandbox
-from firelet.wire.http1 import HttpServer
-from firelet.worker import endings
-from firelet.worker.endings import Ending, InitFailure, InitFault
+from firelet.sandbox.driver import Sandbox
+from firelet.worker.course import Course, measure, tell_report, tell_runtime_done
+from firelet.worker.endings import Ending, ending_of
+from firelet.worker.extension_host import ExtensionHost
 from firelet.worker.output import Output
+from firelet.worker.processes import RESTORE, Processes
+from firelet.worker.slot_parts import SlotParts
+
+__all__ = ["Slot", "SlotParts"]
 
 log = logging.getLogger(__name__)
-
-RESTORE = "restore"
-_EXIT_GRACE_S = 0.5  # for a runtime that has reported an init error to end by itself
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SlotParts:
-    """What a slot is made of. ``write`` takes one log event (timestamp in ms, message);
-    ``restores`` is for environments with SnapStart; ``entry_error`` says why there is nothing to
-    start, and every INIT fails with it."""
-
-    version: FunctionVersion
-    sandbox: Sandbox
-    start: RuntimeStart
-    write: Callable[[int, str], None]
-    entry_error: str | None = None
-    init_timeout_s: float = field(default=limits.INIT_TIMEOUT_S)
-    initialization: InitializationType = InitializationType.ON_DEMAND
-    restores: CredentialsEndpoint | None = None
 
 
 class Slot:
@@ -59,37 +42,27 @@ class Slot:
         self.version = parts.version
         self.idle_since = 0.0
         self.idle_mib = 0.0
-        self.is_frozen = False
         self.on_closed: Callable[[], None] | None = None
         self.on_exit: Callable[[], None] | None = None
         self._sandbox = parts.sandbox
-        self._start = parts.start
-        self._entry_error = parts.entry_error
         self._init_timeout_s = parts.init_timeout_s
         self._output = Output(parts.sandbox, parts.write)
-        self._exchange = Exchange(self._on_runtime_ready)
-        self._deadline = Deadline(self._exchange.expire)
-        self._api = RuntimeApi(self._exchange, parts.restores)
-        self._server = HttpServer(
-            self._api,
-            limits=HTTP_LIMITS,
-            on_reject=self._api.reject,
-            open_body=self._api.open_body,
-        )
-        self._initialization = parts.initialization
         self._reporter = Reporter(
             parts.version, parts.sandbox.id, self._output.write, parts.initialization
         )
-        self._exit = RuntimeExit(None, None)
-        self._exited = asyncio.Event()
+        self._processes = Processes(
+            parts, self._output, self._reporter, self._free_if_settled, self._tell_exit
+        )
+        self._exchange = self._processes.exchange
+        self._deadline = Deadline(self._exchange.expire)
         self._pending_init_ms: float | None = None
         self._pending_restore_ms: float | None = None
         self._on_free: Callable[[Slot], None] | None = None
         self._is_closed = False
-        self._patience: asyncio.TimerHandle | None = None
-        self._is_resetting = False
-        self._resetting: asyncio.Task[None] | None = None
         self._is_ahead = parts.initialization is not InitializationType.ON_DEMAND
+        self._dispatched = 0.0  # with extensions: when the last invocation was
+        # What is still to be done for the last invocation, of which the caller has the answer.
+        self._settling: asyncio.Task[None] | None = None
         self._vcpus = parts.version.memory_mib / limits.MEMORY_PER_VCPU_MIB
 
     @property
@@ -99,6 +72,10 @@ class Slot:
     @property
     def sandbox(self) -> Sandbox:
         return self._sandbox
+
+    @property
+    def is_frozen(self) -> bool:
+        return self._processes.is_frozen
 
     @property
     def is_usable(self) -> bool:
@@ -117,8 +94,7 @@ class Slot:
 
     async def open(self) -> None:
         """Serves the Runtime API and reads the pipes."""
-        self._sandbox.watch(self._on_exit)
-        await self._server.listen_socket(self._sandbox.listener)
+        await self._processes.open()
         self._output.open()
 
     async def initialise(self) -> None:
@@ -127,12 +103,14 @@ class Slot:
         for one that is not made on demand, of which that is never asked."""
         self._reporter.init_start()
         began = time.monotonic()
-        failure = await self._run_init(began + self._init_timeout_s, "init", limit_cpu=False)
+        deadline = began + self._init_timeout_s
+        failure = await self._processes.initialise(deadline, "init", limit_cpu=False)
         if failure is None:
             self._pending_init_ms = (time.monotonic() - began) * 1000
             if self._is_ahead:
                 self._output.drain()
                 self._reporter.init_report(self._pending_init_ms, "init", "success")
+        self._processes.is_attended = False
         if self.is_usable:
             self._sandbox.set_vcpus(self._vcpus)
         if failure is not None and self._is_ahead:
@@ -146,9 +124,10 @@ class Slot:
         self._reporter.restore_start()
         began = time.monotonic()
         deadline = began + limits.RESTORE_TIMEOUT_S
-        failure = await self._run_init(deadline, RESTORE, limit_cpu=False)
+        failure = await self._processes.initialise(deadline, RESTORE, limit_cpu=False)
         if failure is not None:
             raise failure.restore_error()
+        self._processes.is_attended = False
         self._pending_restore_ms = (time.monotonic() - began) * 1000
         self._output.drain()
         self._reporter.restore_report(self._pending_restore_ms, "success", None)
@@ -161,9 +140,11 @@ class Slot:
         began = time.monotonic()
         now = time.time()
         timeout_s = self.version.timeout_s
-        if self.is_frozen:
-            self._sandbox.thaw()
-            self.is_frozen = False
+        processes = self._processes
+        if processes.is_resetting and processes.resetting is not None:
+            await processes.resetting  # an extension failed meanwhile
+        if processes.is_frozen:
+            processes.thaw()
         self._output.begin_tail(is_wanted=invocation.wants_tail)
         self._reporter.start(invocation.request_id, now)
         init_ms, self._pending_init_ms = self._pending_init_ms, None
@@ -171,9 +152,21 @@ class Slot:
         loop = asyncio.get_running_loop()
         self._deadline.set(loop, timeout_s)
         try:
-            ending = await self._run(invocation, began + timeout_s, now + timeout_s)
+            ending = await self._run(invocation, began, now)
         finally:
             self._deadline.clear()
+        host = processes.extended
+        if host is not None:
+            course = Course(
+                began=began,
+                epoch=now,
+                init_ms=init_ms,
+                restore_ms=restore_ms,
+                dispatched=self._dispatched,
+                answered=time.monotonic(),
+            )
+            return await self._answer_early(invocation, ending, course, host)
+        processes.is_attended = False
         if ending.status == "timeout":
             self._reporter.timed_out(invocation.request_id, timeout_s)
         self._output.drain()
@@ -189,8 +182,7 @@ class Slot:
         log_tail = self._output.take_tail()
         if self._exchange.phase is Phase.RESPONDED:
             # The runtime has answered and has not asked for more: it has what is left of its time.
-            left_s = began + timeout_s - time.monotonic()
-            self._patience = loop.call_later(left_s, self._reset_if_stuck)
+            processes.expect_next(began + timeout_s - time.monotonic())
         return Outcome(
             payload=ending.payload,
             executed_version=self.version.version,
@@ -203,17 +195,26 @@ class Slot:
 
     def when_free(self, callback: Callable[[Slot], None]) -> None:
         """Calls back once, as soon as the slot can take another invocation or is of no use."""
-        is_free = self._exchange.phase in (Phase.READY, Phase.STOPPED) and not self._is_resetting
-        if is_free or not self.is_usable:
+        is_free = self._exchange.phase in (Phase.READY, Phase.STOPPED)
+        if (is_free and not self._is_unsettled) or not self.is_usable:
             callback(self)
         else:
             self._on_free = callback
+
+    @property
+    def _is_unsettled(self) -> bool:
+        return self._processes.is_resetting or self._settling is not None
 
     def freeze(self) -> None:
         """Stops every process of the environment until the next invocation, and notes the memory
         that it holds meanwhile."""
         if self.is_usable and not self.is_frozen and self._exchange.phase is Phase.READY:
             self._output.drain()
+            host = self._processes.extended
+            if host is not None:
+                if self._is_unsettled or not host.may_freeze():
+                    return  # asked again a little later
+                host.telemetry.pause()
             try:
                 self._sandbox.freeze()
                 self.idle_mib = self._sandbox.memory_bytes() / limits.MIB
@@ -221,165 +222,151 @@ class Slot:
                 # It is about to be found dead, and then not used again.
                 log.warning("environment not frozen id=%s", self.id, exc_info=True)
                 return
-            self.is_frozen = True
+            self._processes.is_frozen = True
 
     async def close(self) -> None:
         """Ends the environment. May be called again."""
         if self._is_closed:
             return
-        self._is_closed = True
-        self._lose_patience()
+        self._is_closed = self._processes.is_closing = True
         self._deadline.close()
-        self._output.end_of_process()
-        self._output.unwatch()
-        # First, or the runtime would wake up to report the end of its connection.
-        self._sandbox.kill()
-        if self._exchange.phase is not Phase.STOPPED:
-            self._exchange.end()
-        await self._server.close()
+        if self._settling is not None:
+            self._settling.cancel()
+            await asyncio.gather(self._settling, return_exceptions=True)
+        await self._processes.close()
         await self._sandbox.stop()
         self._output.close()
         self._free()
         if self.on_closed is not None:
             self.on_closed()
 
-    async def _run(self, invocation: Invocation, deadline: float, deadline_epoch: float) -> Ending:
-        """From a slot in any state to the ending of this invocation."""
+    async def _run(self, invocation: Invocation, began: float, epoch: float) -> Ending:
+        """From a slot in any state to the ending of this invocation, which began at that time of
+        the monotonic and of the wall clock."""
         request_id = invocation.request_id
+        timeout_s = self.version.timeout_s
+        processes = self._processes
         if self._exchange.phase is not Phase.READY:
-            failure = await self._run_init(deadline, "invoke", limit_cpu=True)
+            deadline = began + timeout_s
+            failure = await processes.initialise(deadline, "invoke", limit_cpu=True)
             if failure is not None:
                 return failure.ending(request_id)
-        event = runtime_event(invocation, deadline_epoch)
+        host = processes.extended
+        if host is not None:
+            processes.is_attended = True
+            self._dispatched = time.monotonic()
+            host.events.start(invocation, epoch)
+            host.dispatch_invoke(invocation, epoch + timeout_s)
+        event = runtime_event(invocation, epoch + timeout_s)
         answer = self._exchange.dispatch(event, invocation.sink)
         try:
             result = await answer
         except DeadlinePassed:
-            await self._reset()
-            return self._timed_out(request_id)
+            ending = processes.timed_out(request_id)
+            if host is None:
+                await processes.reset()
+            ending.reset_reason = "timeout"
+            return ending
+        except ExtensionFailed as failed:
+            return processes.extension_failed(request_id, failed.fault)
         except EventNotTaken:
             raise SandboxEnded from None
         except RuntimeEnded:
-            return self._runtime_ended(request_id)
+            return processes.runtime_ended(request_id)
         stream = result.stream
-        if stream is not None and stream.was_lost and await self._exits_soon():
-            return self._runtime_ended(request_id)
-        return endings.ending_of(result)
+        if stream is not None and stream.was_lost and await processes.exits_soon():
+            return processes.runtime_ended(request_id)
+        return ending_of(result)
 
-    async def _run_init(
-        self, deadline: float, phase: str, *, limit_cpu: bool
-    ) -> InitFailure | None:
-        """One INIT. None when the runtime is ready."""
-        if not limit_cpu:
-            self._sandbox.set_vcpus(None)
-        began = time.monotonic()
-        if self._entry_error is not None:
-            self._init_failed(began, phase, "error", INVALID_ENTRYPOINT)
-            return InitFailure(InitFault.NO_ENTRY_POINT, self._no_entry_point)
-        self._exited.clear()
-        self._exit = RuntimeExit(None, None)
-        initialised = self._exchange.start()
-        self._sandbox.start_runtime(self._start)
-        loop = asyncio.get_running_loop()
-        expiry = loop.call_at(loop.time() + deadline - began, self._exchange.expire)
+    async def _answer_early(
+        self, invocation: Invocation, ending: Ending, course: Course, host: ExtensionHost
+    ) -> Outcome:
+        """The answer is the caller's now; the invocation goes on until the extensions are done.
+        Only whoever wants its log waits for the end of that."""
+        reported: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        outcome = Outcome(
+            payload=ending.payload,
+            executed_version=self.version.version,
+            function_error=ending.function_error,
+            error_type=ending.error_type,
+            duration_ms=(course.answered - course.began) * 1000,
+            is_streamed=ending.stream is not None,
+        )
+        self._settling = asyncio.create_task(
+            self._settle(invocation, ending, course, host, reported)
+        )
+        if invocation.wants_tail:
+            outcome.log_tail = await reported
+        return outcome
+
+    async def _settle(
+        self,
+        invocation: Invocation,
+        ending: Ending,
+        course: Course,
+        host: ExtensionHost,
+        reported: asyncio.Future[bytes],
+    ) -> None:
+        """The rest of an invocation: report, and reset if it is needed."""
         try:
-            answer = await initialised
-        except DeadlinePassed:
-            await self._reset()
-            self._init_failed(began, phase, "timeout", TIMED_OUT)
-            return InitFailure(InitFault.TIMEOUT, self._timed_out)
-        except RuntimeEnded:
-            self._init_failed(began, phase, "error", EXIT_ERROR)
-            return InitFailure(InitFault.RUNTIME_ENDED, self._runtime_ended)
+            reason = await self._await_idle(invocation, ending, course, host)
+            if ending.status == "timeout":
+                self._reporter.timed_out(invocation.request_id, self.version.timeout_s)
+            self._output.drain()
+            host.drain()
+            measured = measure(ending, course, self._sandbox.memory_peak_bytes())
+            tell_report(host.events, self._reporter, invocation, measured, course)
+            reported.set_result(self._output.take_tail())
+            if reason is not None:
+                await self._processes.reset(reason)
         finally:
-            expiry.cancel()
-        if answer is None:
-            return None
-        await self._wait_for_exit()
-        self._init_failed(began, phase, "error", answer.error_type or EXIT_ERROR)
-        return InitFailure(InitFault.REPORTED, lambda _request_id: endings.ending_of(answer))
+            if not reported.done():
+                reported.set_result(b"")
+            self._settling = None
+            self._processes.is_attended = False
+            self._free_if_settled()
 
-    def _init_failed(self, began: float, phase: str, status: str, error_type: str) -> None:
-        self._output.drain()
-        duration_ms = (time.monotonic() - began) * 1000
-        if phase == RESTORE:
-            self._reporter.restore_report(duration_ms, status, error_type)
-        else:
-            self._reporter.init_report(duration_ms, phase, status, error_type)
-
-    def _timed_out(self, request_id: str) -> Ending:
-        return endings.timed_out(request_id, self.version.timeout_s)
-
-    def _no_entry_point(self, request_id: str) -> Ending:
-        return endings.no_entry_point(request_id, self._entry_error or "")
-
-    def _runtime_ended(self, request_id: str) -> Ending:
-        if self._exit.is_out_of_memory:
-            self._output.write(
-                int(time.time() * 1000),
-                f"RequestId: {request_id} Error: out of memory: the environment reached its limit"
-                f" of {self.version.memory_mib} MB and the kernel ended a process of it\n",
-            )
-        return endings.runtime_ended(request_id, self._exit)
-
-    async def _reset(self) -> None:
-        """Ends every process; /tmp and the sandbox stay. The next invocation starts with INIT."""
-        self._is_resetting = True
+    async def _await_idle(
+        self, invocation: Invocation, ending: Ending, course: Course, host: ExtensionHost
+    ) -> str | None:
+        """Returns when the runtime and all extensions ask for their next event, or with the reason
+        why the environment is to be reset. ``ending`` is changed to what the report is to say."""
+        reason = ending.reset_reason
+        left_s = course.began + self.version.timeout_s - time.monotonic()
         try:
-            await self._sandbox.kill_processes()
-        except PlatformError as error:
-            # It does not obey: it is not used again.
-            log.warning("sandbox not reset id=%s: %s", self.id, error.message)
-            self._output.end_of_process()
-            self._output.unwatch()
-            await self._server.close()
-            await self._sandbox.stop()
-        if self._exchange.phase is not Phase.STOPPED:
-            self._exchange.end()
-        self._output.end_of_process()
-        self._is_resetting = False
-        self._free()
-
-    def _reset_if_stuck(self) -> None:
-        if self._exchange.phase is Phase.RESPONDED and self.is_usable:
-            self._resetting = asyncio.create_task(self._reset())
-
-    async def _wait_for_exit(self) -> None:
-        if not await self._exits_soon():
-            await self._reset()
-
-    async def _exits_soon(self) -> bool:
-        """Whether the process ends by itself: its connections are lost a moment earlier."""
-        try:
-            async with asyncio.timeout(_EXIT_GRACE_S):
-                await self._exited.wait()
+            async with asyncio.timeout(max(0.0, left_s)):
+                if reason is None:
+                    await self._processes.conditions.until(self._is_runtime_done)
+                    if self._exchange.phase is Phase.STOPPED:
+                        reason = "failure"
+                course.runtime_done = time.monotonic()
+                tell_runtime_done(host.events, self._reporter, invocation, ending, course)
+                if reason is None:
+                    await host.until_ready()
         except TimeoutError:
-            return False
-        return True
+            reason = ending.status = "timeout"
+            ending.error_type = None
+        except ExtensionFailed as failed:
+            reason = "failure"
+            failure = self._processes.extension_failed(invocation.request_id, failed.fault)
+            ending.status, ending.error_type = failure.status, failure.error_type
+        if not course.runtime_done:
+            course.runtime_done = time.monotonic()
+            tell_runtime_done(host.events, self._reporter, invocation, ending, course)
+        return reason
 
-    def _on_exit(self, ending: RuntimeExit) -> None:
-        """The runtime process, or the whole sandbox, has ended by itself."""
-        self._exit = ending
-        self._exited.set()
-        self._lose_patience()
-        self._output.end_of_process()
-        if self._exchange.phase is not Phase.STOPPED:
-            self._exchange.end()
-        self._free()
+    def _is_runtime_done(self) -> bool:
+        return self._exchange.phase in (Phase.READY, Phase.STOPPED)
+
+    def _free_if_settled(self) -> None:
+        if self._on_free is not None and (not self._is_unsettled or self._sandbox.is_dead):
+            self._free()
+
+    def _tell_exit(self) -> None:
         if self.on_exit is not None:
             self.on_exit()
-
-    def _on_runtime_ready(self) -> None:
-        self._lose_patience()
-        if self._on_free is not None and not self._is_resetting:
-            self._free()
 
     def _free(self) -> None:
         callback, self._on_free = self._on_free, None
         if callback is not None:
             callback(self)
-
-    def _lose_patience(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None

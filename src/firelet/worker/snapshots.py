@@ -44,6 +44,9 @@ class Snapshots:
         self._used_at: dict[FunctionVersionKey, float] = {}
         self._start_s: dict[FunctionVersionKey, float] = {}
         self._slots: dict[FunctionVersionKey, asyncio.Task[Slot]] = {}
+        # Of versions that are gone: they end with the last of their clones, which would not have
+        # their time for a shutdown otherwise.
+        self._retired: dict[FunctionVersionKey, list[asyncio.Task[Slot]]] = {}
         self._ends: set[asyncio.Task[None]] = set()
 
     async def of(self, version: FunctionVersion) -> Slot:
@@ -76,6 +79,7 @@ class Snapshots:
                 self._used_at[key] = self._clock()
             if not self._clones[key]:
                 del self._clones[key]
+                self._end_retired(key)
 
         return end
 
@@ -102,11 +106,17 @@ class Snapshots:
         """A version, or all of a function, is gone."""
         for key in list(self._slots):
             if key[:3] == function and version in (None, key[3]):
-                self._drop(key)
+                if key in self._clones:
+                    self._forget(key)
+                    self._retired.setdefault(key, []).append(self._slots.pop(key))
+                else:
+                    self._drop(key)
 
     async def close(self) -> None:
         for key in list(self._slots):
             self._drop(key)
+        for key in list(self._retired):
+            self._end_retired(key)
         await asyncio.gather(*self._ends, return_exceptions=True)
 
     async def _begin(self, version: FunctionVersion) -> Slot:
@@ -121,9 +131,19 @@ class Snapshots:
         return slot
 
     def _drop(self, key: FunctionVersionKey) -> None:
+        self._forget(key)
+        self._end(self._slots.pop(key))
+
+    def _end_retired(self, key: FunctionVersionKey) -> None:
+        for task in self._retired.pop(key, ()):
+            self._end(task)
+
+    def _forget(self, key: FunctionVersionKey) -> None:
         self._used_at.pop(key, None)
         self._start_s.pop(key, None)
-        end = asyncio.create_task(_end(self._slots.pop(key)))
+
+    def _end(self, task: asyncio.Task[Slot]) -> None:
+        end = asyncio.create_task(_close(task))
         self._ends.add(end)
         end.add_done_callback(self._ends.discard)
 
@@ -132,7 +152,7 @@ def _is_good(task: asyncio.Task[Slot]) -> bool:
     return not task.cancelled() and task.exception() is None and task.result().is_snapshot
 
 
-async def _end(task: asyncio.Task[Slot]) -> None:
+async def _close(task: asyncio.Task[Slot]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     if not task.cancelled() and task.exception() is None:

@@ -298,3 +298,47 @@ class TestRestore:
         document.reporter.report("id", measured(restore_ms=12.345), NOW_S)
         metrics = document.records[-1]["record"]["metrics"]
         assert (metrics["restoreDurationMs"], metrics["billedRestoreDurationMs"]) == (12.345, 13)
+
+
+class TestExtensions:
+    def test_text_lines(self) -> None:
+        log = Log()
+        log.reporter.extension("mine", "Ready", ["INVOKE", "SHUTDOWN"], None)
+        log.reporter.extension("bad", "LaunchError", [], "UnknownError")
+        log.reporter.subscription("TELEMETRY", "mine", ["platform", "function"])
+        log.reporter.subscription("LOGS", "mine", ["extension"])
+        log.reporter.failed("id-1", "exit status 1", "Extension.Crash")
+        assert log.text.splitlines() == [
+            "EXTENSION\tName: mine\tState: Ready\tEvents: [INVOKE,SHUTDOWN]",
+            "EXTENSION\tName: bad\tState: LaunchError\tEvents: []\tError Type: UnknownError",
+            "TELEMETRY\tName: mine\tState: Subscribed\tTypes: [Platform, Function]",
+            "LOGS\tName: mine\tState: Subscribed\tTypes: [Extension]",
+            "RequestId: id-1 Error: exit status 1",
+            "Extension.Crash",
+        ]
+
+    def test_json_records(self) -> None:
+        log = json_log("DEBUG")
+        log.reporter.extension("mine", "Ready", ["INVOKE"], None)
+        log.reporter.subscription("TELEMETRY", "mine", ["platform"])
+        log.reporter.subscription("LOGS", "mine", ["platform"])
+        log.reporter.failed("id-1", "exit status 1", "Extension.Crash")  # its type is in the report
+        log.reporter.runtime_done("id-1", "success", None, 1.0)
+        log.reporter.report("id-1", measured(extension_ms=0.5), NOW_S)
+        assert [record["type"] for record in log.records] == [
+            "platform.extension",
+            "platform.telemetrySubscription",
+            "platform.logsSubscription",
+            "platform.runtimeDone",
+            "platform.report",
+        ]
+        assert log.records[0]["record"] == {
+            "name": "mine",
+            "state": "Ready",
+            "events": ["INVOKE"],
+        }
+        assert log.records[1]["record"] == {
+            "name": "mine",
+            "state": "Subscribed",
+            "types": ["platform"],
+        }

@@ -860,7 +860,7 @@ class TestClose:
     async def test_the_runtime_is_ended_before_its_connection(self, initialised: Bring) -> None:
         """It would spend the platform's time on a report of the lost connection."""
         bench = await initialised(echo)
-        server = bench.slot._server
+        server = bench.slot._processes._server
         seen: list[bool] = []
 
         async def close() -> None:

@@ -193,6 +193,17 @@ async def test_with_the_version_goes_the_snapshot(host: SnapHost, version: str |
     assert host.driver.snapshots[0].is_stopped
 
 
+async def test_it_stays_as_long_as_one_of_its_clones(host: SnapHost) -> None:
+    slot = await host.node.start(VERSION)
+    host.node.retire(KEY, "1")
+    await asyncio.sleep(0)
+    assert not host.driver.snapshots[0].is_stopped
+
+    await slot.close()
+    await host.node.close()
+    assert host.driver.snapshots[0].is_stopped
+
+
 async def test_credentials_end_with_their_environment(host: SnapHost) -> None:
     await serve(host)
     assert host.revoked == ["ASIAEXAMPLE"]  # the clone's; the snapshot lives
