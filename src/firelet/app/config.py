@@ -49,6 +49,7 @@ class PlatformConfig:
     embryos_max: int = 16
     freeze_after_s: float = limits.FREEZE_AFTER_S
     idle_stop_after_s: float = limits.IDLE_STOP_AFTER_S
+    environment_lifetime_s: float = limits.ENVIRONMENT_LIFETIME_S
     account_concurrency: int = limits.ACCOUNT_CONCURRENCY
     memory_overcommit: float = limits.MEMORY_OVERCOMMIT
     scale_in_after_s: float = limits.SCALE_IN_AFTER_S
@@ -116,6 +117,7 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "embryos_max": int,
     "freeze_after_s": float,
     "idle_stop_after_s": float,
+    "environment_lifetime_s": float,
     "account_concurrency": int,
     "memory_overcommit": _parse_ratio,
     "scale_in_after_s": float,

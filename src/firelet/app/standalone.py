@@ -125,7 +125,13 @@ async def _assembled(config: PlatformConfig, facts: HostFacts) -> AsyncIterator[
         )
         memory = HostMemory()
         memory_mib = memory.read().total_mib * config.memory_overcommit
-        manager = Manager(plane, time.monotonic, memory_mib, SnapshotReserves(plane))
+        manager = Manager(
+            plane,
+            time.monotonic,
+            memory_mib,
+            SnapshotReserves(plane),
+            config.environment_lifetime_s,
+        )
         stack.push_async_callback(manager.close)
         counting = Counting(config.account_concurrency)
         packages = _Packages(data / "blobs", plane)

@@ -32,7 +32,8 @@ __all__ = ["Environment", "Fleet", "FunctionKey", "Manager", "PoolView", "Versio
 
 class Manager:
     """Owns every environment of this platform from its start to its end. ``memory_mib`` is what
-    the memory sizes of all may add up to; ``reserves`` go last when memory is short."""
+    the memory sizes of all may add up to; ``reserves`` go last when memory is short. One that is
+    older than ``lifetime_s`` ends as soon as it is idle."""
 
     def __init__(
         self,
@@ -40,8 +41,11 @@ class Manager:
         clock: Callable[[], float],
         memory_mib: float = math.inf,
         reserves: Reserves | None = None,
+        lifetime_s: float = math.inf,
     ) -> None:
         self._clock = clock
+        self._lifetime_s = lifetime_s
+        self._born: dict[Environment, float] = {}
         self._room = Room(memory_mib)
         self._starts = Starts(fleet, self._room, clock, self._make_room)
         self._scaling = RateLimits()
@@ -344,6 +348,7 @@ class Manager:
         pool.started += 1
         pool.upkeep.note_start(seconds)
         self._generations[environment] = (key, generation)
+        self._born[environment] = self._clock()
         self._give_back(environment, is_new=True)
 
     def _give_back(self, environment: Environment, *, is_new: bool = False) -> None:
@@ -353,7 +358,8 @@ class Manager:
             return  # closed meanwhile
         key, generation = found
         pool = self._pools[key]
-        if self._is_closed or generation != pool.generation or not pool.wants(environment):
+        is_wanted = generation == pool.generation and pool.wants(environment)
+        if self._is_closed or not is_wanted or self._is_old(environment):
             self._discard(environment)
             self._start_for_waiting(key, pool)
             return
@@ -380,7 +386,8 @@ class Manager:
         kept: list[Environment] = []
         for environment in idle:
             idle_s = now - environment.idle_since
-            if idle_s >= stop_after_s or not pool.wants(environment):
+            is_wanted = pool.wants(environment) and not self._is_old(environment)
+            if idle_s >= stop_after_s or not is_wanted:
                 self._discard(environment)
                 self._agenda.put(key, now)
                 continue
@@ -390,11 +397,17 @@ class Manager:
             kept.append(environment)
         idle[:] = kept
 
+    def _is_old(self, environment: Environment) -> bool:
+        if self._lifetime_s == math.inf:
+            return False
+        return self._clock() - self._born[environment] >= self._lifetime_s
+
     def _make_room(self) -> None:
         self._relief.make_room(self._clock())
 
     def _discard(self, environment: Environment) -> None:
         found = self._generations.pop(environment, None)
+        self._born.pop(environment, None)
         if found is not None:
             key, _ = found
             pool = self._pools[key]

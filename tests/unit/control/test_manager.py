@@ -66,6 +66,38 @@ async def slow() -> Any:
     await platform.manager.close()
 
 
+class TestLifetime:
+    @pytest.fixture
+    async def mortal(self) -> Any:
+        platform = Platform(is_instant=True)
+        platform.manager = Manager(
+            platform.fleet,  # type: ignore[arg-type]
+            platform.clock,
+            lifetime_s=60.0,
+        )
+        yield platform
+        await platform.manager.close()
+
+    async def test_one_that_is_old_ends_when_it_is_given_back(self, mortal: Platform) -> None:
+        first = await mortal.acquire()
+        mortal.clock.now += 60
+        mortal.manager.release(first)
+        await settle()
+        assert first.closes == 1
+        assert await mortal.acquire() is not first
+
+    async def test_one_that_grows_old_in_idleness_ends(self, mortal: Platform) -> None:
+        (first,) = await mortal.warm(1)
+        mortal.clock.now += 58
+        mortal.manager.tend(1.0, 1e9)
+        await settle()
+        assert first.closes == 0
+        mortal.clock.now += 1
+        mortal.manager.tend(1.0, 1e9)
+        await settle()
+        assert first.closes == 1
+
+
 class TestReuse:
     async def test_the_first_invocation_has_one_made(self, platform: Platform) -> None:
         environment = await platform.acquire()
