@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from extension_layers import ExtensionLayers
 from firelet.sandbox.host import HostFacts
 from running_platform import Deployer, Platform, wait_until
 
@@ -60,6 +61,14 @@ def deploy(platform: Platform) -> Iterator[Deployer]:
     deployer = Deployer(platform)
     yield deployer
     deployer.close()
+
+
+@pytest.fixture
+def publish_extensions(platform: Platform) -> Iterator[ExtensionLayers]:
+    """Publishes layers with extensions to the shared platform."""
+    layers = ExtensionLayers(platform)
+    yield layers
+    layers.close()
 
 
 @pytest.fixture
