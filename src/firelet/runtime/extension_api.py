@@ -37,7 +37,7 @@ _NAME = b"lambda-extension-name"
 _ERROR_TYPE = b"lambda-extension-function-error-type"
 _FEATURES = b"lambda-extension-accept-feature"
 # Names and error types end up in log lines of ours.
-_PLAIN = re.compile(rb"[\x21-\x7e]{1,128}")
+_PLAIN = re.compile(rb"[\x20-\x7e]{1,128}")
 _APIS = {b"/2022-07-01/telemetry": Api.TELEMETRY, b"/2020-08-15/logs": Api.LOGS}
 
 Answer = Response | asyncio.Future[Response]

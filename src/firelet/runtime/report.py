@@ -40,6 +40,11 @@ def _one_word(error_type: str) -> str:
     return error_type if _NAME.fullmatch(error_type) else "Function.Unknown"
 
 
+def _on_one_line(text: str) -> str:
+    """The name of a file, which an archive may have given any characters."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+
+
 class Reporter:
     """Writes the platform's lines of one sandbox through ``write(timestamp_ms, message)``."""
 
@@ -165,7 +170,9 @@ class Reporter:
             record = records.extension_record(name, state, events, error_type)
             self._record("INFO" if error_type is None else "WARN", "platform.extension", record)
             return
-        text = f"EXTENSION\tName: {name}\tState: {state}\tEvents: [{','.join(events)}]"
+        text = (
+            f"EXTENSION\tName: {_on_one_line(name)}\tState: {state}\tEvents: [{','.join(events)}]"
+        )
         if error_type is not None:
             text += f"\tError Type: {error_type}"
         self._line(text + "\n")
@@ -183,7 +190,8 @@ class Reporter:
     def failed(self, request_id: str, message: str, error_type: str) -> None:
         """Why the environment has failed, in a line of its own (Text only: JSON has the type)."""
         if not self._is_json:
-            self._line(f"RequestId: {request_id} Error: {message}\n{error_type}\n")
+            said = _on_one_line(message)
+            self._line(f"RequestId: {request_id} Error: {said}\n{error_type}\n")
 
     def _begin(self, phase: str, word: str, kind: str) -> None:
         version = self._version

@@ -317,6 +317,17 @@ class TestExtensions:
             "Extension.Crash",
         ]
 
+    def test_the_name_of_a_file_begins_no_line(self) -> None:
+        log = Log()
+        log.reporter.extension("a\nREPORT RequestId: x\tb", "LaunchError", [], "UnknownError")
+        log.reporter.failed("id-1", "fork/exec /opt/extensions/a\nREPORT", "Extension.LaunchError")
+        assert log.text.splitlines() == [
+            "EXTENSION\tName: a?REPORT RequestId: x?b\tState: LaunchError\tEvents: []"
+            "\tError Type: UnknownError",
+            "RequestId: id-1 Error: fork/exec /opt/extensions/a?REPORT",
+            "Extension.LaunchError",
+        ]
+
     def test_json_records(self) -> None:
         log = json_log("DEBUG")
         log.reporter.extension("mine", "Ready", ["INVOKE"], None)
