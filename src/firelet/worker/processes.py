@@ -120,6 +120,7 @@ class Processes:
         loop = asyncio.get_running_loop()
         expiry = loop.call_at(loop.time() + deadline - began, self.exchange.expire)
         failure: InitFailure | None = None
+        answer: RuntimeAnswer | None = None
         try:
             answer = await self._start_processes(deadline)
         except DeadlinePassed:
@@ -141,8 +142,12 @@ class Processes:
         finally:
             expiry.cancel()
             self._output.end_init()
-        if failure is not None:
-            return failure
+        return failure or await self._conclude(answer, began, phase)
+
+    async def _conclude(
+        self, answer: RuntimeAnswer | None, began: float, phase: str
+    ) -> InitFailure | None:
+        """All is ready, or the runtime has posted why it is not."""
         if answer is None:
             if self.host is not None:
                 took_ms = (time.monotonic() - began) * 1000
