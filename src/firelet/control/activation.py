@@ -26,6 +26,7 @@ from firelet.model.arn import LATEST
 from firelet.model.errors import (
     FireletError,
     FunctionError,
+    ImageFault,
     InvalidParameterValue,
     InvalidRuntime,
     ResourceConflict,
@@ -162,7 +163,9 @@ class Activations:
 
     async def _try(self, version: FunctionVersion) -> _Failure | None:
         try:
-            await self._activator.activate(succeeded(version))
+            # What an image is made of arrives only now, and goes again if nobody wants it by then.
+            async with self._packages.keep([] if version.image is None else version.digests):
+                await self._activator.activate(succeeded(version))
         except FireletError as error:
             log.warning("activation failed arn=%s: %s", version.qualified_arn, error.message)
             return _Failure(error.message, _reason_code(error))
@@ -222,6 +225,8 @@ def _reason_code(error: FireletError) -> str:
     """Source: service model, shapes StateReasonCode and LastUpdateStatusReasonCode."""
     if isinstance(error, InvalidRuntime):
         return "InvalidRuntime"
+    if isinstance(error, ImageFault):
+        return error.reason_code
     if isinstance(error, InvalidParameterValue) or error.code == "InvalidZipFileException":
         return "InvalidZipFileException"
     if isinstance(error, FunctionError):

@@ -73,7 +73,7 @@ def preload(
     pid = process.fork()
     if pid == 0:
         try:
-            _leave_init(channel)
+            leave_init(channel)
             steps.become_runtime(output, log, "/", waiting)
             steps.drop_privileges(request["uid"], request["gid"], request["rootless"])
             process.set_dumpable(True)
@@ -101,7 +101,7 @@ def start(
     pid = os.fork()
     if pid == 0:
         try:
-            _leave_init(channel)
+            leave_init(channel)
             become_runtime(output, log, message["directory"])
             arguments: list[str] = message["arguments"] or message["plain"]
             if arguments:
@@ -112,7 +112,7 @@ def start(
     return pid
 
 
-def _leave_init(channel: socket.socket) -> None:
+def leave_init(channel: socket.socket) -> None:
     """Out of init's session, without its handlers and its channel."""
     os.setsid()
     _signal.set_wakeup_fd(-1)
@@ -127,10 +127,14 @@ def _renew_after_fork() -> None:
     threading.main_thread()._set_native_id()  # type: ignore[attr-defined]
 
 
-def _execute(arguments: list[str], environment: dict[str, str]) -> NoReturn:
-    # Python ignores these, and what is ignored stays so across an exec.
+def restore_signals() -> None:
+    """Python ignores these, and what is ignored stays so across an exec."""
     _signal.signal(_signal.SIGPIPE, _signal.SIG_DFL)
     _signal.signal(_signal.SIGXFSZ, _signal.SIG_DFL)
+
+
+def _execute(arguments: list[str], environment: dict[str, str]) -> NoReturn:
+    restore_signals()
     try:
         os.execve(arguments[0], arguments, environment)
     except OSError as error:

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from firelet.linux import process
@@ -16,7 +16,7 @@ from firelet.model import limits
 from firelet.model.errors import FileSystemMountFailure, PlatformError, SandboxEnded
 from firelet.sandbox.cgroups import Cgroup, Limits
 from firelet.sandbox.channel import Channel, close_all, make_pair
-from firelet.sandbox.driver import RuntimeExit, RuntimeStart, SandboxSpec
+from firelet.sandbox.driver import LaunchFailure, RuntimeExit, RuntimeStart, SandboxSpec
 from firelet.sandbox.removal import Remains, Removals
 from firelet.sandbox.rootfs import HOSTNAME, file_system_source
 
@@ -141,6 +141,7 @@ class Cell:
             {
                 "op": "assign",
                 "code": spec.code,
+                "image": spec.image,
                 "layers": spec.layers,
                 "file_systems": [
                     (file_system_source(arn), path) for arn, path in spec.file_systems
@@ -165,6 +166,7 @@ class Cell:
                 "plain": start.plain,
                 "name": start.name,
                 "directory": start.directory,
+                "image": start.is_image,
             }
         )
 
@@ -269,7 +271,7 @@ class Cell:
         if event == "exited":
             if self._is_killing:
                 return  # pid 1 saw the end of the runtime before it read that it is to end it
-            self._tell(parse_wait_status(message["status"]))
+            self._tell(parse_ending(message))
         elif event == "error":
             what = f"{message['step']} {message['path'] or ''}".strip()
             log.error("sandbox failed id=%s: %s", self.id, what)
@@ -290,7 +292,7 @@ class Cell:
             kills = self._cgroup.oom_kills()
             if kills > self._oom_kills:
                 self._oom_kills = kills
-                ending = RuntimeExit(ending.code, ending.signal, is_out_of_memory=True)
+                ending = replace(ending, is_out_of_memory=True)
         if self._on_exit is not None:
             self._on_exit(ending)
 
@@ -300,6 +302,13 @@ def _failure_at(step: str) -> PlatformError:
     if step.startswith("mount_file_systems"):
         return FileSystemMountFailure(f"The function couldn't mount its file system: {step}")
     return PlatformError(f"A sandbox failed at: {step}")
+
+
+def parse_ending(message: Mapping[str, Any]) -> RuntimeExit:
+    """Pid 1's message ``exited``."""
+    ending = parse_wait_status(message["status"])
+    failure = message.get("launch")
+    return ending if failure is None else replace(ending, launch_failure=LaunchFailure(**failure))
 
 
 def parse_wait_status(status: int) -> RuntimeExit:

@@ -1,4 +1,5 @@
-"""Extracted deployment packages, by the digest of their zip; bind-mounted into sandboxes.
+"""Extracted deployment packages and layers of images, by the digest of their zip or of their
+blob; mounted into sandboxes.
 
 Content-addressed: all functions and versions with the same code share one directory, and it is
 extracted once however many want it at the same time. A directory that exists is complete, since
@@ -21,6 +22,7 @@ from typing import Protocol
 
 from firelet.model.errors import PlatformError
 from firelet.worker.archive import extract_archive
+from firelet.worker.images.layer import extract_layer
 
 log = logging.getLogger(__name__)
 
@@ -35,11 +37,12 @@ class ZipFiles(Protocol):
 
 
 class CodeCache:
-    """Owns ``root``. ``open`` first."""
+    """Owns ``root``. ``open`` first. ``layers`` is where the blobs of image layers are."""
 
-    def __init__(self, root: Path, zips: ZipFiles) -> None:
+    def __init__(self, root: Path, zips: ZipFiles, layers: ZipFiles | None = None) -> None:
         self._root = root
         self._zips = zips
+        self._layers = layers
         self._extracting: dict[str, asyncio.Task[Path]] = {}
         self._removing: dict[str, asyncio.Task[None]] = {}
 
@@ -61,8 +64,9 @@ class CodeCache:
     async def ensure(self, digest: str) -> Path:
         """The directory with the code, extracted by now.
 
-        InvalidParameterValue for a zip that is refused, PlatformError when there is no zip or no
-        room for it. A caller that is cancelled leaves the extraction to the others.
+        InvalidParameterValue for a zip that is refused, BadImage for a layer, PlatformError when
+        there is no such thing or no room for it. A caller that is cancelled leaves the extraction
+        to the others.
         """
         path = self.path(digest)
         while digest in self._removing:
@@ -108,8 +112,7 @@ class CodeCache:
         path = self.path(digest)
         scratch = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=self._root))
         try:
-            with self._zips.path(digest).open("rb") as source:
-                extract_archive(source, scratch)
+            self._unpack(digest, scratch)
             scratch.rename(path)
         except OSError as error:
             shutil.rmtree(scratch)
@@ -123,6 +126,15 @@ class CodeCache:
             shutil.rmtree(scratch)
             raise
         return path
+
+    def _unpack(self, digest: str, scratch: Path) -> None:
+        layer = None if self._layers is None else self._layers.path(digest)
+        if layer is not None and layer.is_file():
+            with layer.open("rb") as source:
+                extract_layer(source, scratch)
+            return
+        with self._zips.path(digest).open("rb") as source:
+            extract_archive(source, scratch)
 
     def _remove(self, path: Path) -> None:
         """By way of a rename, so that a directory under its digest is never half there."""

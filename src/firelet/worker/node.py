@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import platform
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +19,7 @@ from firelet.model.errors import InvalidRuntime, PlatformError
 from firelet.model.function import FunctionKey, FunctionVersion, InitializationType
 from firelet.runtime.credentials import CredentialsEndpoint, SessionCredentials
 from firelet.runtime.environment import (
+    image_process_of,
     plain_command,
     restored_environment,
     runtime_command,
@@ -37,6 +38,9 @@ _RESTORE_ATTEMPTS = 2
 _ARCHITECTURES = {"x86_64": "x86_64", "aarch64": "arm64"}  # machine: AWS's name
 # Where a custom runtime's executable is looked for, in this order (recorded from the service).
 _BOOTSTRAPS = ("/var/task/bootstrap", "/opt/bootstrap")
+# Images start from the same embryos as custom runtimes: nothing of a runtime is in those.
+_IMAGE_RUNTIME = "provided.al2023"
+_NO_PROCESS = "The image has neither an entry point nor a command"
 _NO_BOOTSTRAP = f"Couldn't find valid bootstrap(s): [{' '.join(_BOOTSTRAPS)}]"
 
 
@@ -189,15 +193,16 @@ class Node:
         return await _ready(slot, slot.restore)
 
     async def _spec(self, version: FunctionVersion) -> SandboxSpec:
-        runtime = self._runtime(version)
-        code, *layers = await self._extracted(version)
+        names = [path.name for path in await self._extracted(version)]
+        is_image = version.image is not None
         return SandboxSpec(
-            runtime=runtime,
-            code=code.name,
+            runtime=self._runtime(version),
+            code="" if is_image else names[0],
             memory_mib=version.memory_mib,
             tmp_mib=version.ephemeral_mib,
-            layers=tuple(layer.name for layer in layers),
+            layers=() if is_image else tuple(names[1:]),
             file_systems=version.file_systems,
+            image=tuple(names) if is_image else (),
         )
 
     async def _initialise(
@@ -210,25 +215,34 @@ class Node:
         endpoint = None
         if initialization is InitializationType.SNAP_START:
             endpoint = CredentialsEndpoint(credentials.current)
-        stream = format_stream_name(version, sandbox.id)
+        environment = runtime_environment(
+            version,
+            format_stream_name(version, sandbox.id),
+            credentials.current(),
+            initialization,
+            "" if endpoint is None else endpoint.token,
+        )
+        if version.image is None:
+            start, entry_error = await self._runtime_start(version, environment)
+        else:
+            start, entry_error = _image_start(version, environment)
+        slot = self._slot(version, sandbox, start, initialization, endpoint, entry_error)
+        return await _ready(slot, slot.initialise)
+
+    async def _runtime_start(
+        self, version: FunctionVersion, environment: Mapping[str, str]
+    ) -> tuple[RuntimeStart, str | None]:
+        """How a runtime of this host is started, and why it cannot be."""
         family = runtime_family(version.runtime)
         bootstrap = _find_bootstrap(*await self._extracted(version))
         start = RuntimeStart(
-            environment=runtime_environment(
-                version,
-                stream,
-                credentials.current(),
-                initialization,
-                "" if endpoint is None else endpoint.token,
-            ),
+            environment=environment,
             arguments=runtime_command(version, bootstrap or ""),
             plain=() if family == "python" else plain_command(version, bootstrap or ""),
             name=self._runtime(version),
         )
         is_there = family != "provided" or bootstrap is not None
-        entry_error = None if is_there else _NO_BOOTSTRAP
-        slot = self._slot(version, sandbox, start, initialization, endpoint, entry_error)
-        return await _ready(slot, slot.initialise)
+        return start, None if is_there else _NO_BOOTSTRAP
 
     def _slot(
         self,
@@ -261,10 +275,29 @@ class Node:
 
 
 def check_runtime(version: FunctionVersion, runtimes: Collection[str]) -> str:
-    """The version's runtime. InvalidRuntime when it is none of those that are here."""
+    """The version's runtime, or what an image is started from. InvalidRuntime when it is none of
+    those that are here."""
+    if version.image is not None:
+        return _IMAGE_RUNTIME
     if version.runtime is None or version.runtime not in runtimes:
         raise InvalidRuntime(missing_runtime(version.runtime))
     return version.runtime
+
+
+def _image_start(
+    version: FunctionVersion, environment: Mapping[str, str]
+) -> tuple[RuntimeStart, str | None]:
+    """How the process of an image is started, and why it cannot be."""
+    process = image_process_of(version)
+    assert process is not None
+    start = RuntimeStart(
+        environment=environment,
+        arguments=process.arguments,
+        name="image",
+        directory=process.working_directory,
+        is_image=True,
+    )
+    return start, None if process.arguments else _NO_PROCESS
 
 
 def _note_architecture(version: FunctionVersion) -> None:

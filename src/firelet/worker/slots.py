@@ -289,7 +289,10 @@ class Slot:
             self._init_failed(began, phase, "timeout", TIMED_OUT)
             return InitFailure(InitFault.TIMEOUT, self._timed_out)
         except RuntimeEnded:
-            self._init_failed(began, phase, "error", EXIT_ERROR)
+            line = endings.launch_line(self.version, self._exit)
+            if line is not None:
+                self._output.write(int(time.time() * 1000), line)
+            self._init_failed(began, phase, "error", endings.exit_error(self._exit)[0])
             return InitFailure(InitFault.RUNTIME_ENDED, self._runtime_ended)
         finally:
             expiry.cancel()
