@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
 from image_layouts import (
     ARCHITECTURE,
     ImageParts,
     directory,
     entry,
-    hard_link,
-    make_index,
     make_tar,
     program,
-    sha256,
-    symlink,
     write_layout,
 )
 from running_platform import BOOTSTRAP, Deployer, Platform

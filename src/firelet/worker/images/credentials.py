@@ -30,7 +30,9 @@ class Credentials:
             if entry is None:
                 return None
             if entry.get("auth"):
-                user, _, password = base64.b64decode(entry["auth"]).decode().partition(":")
+                user, _, password = (
+                    base64.b64decode(entry["auth"], validate=True).decode().partition(":")
+                )
             else:
                 user, password = str(entry["username"]), str(entry["password"])
         except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:

@@ -109,6 +109,8 @@ class _Tree:
         if not parts:
             return  # the root itself
         *above, name = parts
+        if any(part.startswith(_WHITEOUT) for part in above):
+            return  # below a mark there is nothing of the image
         if name.startswith(_WHITEOUT):
             self._hide(above, name)
         elif member.isdir():

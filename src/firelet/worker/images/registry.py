@@ -70,36 +70,32 @@ class RegistrySource:
         url = f"{self._base}/v2/{self._repository}/{path}"
         deadline = time.monotonic() + limits.IMAGE_TIMEOUT_S + size / _SLOWEST_BYTES_PER_S
         try:
-            connection, response = self._request(url, headers or {})
+            answer = self._request(url, headers or {})
         except _FOREIGN as error:
             raise RegistryFailed(f"{self._base} does not answer: {error}") from error
-        try:
+        with answer as response:
             _check_status(response.status, url)
             yield _chunks(response, deadline)
-        finally:
-            connection.close()
 
-    def _request(
-        self, url: str, headers: Mapping[str, str]
-    ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+    def _request(self, url: str, headers: Mapping[str, str]) -> _Answer:
         """Asks, with a token if one is wanted, and follows redirects."""
         is_challenged = False
         for _ in range(limits.IMAGE_REDIRECTS_MAX + 2):
             own = url.startswith(f"{self._base}/")
             authorization = {"Authorization": self._authorization} if self._authorization else {}
-            connection, response = _open(url, {**headers, **(authorization if own else {})})
-            if response.status == 401 and own and not is_challenged:
+            answer = _open(url, {**headers, **(authorization if own else {})})
+            if answer.response.status == 401 and own and not is_challenged:
                 is_challenged = True
-                challenge = response.getheader("WWW-Authenticate", "")
-                connection.close()
+                with answer as response:
+                    challenge = response.getheader("WWW-Authenticate", "")
                 self._authorization = self._answer(challenge)
-            elif response.status in _REDIRECTS:
-                target = urljoin(url, response.getheader("Location", ""))
-                connection.close()
+            elif answer.response.status in _REDIRECTS:
+                with answer as response:
+                    target = urljoin(url, response.getheader("Location", ""))
                 _check_url(target, url)
                 url = target
             else:
-                return connection, response
+                return answer
         raise RegistryFailed(f"{self._base} redirects too often")
 
     def _answer(self, challenge: str) -> str:
@@ -117,23 +113,36 @@ class RegistrySource:
             raise ImageAccessDenied(f"{self._base} wants a login")
         _check_url(realm, self._base)
         query = {name: wanted[name] for name in ("service", "scope") if name in wanted}
-        url = f"{realm}{'&' if '?' in realm else '?'}{urlencode(query)}"
-        connection, response = _open(url, basic)
-        try:
+        url = f"{realm}{'&' if '?' in realm else '?'}{urlencode(query)}" if query else realm
+        with _open(url, basic) as response:
             _check_status(response.status, realm)
             deadline = time.monotonic() + limits.IMAGE_TIMEOUT_S
             answer = json.loads(read_limited(_chunks(response, deadline), _TOKEN_MAX_BYTES))
-        finally:
-            connection.close()
-        token = answer.get("token") or answer.get("access_token") if answer else None
+        found = answer if isinstance(answer, dict) else {}
+        token = found.get("token") or found.get("access_token")
         if not isinstance(token, str) or not token.isascii() or not token.isprintable():
             raise RegistryFailed(f"{realm} gives no token")
         return f"Bearer {token}"
 
 
-def _open(
-    url: str, headers: Mapping[str, str]
-) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+class _Answer:
+    """A response and its connection, which are closed together."""
+
+    def __init__(
+        self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse
+    ) -> None:
+        self.response = response
+        self._connection = connection
+
+    def __enter__(self) -> http.client.HTTPResponse:
+        return self.response
+
+    def __exit__(self, *_exception: object) -> None:
+        self.response.close()
+        self._connection.close()
+
+
+def _open(url: str, headers: Mapping[str, str]) -> _Answer:
     parts = urlsplit(url)
     host, timeout = parts.netloc.rpartition("@")[2], limits.IMAGE_TIMEOUT_S
     connection: http.client.HTTPConnection
@@ -145,7 +154,7 @@ def _open(
     try:
         path = f"{parts.path}?{parts.query}" if parts.query else parts.path or "/"
         connection.request("GET", path, headers={"User-Agent": "firelet", **headers})
-        return connection, connection.getresponse()
+        return _Answer(connection, connection.getresponse())
     except BaseException:
         connection.close()
         raise
