@@ -15,6 +15,7 @@ import ssl
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from urllib.parse import urlencode, urljoin, urlsplit
 
 from firelet.model import limits
@@ -26,7 +27,7 @@ from firelet.worker.images.errors import (
     RegistryFailed,
 )
 from firelet.worker.images.manifest import INDEXES, MANIFESTS, Blob
-from firelet.worker.images.source import read_limited
+from firelet.worker.images.source import Layers, read_limited
 from firelet.worker.images.stream import CHUNK
 
 _ACCEPT = ", ".join((*MANIFESTS, *INDEXES))
@@ -57,7 +58,7 @@ class RegistrySource:
         with self._get(f"blobs/sha256:{blob.digest}", blob.size) as chunks:
             return read_limited(chunks, blob.size)
 
-    def layers(self, manifest: str, blobs: Sequence[Blob]) -> Iterator[Iterator[bytes]]:
+    def layers(self, manifest: str, blobs: Sequence[Blob], scratch: Path) -> Layers:
         for blob in blobs:
             with self._get(f"blobs/sha256:{blob.digest}", blob.size) as chunks:
                 yield chunks

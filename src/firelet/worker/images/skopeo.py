@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from firelet.model import limits
 from firelet.worker.images.errors import ImageAccessDenied, ImageNotFound, RegistryFailed
 from firelet.worker.images.manifest import Blob
-from firelet.worker.images.source import read_limited
+from firelet.worker.images.source import Layers, read_limited
 from firelet.worker.images.stream import CHUNK
 
 _COPY_TIMEOUT_S = 3_600
@@ -45,8 +45,8 @@ class SkopeoSource:
     def config(self, manifest: str, blob: Blob) -> bytes:
         return self._inspect(f"{self._name}@sha256:{manifest}", "--config", "--raw")
 
-    def layers(self, manifest: str, blobs: Sequence[Blob]) -> Iterator[Iterator[bytes]]:
-        with tempfile.TemporaryDirectory(prefix="firelet-image-") as directory:
+    def layers(self, manifest: str, blobs: Sequence[Blob], scratch: Path) -> Layers:
+        with tempfile.TemporaryDirectory(dir=scratch) as directory:
             largest = max(blob.size for blob in blobs)
             self._run(
                 ["copy", "--preserve-digests", f"--src-tls-verify={self._verifies}"],

@@ -7,7 +7,7 @@ Source: OCI image layout specification.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +17,10 @@ from firelet.worker.images.manifest import Blob, parse_document
 from firelet.worker.images.stream import CHUNK
 
 _TAG = "org.opencontainers.image.ref.name"
+
+
+# The bytes of one layer after the other; to be closed, also before its end.
+Layers = Generator[Iterator[bytes], None, None]
 
 
 class ImageSource(Protocol):
@@ -29,8 +33,9 @@ class ImageSource(Protocol):
     def config(self, manifest: str, blob: Blob) -> bytes:
         """The configuration that the manifest of that digest (hex) names."""
 
-    def layers(self, manifest: str, blobs: Sequence[Blob]) -> Iterator[Iterator[bytes]]:
-        """The bytes of each of these layers of that manifest, in this order."""
+    def layers(self, manifest: str, blobs: Sequence[Blob], scratch: Path) -> Layers:
+        """The bytes of each of these layers of that manifest, in this order. ``scratch`` is a
+        directory for what must lie on disk meanwhile."""
 
 
 def read_limited(chunks: Iterator[bytes], most: int) -> bytes:
@@ -60,7 +65,7 @@ class LayoutSource:
     def config(self, manifest: str, blob: Blob) -> bytes:
         return read_limited(self._read(self._blob_path(blob.digest)), blob.size)
 
-    def layers(self, manifest: str, blobs: Sequence[Blob]) -> Iterator[Iterator[bytes]]:
+    def layers(self, manifest: str, blobs: Sequence[Blob], scratch: Path) -> Layers:
         for blob in blobs:
             yield self._read(self._blob_path(blob.digest))
 

@@ -16,6 +16,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -23,7 +24,7 @@ from firelet.model import limits
 from firelet.model.errors import ImageFault, PlatformError
 from firelet.model.image import Image, ImageLayer, ImageName, parse_image_name
 from firelet.store.blobs import BlobStore
-from firelet.worker.images.errors import BadImage, ImageNotFound
+from firelet.worker.images.errors import BadImage
 from firelet.worker.images.manifest import (
     Blob,
     check_machine,
@@ -136,12 +137,9 @@ class ImageStore:
         _, source = self._source(image.resolved_uri)
         blobs = [Blob(layer.digest, layer.size) for layer in missing]
         budget = limits.IMAGE_UNPACKED_MAX_BYTES
-        layers = source.layers(image.digest, blobs)
-        for layer in missing:
-            chunks = next(layers, None)
-            if chunks is None:
-                raise ImageNotFound(f"the layer sha256:{layer.digest} is not there")
-            budget -= self._store(layer, chunks, budget)
+        with closing(source.layers(image.digest, blobs, self._pulls)) as layers:
+            for layer, chunks in zip(missing, layers, strict=True):
+                budget -= self._store(layer, chunks, budget)
 
     def _store(self, layer: ImageLayer, chunks: Iterator[bytes], budget: int) -> int:
         """Stores one layer; its size unpacked."""
