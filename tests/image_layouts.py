@@ -81,11 +81,16 @@ def tree(*names: str | Path, place: str = "") -> list[tuple[tarfile.TarInfo, byt
     return found
 
 
+def libraries(*paths: str | Path) -> list[tuple[tarfile.TarInfo, bytes]]:
+    """The shared libraries that these programs and modules of the host need, each once."""
+    listed = subprocess.run(["ldd", *paths], capture_output=True, text=True, check=False).stdout
+    found = sorted(set(re.findall(r"(?:=>|^)\s+(/\S+)\s+\(0x", listed, re.MULTILINE)))
+    return [item for library in found for item in tree(library)]
+
+
 def program(path: str | Path) -> list[tuple[tarfile.TarInfo, bytes]]:
     """A program of the host with the shared libraries that it needs."""
-    listed = subprocess.run(["ldd", path], capture_output=True, text=True, check=False).stdout
-    libraries = sorted(set(re.findall(r"(/\S+)\s+\(0x", listed)))
-    return [*tree(path), *(item for library in libraries for item in tree(library))]
+    return [*tree(path), *libraries(path)]
 
 
 @dataclass

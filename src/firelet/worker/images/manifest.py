@@ -80,13 +80,13 @@ def choose_manifest(document: Mapping[str, Any], architecture: str) -> str | Non
         if media_type not in (None, *MANIFESTS) or document.get("schemaVersion") != 2:
             raise UnsupportedImage(f"a manifest of the type {media_type}")
         return None
-    for entry in _objects(document, "manifests"):
+    for entry in objects_of(document, "manifests"):
         platform = entry.get("platform") or {}
         if not isinstance(platform, dict):
             raise BadImage("an index has a platform that is none")
         machine = platform.get("architecture"), platform.get("os")
         if machine == (_MACHINES[architecture], "linux"):
-            return _digest(entry)
+            return digest_of(entry)
     raise BadImage(f"the image has nothing for linux on {architecture}")
 
 
@@ -95,7 +95,7 @@ def parse_manifest(document: Mapping[str, Any]) -> Manifest:
     config = document.get("config")
     if not isinstance(config, dict):
         raise BadImage("a manifest names no configuration")
-    layers = _objects(document, "layers")
+    layers = objects_of(document, "layers")
     if not 0 < len(layers) <= limits.IMAGE_LAYERS_MAX:
         raise BadImage(f"an image has 1 to {limits.IMAGE_LAYERS_MAX} layers")
     for entry, known in ((config, _CONFIGS), *((layer, _LAYERS) for layer in layers)):
@@ -146,7 +146,8 @@ def join_layers(manifest: Manifest, configuration: Configuration) -> tuple[Image
     )
 
 
-def _objects(document: Mapping[str, Any], member: str) -> list[Mapping[str, Any]]:
+def objects_of(document: Mapping[str, Any], member: str) -> list[Mapping[str, Any]]:
+    """A member that is a list of JSON objects. BadImage."""
     found = document.get(member)
     if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
         raise BadImage(f"a document of the image has no list of {member}")
@@ -157,10 +158,11 @@ def _blob(entry: Mapping[str, Any]) -> Blob:
     size = entry.get("size")
     if not isinstance(size, int) or size < 0:
         raise BadImage("a blob of the image has no size")
-    return Blob(_digest(entry), size)
+    return Blob(digest_of(entry), size)
 
 
-def _digest(entry: Mapping[str, Any]) -> str:
+def digest_of(entry: Mapping[str, Any]) -> str:
+    """The digest (hex) of what a descriptor describes. BadImage."""
     return _parse_digest(entry.get("digest"))
 
 

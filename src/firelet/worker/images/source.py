@@ -13,7 +13,7 @@ from typing import Protocol
 
 from firelet.model import limits
 from firelet.worker.images.errors import BadImage, ImageNotFound
-from firelet.worker.images.manifest import Blob, parse_document
+from firelet.worker.images.manifest import Blob, digest_of, objects_of, parse_document
 from firelet.worker.images.stream import CHUNK
 
 _TAG = "org.opencontainers.image.ref.name"
@@ -57,10 +57,12 @@ class LayoutSource:
         self._directory = directory
 
     def manifest(self, wanted: str) -> bytes:
-        digest = wanted.removeprefix("sha256:") if wanted.startswith("sha256:") else None
-        if digest is None:
-            digest = self._find_tag(wanted)
-        return read_limited(self._read(self._blob_path(digest)), limits.IMAGE_MANIFEST_MAX_BYTES)
+        is_digest = wanted.startswith("sha256:")
+        digest = wanted.removeprefix("sha256:") if is_digest else self._find_tag(wanted)
+        path = self._blob_path(digest)
+        data = read_limited(self._read(path), limits.IMAGE_MANIFEST_MAX_BYTES)
+        check_digest(data, digest)
+        return data
 
     def config(self, manifest: str, blob: Blob) -> bytes:
         return read_limited(self._read(self._blob_path(blob.digest)), blob.size)
@@ -76,11 +78,12 @@ class LayoutSource:
         index = read_limited(
             self._read(self._directory / "index.json"), limits.IMAGE_MANIFEST_MAX_BYTES
         )
-        for entry in parse_document(index).get("manifests") or []:
-            name = (entry.get("annotations") or {}).get(_TAG, "")
+        for entry in objects_of(parse_document(index), "manifests"):
+            annotations = entry.get("annotations")
+            name = str(annotations.get(_TAG)) if isinstance(annotations, dict) else ""
             # Docker and Podman write the whole name, others the tag alone.
             if name == tag or name.endswith(f":{tag}"):
-                return str(entry.get("digest")).removeprefix("sha256:")
+                return digest_of(entry)
         raise ImageNotFound(f"the layout {self._directory} has no image with the tag {tag}")
 
     def _read(self, path: Path) -> Iterator[bytes]:

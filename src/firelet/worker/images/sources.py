@@ -8,6 +8,7 @@ Called by ``images.store``.
 
 from __future__ import annotations
 
+import ipaddress
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +20,6 @@ from firelet.worker.images.skopeo import SkopeoSource
 from firelet.worker.images.source import ImageSource, LayoutSource
 
 _URLS = ("http://", "https://")
-_LOOPBACK = ("localhost", "127.")
 
 
 class ConfiguredSources:
@@ -41,7 +41,7 @@ class ConfiguredSources:
             target = self._table.get("/".join(parts[:count]))
             if target is not None:
                 return self._open(target, "/".join(parts[count:]))
-        if name.registry.startswith(_LOOPBACK):
+        if _is_loopback(name.registry):
             return self._open(f"http://{name.registry}", name.repository)
         return None
 
@@ -53,3 +53,14 @@ class ConfiguredSources:
         if self._skopeo is not None:
             return SkopeoSource(self._skopeo, url, self._credentials.path)
         return RegistrySource(url, self._credentials)
+
+
+def _is_loopback(registry: str) -> bool:
+    """Whether it is of this host. With a port: without one it is more likely a mistake."""
+    host, colon, _ = registry.partition(":")
+    if host == "localhost":
+        return bool(colon)
+    try:
+        return bool(colon) and ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -28,6 +28,7 @@ from image_layouts import (
 
 OTHER_MACHINE = {"amd64": "arm64", "arm64": "amd64"}[MACHINE]
 OTHER_ARCHITECTURE = {"x86_64": "arm64", "arm64": "x86_64"}[ARCHITECTURE]
+NAME = "org.opencontainers.image.ref.name"
 TARS = [make_tar([entry("a", "lower")]), make_tar([entry("b", "upper")])]
 
 
@@ -119,6 +120,10 @@ async def test_an_image_for_another_machine_is_refused(store: ImageStore, layout
         ("app:v1", ImageNameInvalid),
         ("r.example/app", ImageNameInvalid),
         ("elsewhere.example/app:v1", ImageNameInvalid),
+        ("localhost.example:80/app:v1", ImageNameInvalid),
+        ("localhost/app:v1", ImageNameInvalid),
+        ("127.example:80/app:v1", ImageNameInvalid),
+        ("10.0.0.1:80/app:v1", ImageNameInvalid),
         ("r.example/app:v2", ImageNotFound),
         ("r.example/other:v1", ImageNotFound),
         (f"r.example/app@sha256:{'0' * 64}", ImageNotFound),
@@ -145,6 +150,34 @@ async def test_documents_that_differ_from_their_digest_are_refused(
     spoil(layouts, digest, manifest.read_bytes() + b" ")
     with pytest.raises(BadImage, match="another digest"):
         await store.resolve(f"r.example/app@sha256:{digest}", ARCHITECTURE)
+
+
+INDEXES_NOT_IN_ORDER = [
+    [{"digest": "sha256:../../../../secret", "annotations": {NAME: "v1"}}],
+    [{"annotations": {NAME: "v1"}}],
+    [1],
+    {"v1": 1},
+]
+
+
+@pytest.mark.parametrize("entries", INDEXES_NOT_IN_ORDER)
+async def test_an_index_of_a_layout_that_is_not_in_order_is_refused(
+    store: ImageStore, layouts: Path, entries: Any
+) -> None:
+    put(layouts, ImageParts(TARS))
+    (layouts.parent / "secret").write_text("{}")
+    (layouts / "app/index.json").write_text(json.dumps({"manifests": entries}))
+    with pytest.raises(BadImage):
+        await store.resolve("r.example/app:v1", ARCHITECTURE)
+
+
+async def test_annotations_that_are_none_are_passed_over(store: ImageStore, layouts: Path) -> None:
+    put(layouts, ImageParts(TARS))
+    index = layouts / "app/index.json"
+    entries = json.loads(index.read_text())["manifests"]
+    odd = [{"annotations": []}, {"annotations": {NAME: 1}}, {}]
+    index.write_text(json.dumps({"manifests": odd + entries}))
+    assert await store.resolve("r.example/app:v1", ARCHITECTURE)
 
 
 async def test_a_manifest_without_end_is_not_read(store: ImageStore, layouts: Path) -> None:
