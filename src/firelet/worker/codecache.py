@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _UNFINISHED = ".unfinished-"
+# They may take a minute each, and the threads are everybody's.
+_LAYERS_AT_ONCE = 2
 
 
 class ZipFiles(Protocol):
@@ -43,6 +45,7 @@ class CodeCache:
         self._root = root
         self._zips = zips
         self._layers = layers
+        self._turns = asyncio.Semaphore(_LAYERS_AT_ONCE)
         self._extracting: dict[str, asyncio.Task[Path]] = {}
         self._removing: dict[str, asyncio.Task[None]] = {}
 
@@ -76,7 +79,7 @@ class CodeCache:
             # One stat call: the answer is in the kernel's memory.
             if path.is_dir():
                 return path
-            task = asyncio.create_task(asyncio.to_thread(self._extract, digest))
+            task = asyncio.create_task(self._extract_in_turn(digest))
             self._extracting[digest] = task
             task.add_done_callback(lambda _: self._extracting.pop(digest, None))
         return await asyncio.shield(task)
@@ -108,6 +111,15 @@ class CodeCache:
         for path in self._root.glob(f"{_UNFINISHED}*"):
             shutil.rmtree(path)
 
+    async def _extract_in_turn(self, digest: str) -> Path:
+        if not self._is_layer(digest):
+            return await asyncio.to_thread(self._extract, digest)
+        async with self._turns:
+            return await asyncio.to_thread(self._extract, digest)
+
+    def _is_layer(self, digest: str) -> bool:
+        return self._layers is not None and self._layers.path(digest).is_file()
+
     def _extract(self, digest: str) -> Path:
         path = self.path(digest)
         scratch = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=self._root))
@@ -128,9 +140,8 @@ class CodeCache:
         return path
 
     def _unpack(self, digest: str, scratch: Path) -> None:
-        layer = None if self._layers is None else self._layers.path(digest)
-        if layer is not None and layer.is_file():
-            with layer.open("rb") as source:
+        if self._layers is not None and self._is_layer(digest):
+            with self._layers.path(digest).open("rb") as source:
                 extract_layer(source, scratch)
             return
         with self._zips.path(digest).open("rb") as source:

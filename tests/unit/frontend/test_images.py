@@ -172,3 +172,26 @@ async def test_an_image_has_no_size_and_no_runtime(api: Api) -> None:
     created = await api.create()
     assert created["CodeSize"] == 0
     assert not {"Runtime", "Handler", "RuntimeVersionConfig", "Layers"} & set(created)
+
+
+async def test_layers_that_arrive_after_their_function_is_gone_go_too(
+    tmp_path: Path, activator: FakeActivator
+) -> None:
+    deleted: list[str] = []
+
+    class Blobs(BlobStore):
+        async def delete(self, digest: str) -> None:
+            deleted.append(digest)
+
+    blobs = Blobs(tmp_path / "blobs")
+    registry = Registry(MemoryDocuments(), blobs, activator=activator)
+    await registry.load()
+    api = Api(registry, FakeImages(), CodeLinks(b"k" * 32, blobs, clock=time.time))
+    activator.gate.clear()
+    await api.create()
+    await api.call("DeleteFunction")
+    assert deleted == []
+    activator.gate.set()
+    await settle(registry)
+    assert "b" * 64 in deleted
+    await registry.close()

@@ -65,6 +65,7 @@ class ImageStore:
         self._pulls = data_dir / "images" / "pulls"
         self._sources = sources
         self._threads = ThreadPoolExecutor(_AT_ONCE, "images")
+        self._fetching: dict[str, asyncio.Task[None]] = {}
 
     async def open(self) -> None:
         """Removes what an earlier process left half fetched."""
@@ -78,9 +79,14 @@ class ImageStore:
         return await self._run(lambda: self._resolve(uri, architecture))
 
     async def fetch(self, image: Image) -> None:
-        """Its layers are stored and checked when this returns. ImageFault; PlatformError when the
-        host has no room for them."""
-        await self._run(lambda: self._fetch(image))
+        """Its layers are stored and checked when this returns. Who wants an image that is being
+        fetched waits for that. ImageFault; PlatformError when the host has no room for them."""
+        task = self._fetching.get(image.digest)
+        if task is None:
+            task = asyncio.create_task(self._run(lambda: self._fetch(image)))
+            self._fetching[image.digest] = task
+            task.add_done_callback(lambda _: self._fetching.pop(image.digest, None))
+        await asyncio.shield(task)
 
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import os
 import stat
 import tarfile
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from firelet.model import limits
 from firelet.worker.images import layer as layer_module
@@ -258,3 +262,29 @@ def test_a_negative_size_is_refused(unpack: Callable[..., Path]) -> None:
     raw[148:156] = b"%06o\0 " % sum(raw)
     with pytest.raises(BadImage):
         unpack(blob=bytes(raw) + b"\0" * 1_024)
+
+
+PARTS = st.sampled_from(
+    ["a", "b", "..", ".", "", ".wh.a", ".wh.b", ".wh..wh..opq", ".wh..", "l", "/etc", "outside"]
+)
+PATHS = st.lists(PARTS, min_size=1, max_size=4).map("/".join)
+KINDS = [tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(PATHS, st.sampled_from(KINDS), PATHS), max_size=12))
+def test_whatever_a_layer_holds_it_stays_inside(rows: list[tuple[str, bytes, str]]) -> None:
+    entries = [entry(name, kind=kind, link=link, mode=0o7777) for name, kind, link in rows]
+    with tempfile.TemporaryDirectory() as above:
+        (Path(above) / "outside").write_text("untouched")
+        inner = Path(above) / "layer"
+        inner.mkdir()
+        with contextlib.suppress(BadImage):
+            extract_layer(io.BytesIO(make_tar(entries)), inner)
+        assert sorted(os.listdir(above)) == ["layer", "outside"]
+        assert (Path(above) / "outside").read_text() == "untouched"
+        for path in inner.rglob("*"):
+            found = path.lstat()
+            assert found.st_mode & 0o7000 == 0 or stat.S_ISLNK(found.st_mode)
+            assert not stat.S_ISCHR(found.st_mode) or found.st_rdev == 0
+            assert not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o700 == 0o700

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import socket
+import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -115,6 +117,33 @@ async def test_what_is_not_there_is_not_found(
     for name in ("team/app:v2", "team/other:v1", f"team/app@sha256:{'0' * 64}"):
         with pytest.raises(ImageNotFound):
             await store.resolve(f"{registry.host}/{name}", ARCHITECTURE)
+
+
+async def test_an_image_that_many_want_is_asked_for_once(
+    registry: LoopbackRegistry, make_store: MakeStore
+) -> None:
+    store = make_store("http")
+    image = await store.resolve(f"{registry.host}/team/app:v1", ARCHITECTURE)
+    before = len(registry.requests)
+    await asyncio.gather(*(store.fetch(image) for _ in range(5)))
+    assert len(registry.requests) - before == len(image.layers)
+
+
+async def test_a_layout_that_skopeo_made_is_read(
+    registry: LoopbackRegistry, tmp_path: Path
+) -> None:
+    skopeo = shutil.which("skopeo")
+    if skopeo is None:
+        pytest.skip("skopeo is not installed")
+    layout = tmp_path / "layouts" / "app"
+    layout.parent.mkdir()
+    source = f"docker://{registry.host}/team/app:v1"
+    command = [skopeo, "--insecure-policy", "copy", "--src-tls-verify=false", "--src-no-creds"]
+    subprocess.run([*command, source, f"oci:{layout}:v1"], check=True, capture_output=True)
+    store = ImageStore(tmp_path / "data", ConfiguredSources({"r.example": str(layout.parent)}))
+    await store.open()
+    await fetch(store, "r.example/app:v1")
+    await store.close()
 
 
 async def test_a_registry_that_is_not_there_has_failed(make_store: MakeStore, client: str) -> None:
