@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -328,6 +329,40 @@ def test_an_image_that_cannot_be_made_ready_fails_alone(images: Images) -> None:
     found = images.deploy.settle(good)
     assert found["LastUpdateStatusReasonCode"] == "ImageDeleted"
     assert images.platform.invoke(good, 2).json["got"] == 2
+
+
+def test_a_stop_breaks_off_what_is_fetched_and_the_next_start_goes_on(
+    make_platform: Callable[..., Platform], tmp_path: Path
+) -> None:
+    registry = LoopbackRegistry()
+    stalled, over = threading.Event(), threading.Event()
+
+    def stall(handler: Any) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", "1000")
+        handler.end_headers()
+        stalled.set()
+        over.wait(60)
+
+    try:
+        digest, blobs = ImageParts([shell_layer()], PROCESS).blobs()
+        registry.put("app", "v1", digest, blobs)
+        layer = list(blobs)[-1]
+        registry.answers[f"/v2/app/blobs/sha256:{layer}"] = stall
+        platform = make_platform(FIRELET_IMAGE_CLIENT="http")
+        deployer = Deployer(platform)
+        images = Images(platform, tmp_path, deployer)
+        name = images.create(f"{registry.host}/app:v1")["FunctionName"]
+        assert stalled.wait(30)
+        assert platform.stop() == 0
+        registry.answers.clear()
+        platform.start()
+        assert deployer.settle(name)["State"] == "Active"
+        assert platform.invoke(name, 1).json["got"] == 1
+        deployer.close()
+    finally:
+        over.set()
+        registry.close()
 
 
 def test_images_come_from_a_registry_that_wants_a_login(

@@ -150,6 +150,8 @@ async def _assembled(config: PlatformConfig, facts: HostFacts) -> AsyncIterator[
         # Before the first sandbox: what no function needs any more was left by a crash.
         await code.sweep(registry.is_code_needed)
         stack.push_async_callback(registry.close)
+        # First, since the registry waits for its activations.
+        stack.callback(images.interrupt)
         registry.provisioned.restore()
         latencies = Latencies()
         meter, metrics = InvocationMeter(), open_metrics(data / "metrics.db")

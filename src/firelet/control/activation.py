@@ -30,6 +30,7 @@ from firelet.model.errors import (
     InvalidParameterValue,
     InvalidRuntime,
     ResourceConflict,
+    Stopping,
 )
 from firelet.model.function import Function, FunctionKey, FunctionVersion, State, UpdateStatus
 
@@ -144,7 +145,14 @@ class Activations:
     async def _activate(
         self, key: FunctionKey, version: FunctionVersion, done: asyncio.Future[None]
     ) -> None:
-        failure = await self._try(version)
+        try:
+            failure = await self._try(version)
+        except Stopping:
+            # Written down as it is: the next start goes on with it.
+            if self._running.get((key, version.version)) is done:
+                del self._running[key, version.version]
+                done.set_result(None)
+            return
         async with self._mutations.lock(key):
             if self._running.get((key, version.version)) is not done:
                 return  # deleted meanwhile
@@ -166,6 +174,8 @@ class Activations:
             # What an image is made of arrives only now, and goes again if nobody wants it by then.
             async with self._packages.keep([] if version.image is None else version.digests):
                 await self._activator.activate(succeeded(version))
+        except Stopping:
+            raise
         except FireletError as error:
             log.warning("activation failed arn=%s: %s", version.qualified_arn, error.message)
             return _Failure(error.message, _reason_code(error))

@@ -285,3 +285,7 @@ class Unavailable(PlatformError):
 
     code = "ServiceUnavailableException"
     status = 503
+
+
+class Stopping(Unavailable):
+    """503: firelet stops, and goes on with this after its next start."""

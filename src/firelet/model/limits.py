@@ -45,7 +45,7 @@ IMAGE_UNPACKED_MAX_BYTES = 10 * 1024 * MIB
 IMAGE_MANIFEST_MAX_BYTES = 4 * MIB
 IMAGE_LAYERS_MAX = 127
 IMAGE_LAYER_ENTRIES_MAX = 1_000_000
-IMAGE_TIMEOUT_S = 60.0  # for each answer of a registry
+IMAGE_TIMEOUT_S = 30.0  # for each answer of a registry
 IMAGE_REDIRECTS_MAX = 5
 
 # Changes to functions (firelet).

@@ -8,9 +8,11 @@ Source: OCI distribution specification 1.1; distribution's "Token Authentication
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import json
 import re
+import socket
 import ssl
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +28,7 @@ from firelet.worker.images.errors import (
     ImageNotFound,
     RegistryFailed,
 )
+from firelet.worker.images.interrupts import Interrupts
 from firelet.worker.images.manifest import INDEXES, MANIFESTS, Blob
 from firelet.worker.images.source import Layers, read_limited
 from firelet.worker.images.stream import CHUNK
@@ -42,12 +45,13 @@ _FOREIGN = (OSError, http.client.HTTPException, ValueError)
 class RegistrySource:
     """One repository: ``url`` is that of the registry with the repository's name as its path."""
 
-    def __init__(self, url: str, credentials: Credentials) -> None:
+    def __init__(self, url: str, credentials: Credentials, interrupts: Interrupts) -> None:
         parts = urlsplit(url)
         self._base = f"{parts.scheme}://{parts.netloc}"
         self._repository = parts.path.strip("/")
         self._credentials = credentials.find(parts.netloc)
         self._authorization: str | None = None
+        self._interrupts = interrupts
 
     def manifest(self, wanted: str) -> bytes:
         most = limits.IMAGE_MANIFEST_MAX_BYTES
@@ -74,7 +78,7 @@ class RegistrySource:
             answer = self._request(url, headers or {})
         except _FOREIGN as error:
             raise RegistryFailed(f"{self._base} does not answer: {error}") from error
-        with answer as response:
+        with answer as response, self._interrupts.during(answer.interrupt):
             _check_status(response.status, url)
             yield _chunks(response, deadline)
 
@@ -130,10 +134,19 @@ class _Answer:
     """A response and its connection, which are closed together."""
 
     def __init__(
-        self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse
+        self,
+        connection: http.client.HTTPConnection,
+        response: http.client.HTTPResponse,
+        plug: socket.socket,
     ) -> None:
         self.response = response
         self._connection = connection
+        self._socket = plug
+
+    def interrupt(self) -> None:
+        """Wakes whoever reads: for them the server has hung up."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def __enter__(self) -> http.client.HTTPResponse:
         return self.response
@@ -154,8 +167,10 @@ def _open(url: str, headers: Mapping[str, str]) -> _Answer:
         connection = http.client.HTTPConnection(host, timeout=timeout)
     try:
         path = f"{parts.path}?{parts.query}" if parts.query else parts.path or "/"
+        connection.connect()
+        plug: socket.socket = connection.sock  # the connection lets go of it with a last response
         connection.request("GET", path, headers={"User-Agent": "firelet", **headers})
-        return _Answer(connection, connection.getresponse())
+        return _Answer(connection, connection.getresponse(), plug)
     except BaseException:
         connection.close()
         raise

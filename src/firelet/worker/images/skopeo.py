@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from firelet.model import limits
 from firelet.worker.images.errors import ImageAccessDenied, ImageNotFound, RegistryFailed
+from firelet.worker.images.interrupts import Interrupts
 from firelet.worker.images.manifest import Blob
 from firelet.worker.images.source import Layers, read_limited
 from firelet.worker.images.stream import CHUNK
@@ -31,12 +32,15 @@ _NOT_ALLOWED = ("unauthorized", "authentication required", "denied", "invalid us
 class SkopeoSource:
     """One repository. ``credentials`` is a file as ``docker login`` writes it."""
 
-    def __init__(self, program: str, url: str, credentials: Path | None) -> None:
+    def __init__(
+        self, program: str, url: str, credentials: Path | None, interrupts: Interrupts
+    ) -> None:
         parts = urlsplit(url)
         self._program = program
         self._name = f"docker://{parts.netloc}{parts.path}"
         self._verifies = "true" if parts.scheme == "https" else "false"
         self._credentials = credentials
+        self._interrupts = interrupts
 
     def manifest(self, wanted: str) -> bytes:
         separator = "@" if wanted.startswith("sha256:") else ":"
@@ -82,6 +86,7 @@ class SkopeoSource:
             subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors
             ) as process,
+            self._interrupts.during(process.kill),
         ):
             resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (largest_file, largest_file))
             try:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from firelet.model.image import ImageName
 from firelet.worker.images.credentials import Credentials
+from firelet.worker.images.interrupts import Interrupts
 from firelet.worker.images.registry import RegistrySource
 from firelet.worker.images.skopeo import SkopeoSource
 from firelet.worker.images.source import ImageSource, LayoutSource
@@ -33,6 +34,7 @@ class ConfiguredSources:
         self._table = {name.rstrip("/"): target for name, target in table.items()}
         self._credentials = Credentials(credentials)
         self._skopeo = shutil.which("skopeo") if client in ("auto", "skopeo") else None
+        self.interrupts = Interrupts()
 
     def find(self, name: ImageName) -> ImageSource | None:
         whole = f"{name.registry}/{name.repository}"
@@ -51,8 +53,8 @@ class ConfiguredSources:
             return LayoutSource(Path(target) / rest)
         url = f"{target.rstrip('/')}/{rest}".rstrip("/")
         if self._skopeo is not None:
-            return SkopeoSource(self._skopeo, url, self._credentials.path)
-        return RegistrySource(url, self._credentials)
+            return SkopeoSource(self._skopeo, url, self._credentials.path, self.interrupts)
+        return RegistrySource(url, self._credentials, self.interrupts)
 
 
 def _is_loopback(registry: str) -> bool:

@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from firelet.model import limits
-from firelet.model.errors import ImageFault, PlatformError
+from firelet.model.errors import ImageFault, PlatformError, Stopping
 from firelet.model.image import Image, ImageLayer, ImageName, parse_image_name
 from firelet.store.blobs import BlobStore
 from firelet.worker.images.errors import BadImage
+from firelet.worker.images.interrupts import Interrupts
 from firelet.worker.images.manifest import (
     Blob,
     check_machine,
@@ -50,28 +51,37 @@ class ImageNameInvalid(ImageFault):
 
 
 class Sources(Protocol):
-    """What knows where the images of a registry are."""
+    """What knows where the images of a registry are; ``interrupts`` end what they are doing."""
+
+    interrupts: Interrupts
 
     def find(self, name: ImageName) -> ImageSource | None:
         """None when nothing is configured for that registry."""
 
 
 class ImageStore:
-    """Owns the directory ``images`` of ``data_dir``. ``open`` first; ``close`` waits for what is
-    under way."""
+    """Owns the directory ``images`` of ``data_dir``. ``open`` first; ``close`` breaks
+    off what is under way."""
 
     def __init__(self, data_dir: Path, sources: Sources) -> None:
         self.blobs = BlobStore(image_blobs(data_dir))
         self._pulls = data_dir / "images" / "pulls"
         self._sources = sources
         self._threads = ThreadPoolExecutor(_AT_ONCE, "images")
+        self._is_stopping = False
         self._fetching: dict[str, asyncio.Task[None]] = {}
 
     async def open(self) -> None:
         """Removes what an earlier process left half fetched."""
         await self._run(self._sweep)
 
+    def interrupt(self) -> None:
+        """Breaks off what is under way, with Stopping for who waits for it."""
+        self._is_stopping = True
+        self._sources.interrupts.interrupt()
+
     async def close(self) -> None:
+        self.interrupt()
         await asyncio.to_thread(self._threads.shutdown)
 
     async def resolve(self, uri: str, architecture: str) -> Image:
@@ -89,7 +99,12 @@ class ImageStore:
         await asyncio.shield(task)
 
     async def _run(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        except ImageFault:
+            if self._is_stopping:
+                raise Stopping("firelet stops.") from None
+            raise
 
     def _sweep(self) -> None:
         shutil.rmtree(self._pulls, ignore_errors=True)

@@ -7,13 +7,15 @@ import json
 import shutil
 import socket
 import subprocess
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from firelet.model import limits
-from firelet.model.errors import ImageFault
+from firelet.model.errors import ImageFault, Stopping
 from firelet.worker.images.errors import (
     BadImage,
     ImageAccessDenied,
@@ -117,6 +119,30 @@ async def test_what_is_not_there_is_not_found(
     for name in ("team/app:v2", "team/other:v1", f"team/app@sha256:{'0' * 64}"):
         with pytest.raises(ImageNotFound):
             await store.resolve(f"{registry.host}/{name}", ARCHITECTURE)
+
+
+async def test_what_is_under_way_ends_with_the_store(
+    registry: LoopbackRegistry, make_store: MakeStore, client: str
+) -> None:
+    begun, over = threading.Event(), threading.Event()
+
+    def stall(handler: Any) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", "1000")
+        handler.end_headers()
+        handler.wfile.write(b"x")
+        begun.set()
+        over.wait(20)
+
+    registry.answers[blob_path(registry, 0)] = stall
+    store = make_store(client)
+    image = await store.resolve(f"{registry.host}/team/app:v1", ARCHITECTURE)
+    fetching = asyncio.create_task(store.fetch(image))
+    await asyncio.to_thread(begun.wait, 20)
+    await store.close()
+    with pytest.raises(Stopping):
+        await fetching
+    over.set()
 
 
 async def test_an_image_that_many_want_is_asked_for_once(
