@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ from image_layouts import (
     write_layout,
 )
 from loopback_registry import LoopbackRegistry, credentials_for
-from running_platform import BOOTSTRAP, Deployer, Platform, wait_until
+from running_platform import ACCOUNT, BOOTSTRAP, REGION, Deployer, Platform, wait_until
 
 pytest_plugins = ("platform_fixtures",)
 
@@ -248,6 +249,28 @@ def test_worker_processes_run_images(
     bad = images.function(f"{REGISTRY}/app:v1", ImageConfig={"EntryPoint": ["/text"]})
     assert platform.invoke(good, 1).json["got"] == 1
     assert platform.invoke(bad).json["errorType"] == "Runtime.InvalidEntrypoint"
+    deployer.close()
+
+
+def test_an_image_has_the_file_systems_of_its_function(
+    make_platform: Callable[..., Platform], tmp_path: Path
+) -> None:
+    arn = f"arn:aws:elasticfilesystem:{REGION}:{ACCOUNT}:access-point/fsap-0123456789abcdef0"
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    if os.geteuid() == 0:
+        os.chown(shared, 54_321, 54_321)
+    platform = make_platform(
+        FIRELET_IMAGES=f"{REGISTRY}={tmp_path}", FIRELET_FILE_SYSTEMS=f"{arn}={shared}"
+    )
+    deployer = Deployer(platform)
+    images = Images(platform, tmp_path, deployer)
+    writing = BOOTSTRAP.replace("while true; do", "echo written > /mnt/here/note\nwhile true; do")
+    images.put("app", "v1", ImageParts([shell_layer(entry_text=writing)], PROCESS))
+    configs = [{"Arn": arn, "LocalMountPath": "/mnt/here"}]
+    name = images.function(f"{REGISTRY}/app:v1", FileSystemConfigs=configs)
+    assert platform.invoke(name, 1).json["got"] == 1
+    assert (shared / "note").read_text() == "written\n"
     deployer.close()
 
 

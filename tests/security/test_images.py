@@ -154,6 +154,14 @@ async def test_layers_hide_what_lies_below_them(
     assert ran.output.split() == ["/a/kept", "/b/gone2", "/b/new", "up"]
 
 
+async def test_an_image_may_have_as_many_layers_as_docker_s(
+    make_box: BoxMaker, add_layer: AddLayer, shell: str
+) -> None:
+    layers = [add_layer(entry(f"n{number}", "")) for number in range(126)]
+    box = await make_image_box(make_box, shell, *layers)
+    assert (await box.run_image("set -- /n*; echo $#")).output == "126\n"
+
+
 async def test_a_set_user_id_program_gives_nothing(
     make_box: BoxMaker, add_layer: AddLayer, packages: Packages
 ) -> None:
@@ -204,6 +212,8 @@ async def test_another_image_is_another_root(
         (["tool"], "/", LaunchFailure("look_up", "tool", "executable file not found in $PATH")),
         (["bash"], "/gone", LaunchFailure("chdir", "/gone", "no such file or directory")),
         (["bash"], "/garbage", LaunchFailure("chdir", "/garbage", "not a directory")),
+        (["bash"], "/a\0b", LaunchFailure("chdir", "/a\0b", "invalid argument")),
+        (["/bin/bash", "\0"], "/", LaunchFailure("exec", "/bin/bash", "invalid argument")),
     ],
 )
 async def test_what_keeps_a_program_from_starting_is_told(

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from firelet.control.image_functions import check_package_type
+from firelet.control.image_functions import check_image_config, check_package_type
 from firelet.model import limits
 from firelet.model.errors import InvalidParameterValue, NotYetImplemented, ValidationError
 from firelet.model.function import Code, FunctionKey, FunctionVersion, LayerUse, LoggingConfig
@@ -165,6 +165,7 @@ def check_settings(settings: Settings) -> None:
             )
     if settings.environment is not None:
         _check_environment(settings.environment)
+    check_image_config(settings.extras.get("ImageConfig") or {})
     vpc = settings.extras.get("VpcConfig") or {}
     if bool(vpc.get("SubnetIds")) != bool(vpc.get("SecurityGroupIds")):
         # As quoted by users of the service.

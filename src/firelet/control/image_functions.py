@@ -7,6 +7,11 @@ instance in issue 5439 of pulumi/pulumi-aws; the other sentences are firelet's o
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from firelet.model import limits
 from firelet.model.errors import InvalidParameterValue, ResourceConflict
 from firelet.model.function import Code, FunctionVersion
 from firelet.model.image import Image
@@ -28,6 +33,16 @@ def check_package_type(version: FunctionVersion) -> None:
     if version.snap_start != "None":
         raise InvalidParameterValue(
             "SnapStart is not supported for functions whose PackageType is Image."
+        )
+
+
+def check_image_config(config: Mapping[str, Any]) -> None:
+    """Its size, as JSON. Source: quotas of the guide, container image settings."""
+    size = len(json.dumps(dict(config)))
+    if size > limits.IMAGE_SETTINGS_MAX_BYTES:
+        raise InvalidParameterValue(
+            f"ImageConfig must not be larger than {limits.IMAGE_SETTINGS_MAX_BYTES} bytes; it has"
+            f" {size}."
         )
 
 

@@ -43,14 +43,14 @@ def start(
 def _run(directory: str, arguments: list[str], environment: dict[str, str]) -> NoReturn:
     try:
         os.chdir(directory)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         _fail("chdir", directory, _reason(error))
     path = _look_up(arguments[0], environment.get("PATH", ""))
     if path is None:
         _fail("look_up", arguments[0], "executable file not found in $PATH")
     try:
         os.execve(path, arguments, environment)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         _fail("exec", path, _reason(error))
 
 
@@ -65,8 +65,10 @@ def _look_up(name: str, search: str) -> str | None:
     return None
 
 
-def _reason(error: OSError) -> str:
-    return (error.strerror or "").lower()
+def _reason(error: Exception) -> str:
+    """The kernel's; the interpreter refuses by itself what the kernel would call invalid."""
+    strerror = error.strerror if isinstance(error, OSError) else None
+    return (strerror or "invalid argument").lower()
 
 
 def _fail(step: str, path: str, reason: str) -> NoReturn:

@@ -80,7 +80,9 @@ class Image:
     @property
     def variables(self) -> dict[str, str]:
         """The environment variables of the image."""
-        return dict(text.split("=", 1) for text in (_PATH, *self.environment) if "=" in text)
+        texts = (_PATH, *self.environment)
+        pairs = (text.partition("=") for text in texts)
+        return {name: value for name, equals, value in pairs if name and equals}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

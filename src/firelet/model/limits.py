@@ -43,6 +43,8 @@ ARCHIVE_LINK_MAX_BYTES = 1_024
 # the other limits are firelet's: Docker, too, stacks no more than 127 layers).
 IMAGE_UNPACKED_MAX_BYTES = 10 * 1024 * MIB
 IMAGE_MANIFEST_MAX_BYTES = 4 * MIB
+IMAGE_SETTINGS_MAX_BYTES = 16 * KIB  # ImageConfig of a function (quotas)
+IMAGE_TEXTS_MAX_BYTES = 64 * KIB  # entry point, command and variables of an image, as JSON
 IMAGE_LAYERS_MAX = 127
 IMAGE_LAYER_ENTRIES_MAX = 1_000_000
 IMAGE_TIMEOUT_S = 30.0  # for each answer of a registry

@@ -168,6 +168,12 @@ def test_images_are_not_signed() -> None:
         check_not_signed("arn")
 
 
+async def test_image_settings_have_a_size(api: Api) -> None:
+    with pytest.raises(InvalidParameterValue, match="ImageConfig must not be larger than 16384"):
+        await api.create(ImageConfig={"Command": ["x" * 1_000] * 17})
+    await api.create(ImageConfig={"Command": ["x" * 1_000] * 16})
+
+
 async def test_an_image_has_no_size_and_no_runtime(api: Api) -> None:
     created = await api.create()
     assert created["CodeSize"] == 0

@@ -67,7 +67,7 @@ def test_each_member_of_the_configuration_stands_for_itself() -> None:
         entry_point=("/e", "x"),
         command=("c",),
         working_directory="/w",
-        environment=("A=1", "A=2", "B=b=c", "broken"),
+        environment=("A=1", "A=2", "B=b=c", "broken", "=x", ""),
     )
     plain = image_process(image, {})
     assert (plain.arguments, plain.working_directory) == (("/e", "x", "c"), "/w")
@@ -76,6 +76,7 @@ def test_each_member_of_the_configuration_stands_for_itself() -> None:
     assert image_process(image, {"Command": ["d"]}).arguments == ("/e", "x", "d")
     assert image.variables["A"] == "2"
     assert image.variables["B"] == "b=c"
+    assert set(image.variables) == {"PATH", "A", "B"}
     assert image.variables["PATH"].startswith("/usr/local/sbin:")
 
 

@@ -28,7 +28,7 @@ _LAYERS = (
 )
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _MACHINES = {"x86_64": "amd64", "arm64": "arm64"}  # AWS's name: that of images
-_TEXT_MAX = 32_768  # of one string of a configuration
+_SHOWN_MAX = 100
 _LIST_MAX = 1_500  # AWS's limit for EntryPoint and Command
 
 
@@ -78,7 +78,7 @@ def choose_manifest(document: Mapping[str, Any], architecture: str) -> str | Non
     is_index = media_type in INDEXES or (media_type is None and "manifests" in document)
     if not is_index:
         if media_type not in (None, *MANIFESTS) or document.get("schemaVersion") != 2:
-            raise UnsupportedImage(f"a manifest of the type {media_type}")
+            raise UnsupportedImage(f"a manifest of the type {_shown(media_type)}")
         return None
     for entry in objects_of(document, "manifests"):
         platform = entry.get("platform") or {}
@@ -100,7 +100,7 @@ def parse_manifest(document: Mapping[str, Any]) -> Manifest:
         raise BadImage(f"an image has 1 to {limits.IMAGE_LAYERS_MAX} layers")
     for entry, known in ((config, _CONFIGS), *((layer, _LAYERS) for layer in layers)):
         if entry.get("mediaType") not in known:
-            raise UnsupportedImage(f"a blob of the type {entry.get('mediaType')}")
+            raise UnsupportedImage(f"a blob of the type {_shown(entry.get('mediaType'))}")
     manifest = Manifest(_blob(config), tuple(_blob(layer) for layer in layers))
     if manifest.config.size > limits.IMAGE_MANIFEST_MAX_BYTES:
         raise BadImage("the configuration of the image is too large")
@@ -118,15 +118,18 @@ def parse_configuration(document: Mapping[str, Any]) -> Configuration:
     config = document.get("config") or {}
     if not isinstance(config, dict):
         raise BadImage("the configuration of the image is not in order")
+    texts = {name: _texts(config, name) for name in ("Entrypoint", "Cmd", "Env")}
     directory = config.get("WorkingDir") or ""
     _check_text(directory)
+    if len(json.dumps([texts, directory])) > limits.IMAGE_TEXTS_MAX_BYTES:
+        raise BadImage("the configuration of the image is too large")
     return Configuration(
-        machine=str(document.get("architecture")),
+        machine=_shown(document.get("architecture")),
         layers=tuple(_parse_digest(item) for item in found),
-        entry_point=_texts(config, "Entrypoint"),
-        command=_texts(config, "Cmd"),
+        entry_point=texts["Entrypoint"],
+        command=texts["Cmd"],
         working_directory=directory,
-        environment=_texts(config, "Env"),
+        environment=texts["Env"],
     )
 
 
@@ -183,5 +186,11 @@ def _texts(config: Mapping[str, Any], member: str) -> tuple[str, ...]:
 
 
 def _check_text(text: object) -> None:
-    if not isinstance(text, str) or len(text) > _TEXT_MAX or "\0" in text:
+    """What can be an argument of a program. JSON can have halves of characters."""
+    if not isinstance(text, str) or "\0" in text or text != text.encode(errors="replace").decode():
         raise BadImage("the configuration of the image has a text that is not in order")
+
+
+def _shown(value: object) -> str:
+    """A hostile value in a sentence of ours."""
+    return str(value)[:_SHOWN_MAX].encode("ascii", "backslashreplace").decode()

@@ -144,7 +144,9 @@ CONFIGURATIONS_NOT_IN_ORDER = [
     {"config": {"Cmd": ["x"] * 2_000}},
     {"config": {"Entrypoint": ["a\0b"]}},
     {"config": {"WorkingDir": 7}},
-    {"config": {"WorkingDir": "x" * 40_000}},
+    {"config": {"WorkingDir": "x" * 70_000}},
+    {"config": {"Cmd": ["\ud800"]}},
+    {"config": {"Env": ["A=" + "\u20ac" * 12_000]}},
 ]
 
 
@@ -160,3 +162,15 @@ def test_manifest_and_configuration_must_fit() -> None:
     configuration["rootfs"]["diff_ids"] *= 2
     with pytest.raises(BadImage, match="differ"):
         join_layers(parse_manifest(manifest), parse_configuration(configuration))
+
+
+def test_hostile_values_are_shown_as_plain_text() -> None:
+    manifest, configuration = documents()
+    with pytest.raises(UnsupportedImage) as caught:
+        choose_manifest({**manifest, "mediaType": "\ud800\n" * 1_000}, "x86_64")
+    assert caught.value.message.isascii()
+    assert len(caught.value.message) < 1_000
+    parsed = parse_configuration({**configuration, "architecture": "\udfff" * 500})
+    with pytest.raises(BadImage) as refused:
+        check_machine(parsed, "x86_64")
+    assert refused.value.message.isascii()
