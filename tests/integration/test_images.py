@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,7 +24,16 @@ from image_layouts import (
     write_layout,
 )
 from loopback_registry import LoopbackRegistry, credentials_for
-from running_platform import ACCOUNT, BOOTSTRAP, REGION, Deployer, Platform, wait_until
+from running_platform import (
+    ACCOUNT,
+    BOOTSTRAP,
+    FIRELET,
+    REGION,
+    Deployer,
+    Platform,
+    clean_environment,
+    wait_until,
+)
 
 pytest_plugins = ("platform_fixtures",)
 
@@ -414,3 +424,55 @@ def test_images_come_from_a_registry_that_wants_a_login(
         deployer.close()
     finally:
         registry.close()
+
+
+TEMPLATE = """
+AWSTemplateFormatVersion: "2010-09-09"
+Transform: AWS::Serverless-2016-10-31
+Parameters:
+  Tag: {{Type: String, Default: v1}}
+Resources:
+  Greeter:
+    Type: AWS::Serverless::Function
+    Properties:
+      PackageType: Image
+      ImageUri: !Sub "{registry}/app:${{Tag}}"
+      Architectures: [{architecture}]
+      ImageConfig: {{Command: [from.template]}}
+Outputs:
+  Name: {{Value: !Ref Greeter}}
+"""
+
+
+def test_a_template_deploys_an_image(images: Images, tmp_path: Path) -> None:
+    pytest.importorskip("samtranslator", reason="the extra `sam` is missing")
+    for tag in ("v1", "v2"):
+        layers = [shell_layer(), make_tar([entry(tag, "")])]
+        images.put("app", tag, ImageParts(layers, PROCESS))
+    template = tmp_path / "template.yaml"
+    template.write_text(TEMPLATE.format(registry=REGISTRY, architecture=ARCHITECTURE))
+
+    def run(*arguments: str) -> str:
+        done = subprocess.run(
+            [*FIRELET, *arguments, "--endpoint", images.platform.url],
+            env={**clean_environment(), "XDG_STATE_HOME": str(tmp_path / "state")},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    client = images.platform.client("lambda")
+    _, name = run("deploy", str(template), "--stack", "one").split()
+    assert images.platform.invoke(name, 1).json == {"got": 1, "handler": "from.template"}
+    run("deploy", str(template), "--stack", "one", "--parameter", "Tag=v2")
+    assert client.get_function(FunctionName=name)["Code"]["ImageUri"] == f"{REGISTRY}/app:v2"
+    without = "\n".join(x for x in template.read_text().splitlines() if "ImageConfig" not in x)
+    template.write_text(without)
+    run("deploy", str(template), "--stack", "one", "--parameter", "Tag=v2")
+    assert images.platform.invoke(name, 1).json == {"got": 1, "handler": "app.handler"}
+    run("delete", "--stack", "one")
+    with pytest.raises(client.exceptions.ResourceNotFoundException):
+        client.get_function(FunctionName=name)
