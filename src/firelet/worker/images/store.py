@@ -24,7 +24,7 @@ from firelet.model import limits
 from firelet.model.errors import ImageFault, PlatformError, Stopping
 from firelet.model.image import Image, ImageLayer, ImageName, parse_image_name
 from firelet.store.blobs import BlobStore
-from firelet.worker.images.errors import BadImage
+from firelet.worker.images.errors import BadImage, RegistryFailed
 from firelet.worker.images.interrupts import Interrupts
 from firelet.worker.images.manifest import (
     Blob,
@@ -160,7 +160,14 @@ class ImageStore:
         budget = limits.IMAGE_UNPACKED_MAX_BYTES
         with closing(source.layers(image.digest, blobs, self._pulls)) as layers:
             for layer, chunks in zip(missing, layers, strict=True):
-                budget -= self._store(layer, chunks, budget)
+                budget -= self._store(layer, self._until_stopped(chunks), budget)
+
+    def _until_stopped(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        """What comes from this host's own disk cannot be interrupted otherwise."""
+        for chunk in chunks:
+            if self._is_stopping:
+                raise RegistryFailed("firelet stops")
+            yield chunk
 
     def _store(self, layer: ImageLayer, chunks: Iterator[bytes], budget: int) -> int:
         """Stores one layer; its size unpacked."""

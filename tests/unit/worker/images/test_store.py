@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from firelet.model import limits
-from firelet.model.errors import ImageFault
+from firelet.model.errors import ImageFault, Stopping
 from firelet.worker.images.errors import BadImage, ImageNotFound, UnsupportedImage
 from firelet.worker.images.sources import ConfiguredSources
 from firelet.worker.images.store import ImageNameInvalid, ImageStore
@@ -274,6 +274,15 @@ async def test_the_longest_entry_of_the_table_counts(tmp_path: Path) -> None:
         with pytest.raises(ImageNotFound):
             await store.resolve(f"r.example/{name}:v1", ARCHITECTURE)
     await store.close()
+
+
+async def test_a_store_that_stops_takes_in_no_more(store: ImageStore, layouts: Path) -> None:
+    put(layouts, ImageParts(TARS))
+    image = await store.resolve("r.example/app:v1", ARCHITECTURE)
+    store.interrupt()
+    with pytest.raises(Stopping):
+        await store.fetch(image)
+    assert not any(store.blobs.contains(layer.digest) for layer in image.layers)
 
 
 async def test_what_a_crash_left_half_fetched_is_swept(tmp_path: Path) -> None:
