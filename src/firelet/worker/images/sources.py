@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from firelet.model.errors import PlatformError
 from firelet.model.image import ImageName
 from firelet.worker.images.credentials import Credentials
 from firelet.worker.images.interrupts import Interrupts
@@ -26,7 +27,8 @@ _URLS = ("http://", "https://")
 class ConfiguredSources:
     """``table`` maps a registry, or a registry and the beginning of a repository, to the URL of a
     registry or to a directory; the longest that fits counts, and what is left of the name is below
-    it. ``client`` is ``skopeo``, ``http`` (our own), or ``auto``: skopeo where it is installed."""
+    it. ``client`` is ``skopeo`` (PlatformError where it is not installed), ``http`` (our own), or
+    ``auto``: skopeo where it is installed."""
 
     def __init__(
         self, table: Mapping[str, str], credentials: Path | None = None, client: str = "auto"
@@ -34,6 +36,8 @@ class ConfiguredSources:
         self._table = {name.rstrip("/"): target for name, target in table.items()}
         self._credentials = Credentials(credentials)
         self._skopeo = shutil.which("skopeo") if client in ("auto", "skopeo") else None
+        if client == "skopeo" and self._skopeo is None:
+            raise PlatformError("image_client is skopeo, and skopeo is not installed.")
         self.interrupts = Interrupts()
 
     def find(self, name: ImageName) -> ImageSource | None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from firelet.model import limits
-from firelet.model.errors import ImageFault, Stopping
+from firelet.model.errors import ImageFault, PlatformError, Stopping
 from firelet.worker.images.errors import BadImage, ImageNotFound, UnsupportedImage
 from firelet.worker.images.sources import ConfiguredSources
 from firelet.worker.images.store import ImageNameInvalid, ImageStore
@@ -274,6 +274,13 @@ async def test_the_longest_entry_of_the_table_counts(tmp_path: Path) -> None:
         with pytest.raises(ImageNotFound):
             await store.resolve(f"r.example/{name}:v1", ARCHITECTURE)
     await store.close()
+
+
+def test_skopeo_must_be_there_if_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    ConfiguredSources({}, client="auto")
+    with pytest.raises(PlatformError, match="skopeo is not installed"):
+        ConfiguredSources({}, client="skopeo")
 
 
 async def test_a_store_that_stops_takes_in_no_more(store: ImageStore, layouts: Path) -> None:
