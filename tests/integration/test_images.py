@@ -278,7 +278,8 @@ def test_an_image_has_the_file_systems_of_its_function(
     writing = BOOTSTRAP.replace("while true; do", "echo written > /mnt/here/note\nwhile true; do")
     images.put("app", "v1", ImageParts([shell_layer(entry_text=writing)], PROCESS))
     configs = [{"Arn": arn, "LocalMountPath": "/mnt/here"}]
-    name = images.function(f"{REGISTRY}/app:v1", FileSystemConfigs=configs)
+    network = {"SubnetIds": ["subnet-0"], "SecurityGroupIds": ["sg-0"]}
+    name = images.function(f"{REGISTRY}/app:v1", FileSystemConfigs=configs, VpcConfig=network)
     assert platform.invoke(name, 1).json["got"] == 1
     assert (shared / "note").read_text() == "written\n"
     deployer.close()
