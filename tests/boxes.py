@@ -77,11 +77,21 @@ class Box:
         for fd in self._fds:
             loop.add_reader(fd, self._read, fd)
 
-    def start(self, *arguments: str, directory: str = "/var/task", **environment: str) -> None:
+    def start(
+        self,
+        *arguments: str,
+        directory: str = "/var/task",
+        is_image: bool = False,
+        **environment: str,
+    ) -> None:
         """Starts a program by its path inside the sandbox."""
         self.sandbox.start_runtime(
             RuntimeStart(
-                environment=environment, arguments=arguments, name="program", directory=directory
+                environment=environment,
+                arguments=arguments,
+                name="program",
+                directory=directory,
+                is_image=is_image,
             )
         )
 
@@ -94,6 +104,13 @@ class Box:
 
     def start_shell(self, script: str) -> None:
         self.start("/bin/sh", "-c", script, PATH="/usr/bin:/bin:/usr/sbin:/sbin")
+
+    async def run_image(self, script: str, *arguments: str, directory: str = "/") -> Ran:
+        """Runs a script of bash in a sandbox whose root is an image that has it."""
+        self.output = b""
+        program = ("/bin/bash", "-c", textwrap.dedent(script), "bash", *arguments)
+        self.start(*program, directory=directory, is_image=True, PATH="/bin")
+        return await self.finish()
 
     async def run_python(self, code: str, *arguments: str) -> Ran:
         """Runs Python code to its end."""

@@ -13,6 +13,7 @@ from firelet.control.functions import NewFunction
 from firelet.control.registry import Registry
 from firelet.frontend.operations import Call
 from firelet.model.function import FunctionKey, FunctionVersion
+from firelet.model.image import Image, ImageLayer
 
 ACCOUNT = "123456789012"
 REGION = "eu-central-1"
@@ -40,6 +41,28 @@ class FakeActivator:
 
     async def retire(self, function_key: FunctionKey, version: str | None) -> None:
         self.retired.append((function_key, version))
+
+
+def make_image(uri: str = "r.example/app:v1", digest: str = "a" * 64) -> Image:
+    """An image of one layer, as it was found by its tag."""
+    layer = ImageLayer(digest="b" * 64, size=3, diff="c" * 64)
+    resolved = f"{uri.rpartition(':')[0]}@sha256:{digest}"
+    return Image(uri=uri, resolved_uri=resolved, digest=digest, layers=(layer,))
+
+
+class FakeImages:
+    """Finds every image; ``digest`` is what tags stand for, ``fault`` keeps it from finding any."""
+
+    def __init__(self) -> None:
+        self.digest = "a" * 64
+        self.fault: Exception | None = None
+        self.asked: list[tuple[str, str]] = []
+
+    async def resolve(self, uri: str, architecture: str) -> Image:
+        self.asked.append((uri, architecture))
+        if self.fault is not None:
+            raise self.fault
+        return make_image(uri, self.digest)
 
 
 def make_zip(files: Mapping[str, str | bytes] | None = None) -> bytes:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import sys
 from pathlib import Path
 
 import pytest
 
+from distributions import distribution_files
 from running_platform import Deployer, Platform
 
 pytest_plugins = ("platform_fixtures",)
@@ -32,19 +32,6 @@ def handler(event, context):
     return [n, event, context.function_name, context.aws_request_id,
             context.get_remaining_time_in_millis() > 0]
 """
-
-
-def distribution_files(name: str) -> dict[str, bytes]:
-    """The importable files of an installed distribution, by their path in site-packages."""
-    try:
-        files = importlib.metadata.files(name) or []
-    except importlib.metadata.PackageNotFoundError:
-        pytest.skip(f"{name} is not installed")
-    return {
-        str(file): Path(str(file.locate())).read_bytes()
-        for file in files
-        if not str(file).startswith("..") and file.suffix in (".py", ".so")
-    }
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from extension_layers import (
     ECHO,
     FAILS,
     HANDLES_SIGNAL,
+    SHELL,
     ExtensionLayers,
     log_of,
     until_logged,
@@ -66,35 +67,6 @@ export const handler = async (event, context) => {
   while (!heard.has(context.awsRequestId)) await new Promise((done) => setTimeout(done, 1));
   return heard.size;
 };
-"""
-# An extension with no more than a shell.
-SHELL = """#!/bin/bash
-set -eu
-host=${AWS_LAMBDA_RUNTIME_API%:*} port=${AWS_LAMBDA_RUNTIME_API#*:}
-call() {  # method, path, header, body
-    exec 9<>/dev/tcp/$host/$port
-    printf '%s /2020-01-01/extension/%s HTTP/1.1\\r\\nHost: a\\r\\n%s\\r\\n' "$1" "$2" "$3" >&9
-    printf 'Content-Length: %d\\r\\n\\r\\n%s' "${#4}" "$4" >&9
-    length=0
-    while IFS=$'\\r' read -r line <&9 && [ -n "${line%$'\\r'}" ]; do
-        line=${line%$'\\r'}
-        case ${line,,} in
-            lambda-extension-identifier:*) id=${line#*: } ;;
-            content-length:*) length=${line#*: } ;;
-        esac
-    done
-    read -r -N "$length" body <&9
-    exec 9>&-
-}
-call POST register 'Lambda-Extension-Name: in-shell' '{"events":["INVOKE","SHUTDOWN"]}'
-while true; do
-    call GET event/next "Lambda-Extension-Identifier: $id" ''
-    case $body in
-        *SHUTDOWN*) echo shell got SHUTDOWN; exit 0 ;;
-    esac
-    request=${body#*'"requestId":"'}
-    echo "shell got INVOKE ${request%%'"'*}"
-done
 """
 
 

@@ -19,6 +19,7 @@ from firelet.frontend.codelink import PATH_PREFIX, CodeLinks
 from firelet.frontend.concurrency import ConcurrencyOperations
 from firelet.frontend.function_options import FunctionOptionOperations
 from firelet.frontend.functions import FunctionOperations
+from firelet.frontend.images import ImageIntake
 from firelet.frontend.operations import Operations
 from firelet.frontend.packages import PackageIntake
 from firelet.frontend.router import Router
@@ -29,7 +30,7 @@ from firelet.store.blobs import BlobStore
 from firelet.store.documents import SqliteDocuments
 from firelet.wire.aws.model import load_services
 from firelet.wire.http1 import HttpServer
-from registry_parts import ROLE, ZIP, FakeActivator, make_zip
+from registry_parts import ROLE, ZIP, FakeActivator, FakeImages, make_zip
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ async def endpoint(tmp_path: Path) -> AsyncIterator[str]:
     links = CodeLinks(b"k" * 32, blobs)
     operations = Operations()
     intake = PackageIntake(S3CodeSource(None))
-    FunctionOperations(registry, intake, links).register(operations)
+    FunctionOperations(registry, intake, ImageIntake(FakeImages()), links).register(operations)
     for family in (
         VersionOperations,
         AliasOperations,

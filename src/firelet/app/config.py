@@ -17,6 +17,7 @@ from firelet.model.errors import PlatformError
 
 DEFAULT_PORT = 4566  # what awslocal, samlocal and tflocal expect
 FILE_NAME = "firelet.toml"
+IMAGE_CLIENTS = ("auto", "skopeo", "http")
 
 
 def default_data_dir(environment: Mapping[str, str] | None = None) -> Path:
@@ -37,7 +38,10 @@ class PlatformConfig:
     ``stream_mib_per_s`` limits what a streamed response sends beyond its first 6 MiB; 0: no limit.
     ``file_systems`` maps the ARNs of access points to directories of the host, ``interpreters``
     runtimes to executables that serve them, whatever is found. ``signing_trust`` are files of
-    certificates (PEM) that signatures of packages must lead to."""
+    certificates (PEM) that signatures of packages must lead to. ``images`` maps registries to the
+    URL of a registry or to a directory of OCI layouts (``docs/images.md``).
+    ``registry_credentials`` is a file as ``docker login`` writes it; ``image_client`` is auto,
+    skopeo or http."""
 
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
@@ -60,6 +64,9 @@ class PlatformConfig:
     file_systems: Mapping[str, Path] = field(default_factory=dict)
     interpreters: Mapping[str, Path] = field(default_factory=dict)
     signing_trust: tuple[Path, ...] = ()
+    images: Mapping[str, str] = field(default_factory=dict)
+    registry_credentials: Path | None = None
+    image_client: str = "auto"
 
     @property
     def stream_bytes_per_s(self) -> float | None:
@@ -106,6 +113,22 @@ def _parse_files(value: Any) -> tuple[Path, ...]:
     return tuple(Path(part.strip()).expanduser() for part in parts if part.strip())
 
 
+def _parse_images(value: Any) -> dict[str, str]:
+    """A table of registry and source; as one text, ``REGISTRY=SOURCE`` separated by commas."""
+    if isinstance(value, str):
+        value = dict(pair.strip().split("=", 1) for pair in value.split(",") if pair.strip())
+    return {
+        str(name): target if "://" in target else str(Path(target).expanduser().absolute())
+        for name, target in value.items()
+    }
+
+
+def _parse_image_client(value: Any) -> str:
+    if value not in IMAGE_CLIENTS:
+        raise ValueError(f"it must be one of {', '.join(IMAGE_CLIENTS)}")
+    return str(value)
+
+
 _PARSERS: dict[str, Callable[[Any], Any]] = {
     "host": str,
     "port": int,
@@ -128,6 +151,9 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "file_systems": _parse_paths,
     "interpreters": _parse_paths,
     "signing_trust": _parse_files,
+    "images": _parse_images,
+    "registry_credentials": lambda value: Path(value).expanduser(),
+    "image_client": _parse_image_client,
 }
 
 

@@ -24,6 +24,7 @@ from firelet.frontend.event_invoke import EventInvokeOperations
 from firelet.frontend.function_options import FunctionOptionOperations
 from firelet.frontend.functions import FunctionOperations
 from firelet.frontend.iam import IamOperations
+from firelet.frontend.images import ImageIntake, ImageResolver
 from firelet.frontend.invoke import AsyncSink, InvokeEndpoint
 from firelet.frontend.invoke_async import InvokeAsyncOperations
 from firelet.frontend.invoke_stream import StreamEndpoint
@@ -77,6 +78,7 @@ class EndpointParts:
     policies: Policies
     sessions: SessionCredentials
     links: CodeLinks
+    images: ImageResolver
 
 
 class Endpoint:
@@ -121,7 +123,7 @@ def _families(parts: EndpointParts) -> list[OperationFamily]:
     registry = parts.registry
     intake = PackageIntake(S3CodeSource(parts.config.s3_endpoint, region=parts.config.region))
     return [
-        FunctionOperations(registry, intake, parts.links),
+        FunctionOperations(registry, intake, ImageIntake(parts.images), parts.links),
         LayerOperations(registry, intake, parts.links),
         LayerPolicyOperations(registry),
         VersionOperations(registry),

@@ -55,6 +55,8 @@ from firelet.store.queue import EventQueue
 from firelet.store.sealed import SealedDocuments
 from firelet.store.sqlite import Database
 from firelet.worker.codecache import CodeCache
+from firelet.worker.images.sources import ConfiguredSources
+from firelet.worker.images.store import ImageStore
 from firelet.worker.memory import HostMemory
 
 log = logging.getLogger(__name__)
@@ -115,7 +117,13 @@ async def _assembled(config: PlatformConfig, facts: HostFacts) -> AsyncIterator[
         await asyncio.to_thread(roles.load)
         sessions = Sessions(roles.role_id_of)
         links = CodeLinks(await asyncio.to_thread(load_key, data / "link.key"), blobs)
-        code = CodeCache(data / "code", blobs)
+        images = ImageStore(
+            data,
+            ConfiguredSources(config.images, config.registry_credentials, config.image_client),
+        )
+        await images.open()
+        stack.push_async_callback(images.close)
+        code = CodeCache(data / "code", blobs, images.blobs)
         await code.open()
         stack.push_async_callback(code.close)
         await asyncio.to_thread(cgroups.sweep)
@@ -134,11 +142,11 @@ async def _assembled(config: PlatformConfig, facts: HostFacts) -> AsyncIterator[
         )
         stack.push_async_callback(manager.close)
         counting = Counting(config.account_concurrency)
-        packages = _Packages(data / "blobs", plane)
+        packages = _Packages(data / "blobs", plane, images)
         registry = Registry(
             documents,
             packages,
-            activator=_Activator(plane, manager),
+            activator=_Activator(plane, manager, images),
             provider=_Provider(manager, counting),
             account_concurrency=config.account_concurrency,
             file_systems=config.file_systems,
@@ -148,6 +156,8 @@ async def _assembled(config: PlatformConfig, facts: HostFacts) -> AsyncIterator[
         # Before the first sandbox: what no function needs any more was left by a crash.
         await code.sweep(registry.is_code_needed)
         stack.push_async_callback(registry.close)
+        # First, since the registry waits for its activations.
+        stack.callback(images.interrupt)
         registry.provisioned.restore()
         latencies = Latencies()
         meter, metrics = InvocationMeter(), open_metrics(data / "metrics.db")
@@ -187,6 +197,7 @@ async def _assembled(config: PlatformConfig, facts: HostFacts) -> AsyncIterator[
                 policies=policies,
                 sessions=sessions,
                 links=links,
+                images=images,
             )
         )
         tending = asyncio.create_task(_tend(manager, config))
@@ -218,14 +229,17 @@ class _Activator:
     """Joins the data plane, which makes versions ready, and the manager, which holds
     environments."""
 
-    def __init__(self, plane: DataPlane, manager: Manager) -> None:
+    def __init__(self, plane: DataPlane, manager: Manager, images: ImageStore) -> None:
         self._plane = plane
         self._manager = manager
+        self._images = images
         self._activated: dict[tuple[str, str, str], dict[str, FunctionVersion]] = {}
 
     async def activate(self, version: FunctionVersion) -> None:
         """Code on disk, interpreter there, and one environment through INIT ahead of the first
         request; an INIT that takes longer than a moment goes on by itself."""
+        if version.image is not None:
+            await self._images.fetch(version.image)
         await self._plane.activate(version)
         key = version.function_key
         self._activated.setdefault(key, {})[version.version] = version
@@ -261,15 +275,17 @@ class _Provider:
 
 class _Packages(BlobStore):
     """The blob store as the registry sees it: a package that nothing names any more goes, and
-    with it what was extracted of it."""
+    with it what was extracted of it. Layers of images are in a store of their own."""
 
-    def __init__(self, root: Path, plane: DataPlane) -> None:
+    def __init__(self, root: Path, plane: DataPlane, images: ImageStore) -> None:
         super().__init__(root)
         self._plane = plane
+        self._images = images
 
     async def delete(self, digest: str) -> None:
         await self._plane.discard_code(digest)
         await super().delete(digest)
+        await self._images.blobs.delete(digest)
 
 
 async def _tend(manager: Manager, config: PlatformConfig) -> None:

@@ -57,6 +57,7 @@ from firelet.wire.worker_messages import (
     worker_codec,
 )
 from firelet.worker.codecache import CodeCache
+from firelet.worker.images.store import image_blobs
 from firelet.worker.node import EventWriter, Node, NodeParts
 from firelet.worker.slots import Slot
 
@@ -173,7 +174,11 @@ class Worker:
         settings = self._settings
         code_store = settings.data_dir / "code"
         # Not opened: its directory is the control process's, and others are at work in it.
-        code = CodeCache(code_store, BlobStore(settings.data_dir / "blobs"))
+        code = CodeCache(
+            code_store,
+            BlobStore(settings.data_dir / "blobs"),
+            BlobStore(image_blobs(settings.data_dir)),
+        )
         self._resources.push_async_callback(code.close)
         self._driver = await open_driver(
             DriverParts(

@@ -26,9 +26,11 @@ from firelet.model.arn import LATEST
 from firelet.model.errors import (
     FireletError,
     FunctionError,
+    ImageFault,
     InvalidParameterValue,
     InvalidRuntime,
     ResourceConflict,
+    Stopping,
 )
 from firelet.model.function import Function, FunctionKey, FunctionVersion, State, UpdateStatus
 
@@ -143,7 +145,14 @@ class Activations:
     async def _activate(
         self, key: FunctionKey, version: FunctionVersion, done: asyncio.Future[None]
     ) -> None:
-        failure = await self._try(version)
+        try:
+            failure = await self._try(version)
+        except Stopping:
+            # Written down as it is: the next start goes on with it.
+            if self._running.get((key, version.version)) is done:
+                del self._running[key, version.version]
+                done.set_result(None)
+            return
         async with self._mutations.lock(key):
             if self._running.get((key, version.version)) is not done:
                 return  # deleted meanwhile
@@ -162,7 +171,11 @@ class Activations:
 
     async def _try(self, version: FunctionVersion) -> _Failure | None:
         try:
-            await self._activator.activate(succeeded(version))
+            # What an image is made of arrives only now, and goes again if nobody wants it by then.
+            async with self._packages.keep([] if version.image is None else version.digests):
+                await self._activator.activate(succeeded(version))
+        except Stopping:
+            raise
         except FireletError as error:
             log.warning("activation failed arn=%s: %s", version.qualified_arn, error.message)
             return _Failure(error.message, _reason_code(error))
@@ -222,6 +235,8 @@ def _reason_code(error: FireletError) -> str:
     """Source: service model, shapes StateReasonCode and LastUpdateStatusReasonCode."""
     if isinstance(error, InvalidRuntime):
         return "InvalidRuntime"
+    if isinstance(error, ImageFault):
+        return error.reason_code
     if isinstance(error, InvalidParameterValue) or error.code == "InvalidZipFileException":
         return "InvalidZipFileException"
     if isinstance(error, FunctionError):

@@ -12,9 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from firelet.control.image_functions import check_image_config, check_package_type
 from firelet.model import limits
 from firelet.model.errors import InvalidParameterValue, NotYetImplemented, ValidationError
 from firelet.model.function import Code, FunctionKey, FunctionVersion, LayerUse, LoggingConfig
+from firelet.model.image import Image
 from firelet.model.runtimes import BLOCKED, CUSTOM, OFFERED, supports_snap_start
 
 # Source: docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html, reserved variables.
@@ -100,10 +102,16 @@ _SAME_NAME = (
 
 
 def new_version(
-    key: FunctionKey, settings: Settings, code: Code, *, modified: str, revision_id: str
+    key: FunctionKey,
+    settings: Settings,
+    code: Code,
+    *,
+    modified: str,
+    revision_id: str,
+    image: Image | None = None,
 ) -> FunctionVersion:
-    """``$LATEST`` of a function that is being created."""
-    if settings.runtime is None or settings.handler is None:
+    """``$LATEST`` of a function that is being created; ``image`` is what it runs, if it is one."""
+    if image is None and (settings.runtime is None or settings.handler is None):
         raise InvalidParameterValue(
             "Runtime and Handler are mandatory parameters for functions created with deployment"
             " packages."
@@ -118,6 +126,8 @@ def new_version(
         runtime=settings.runtime,
         handler=settings.handler,
         code=code,
+        package_type="Zip" if image is None else "Image",
+        image=image,
         logging=LoggingConfig(log_group=f"/aws/lambda/{name}"),
         last_modified=modified,
         revision_id=revision_id,
@@ -155,6 +165,7 @@ def check_settings(settings: Settings) -> None:
             )
     if settings.environment is not None:
         _check_environment(settings.environment)
+    check_image_config(settings.extras.get("ImageConfig") or {})
     vpc = settings.extras.get("VpcConfig") or {}
     if bool(vpc.get("SubnetIds")) != bool(vpc.get("SecurityGroupIds")):
         # As quoted by users of the service.
@@ -163,6 +174,7 @@ def check_settings(settings: Settings) -> None:
 
 def check_version(version: FunctionVersion) -> None:
     """The rules about values that must fit each other."""
+    check_package_type(version)
     if version.snap_start != "None":
         _check_snap_start(version)
 

@@ -7,8 +7,8 @@ states. Called by ``frontend.functions``; zips have been checked by then.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 from firelet.control.activation import CREATING, CREATING_CODE, Activations, new_revision_id
@@ -26,6 +26,7 @@ from firelet.control.configuration import (
 )
 from firelet.control.difference import difference
 from firelet.control.file_systems import check_file_systems, check_network
+from firelet.control.image_functions import check_not_signed, check_same_type, describe_image
 from firelet.control.mutations import Mutations
 from firelet.control.packages import Packages, describe_package
 from firelet.control.signatures import with_signature
@@ -33,8 +34,10 @@ from firelet.control.tags import check_tags
 from firelet.control.targets import find_version, not_found
 from firelet.control.versions import check_revision, last_published, publish
 from firelet.model import limits
+from firelet.model.code_signing import Signature
 from firelet.model.errors import CodeStorageExceeded, ResourceConflict
 from firelet.model.function import (
+    Code,
     Function,
     FunctionKey,
     FunctionVersion,
@@ -43,16 +46,17 @@ from firelet.model.function import (
     State,
     UpdateStatus,
 )
+from firelet.model.image import Image
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewFunction:
     """A function to create. ``package`` is the zip, of the object ``reference`` if it is given by
-    reference; ``code_signing`` the ARN of a configuration."""
+    reference, or the image that it runs; ``code_signing`` the ARN of a configuration."""
 
     key: FunctionKey
     settings: Settings
-    package: bytes
+    package: bytes | Image
     reference: S3Object | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     publish: bool = False
@@ -65,7 +69,7 @@ class NewCode:
     UpdateFunctionCode."""
 
     key: FunctionKey
-    package: bytes
+    package: bytes | Image
     reference: S3Object | None = None
     architecture: str | None = None
     revision_id: str | None = None
@@ -154,9 +158,9 @@ class Functions:
         ):
             if self._catalog.find(new.key) is not None:
                 raise ResourceConflict(f"Function already exist: {new.key[2]}")
-            signature = await self._signing.check(new.key[2], new.code_signing, new.package)
+            signature = await self._check_signature(new.key, new.code_signing, new.package)
             await self._check_layers(new.code_signing, layers)
-            async with self._packages.hold(new.package, new.reference) as code:
+            async with self._held(new) as code:
                 latest = replace(
                     with_signature(
                         new_version(
@@ -165,6 +169,7 @@ class Functions:
                             code,
                             modified=self._now(),
                             revision_id=new_revision_id(),
+                            image=_image_of(new.package),
                         ),
                         signature,
                     ),
@@ -195,13 +200,14 @@ class Functions:
         async with self._activations.when_settled(new.key, self._patience_s):
             function = self.get(new.key)
             check_revision(function.latest.revision_id, new.revision_id)
-            signature = await self._signing.check(new.key[2], function.code_signing, new.package)
+            check_same_type(function.latest, new.package)
+            signature = await self._check_signature(new.key, function.code_signing, new.package)
             changes = Settings(architecture=new.architecture)
             changed = with_signature(with_settings(function.latest, changes), signature)
+            changed = replace(changed, image=_image_of(new.package))
             if new.is_dry_run:
-                code = await asyncio.to_thread(describe_package, new.package, new.reference)
-                return replace(changed, code=code)
-            async with self._packages.hold(new.package, new.reference) as code:
+                return replace(changed, code=await _describe(new))
+            async with self._held(new) as code:
                 latest = replace(changed, code=code)
                 await self._check_unzipped(latest)
                 after = self._updated(function, latest)
@@ -259,6 +265,26 @@ class Functions:
             path = self._packages.path(layer.code.digest)
             await self._signing.check(layer.arn, code_signing, path)
 
+    @asynccontextmanager
+    async def _held(self, new: NewFunction | NewCode) -> AsyncIterator[Code]:
+        """Stores a zip until the block ends; the layers of an image are fetched when the function
+        is activated, and those that are here already are kept."""
+        package = new.package
+        if isinstance(package, Image):
+            async with self._packages.keep([layer.digest for layer in package.layers]):
+                yield describe_image(package)
+            return
+        async with self._packages.hold(package, new.reference) as code:
+            yield code
+
+    async def _check_signature(
+        self, key: FunctionKey, code_signing: str | None, package: bytes | Image
+    ) -> Signature | None:
+        if isinstance(package, Image):
+            check_not_signed(code_signing)
+            return None
+        return await self._signing.check(key[2], code_signing, package)
+
     def _kept(self, layers: tuple[LayerUse, ...]) -> AbstractAsyncContextManager[None]:
         """A layer that is deleted before the function is written down is still there for it."""
         return self._packages.keep([layer.code.digest for layer in layers])
@@ -295,3 +321,13 @@ class Functions:
         if grown > 0 and used + grown > limits.CODE_STORAGE_MAX_BYTES:
             raise CodeStorageExceeded("Code storage limit exceeded.")
         await self._packages.release(await self._catalog.commit(before, after))
+
+
+def _image_of(package: bytes | Image) -> Image | None:
+    return package if isinstance(package, Image) else None
+
+
+async def _describe(new: NewCode) -> Code:
+    if isinstance(new.package, Image):
+        return describe_image(new.package)
+    return await asyncio.to_thread(describe_package, new.package, new.reference)

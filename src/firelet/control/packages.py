@@ -44,6 +44,9 @@ class Packages:
         """Keeps what is stored under these digests until the block ends."""
         self._held.update(digests)
         try:
+            for digest in digests:
+                async with self._lock(digest):
+                    pass  # what is being removed is gone, and nothing else will be
             yield
         finally:
             self._held.subtract(digests)

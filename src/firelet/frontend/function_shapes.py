@@ -18,6 +18,8 @@ from firelet.model.runtimes import format_runtime_version_arn
 
 # Stored beside the configuration and not a member of it.
 SOURCE_KMS_KEY = "SourceKMSKeyArn"
+# Returned in a member of its own.
+IMAGE_CONFIG = "ImageConfig"
 
 _NOT_SERVED = (
     "CapacityProviderConfig",
@@ -26,7 +28,7 @@ _NOT_SERVED = (
     "AcceleratorConfig",
     "PublishTo",
 )
-LACKS = f"container images, custom runtimes; {', '.join(_NOT_SERVED)}"
+LACKS = f"custom runtimes; {', '.join(_NOT_SERVED)}"
 # AWS leaves these out of lists, and RuntimeVersionConfig.
 # Source: ListFunctions in the API reference.
 _NOT_LISTED = frozenset(
@@ -48,10 +50,6 @@ def parse_settings(params: Mapping[str, Any]) -> Settings:
     for member in _NOT_SERVED:
         if params.get(member):
             raise NotYetImplemented(f"{member} is not served yet.")
-    if params.get("PackageType") == "Image" or params.get("ImageConfig"):
-        raise NotYetImplemented(
-            "Functions from container images are not served yet; use a .zip file archive."
-        )
     architectures = params.get("Architectures")
     environment = params.get("Environment")
     layers = params.get("Layers")
@@ -130,7 +128,12 @@ def _configuration(version: FunctionVersion, arn: str) -> dict[str, Any]:
         shape["Layers"] = [
             {"Arn": layer.arn, "CodeSize": layer.code.size} for layer in version.layers
         ]
-    shape.update({name: v for name, v in version.extras.items() if name != SOURCE_KMS_KEY})
+    extras = dict(version.extras)
+    extras.pop(SOURCE_KMS_KEY, None)
+    image_config = extras.pop(IMAGE_CONFIG, None)
+    if image_config is not None:
+        shape["ImageConfigResponse"] = {IMAGE_CONFIG: image_config}
+    shape.update(extras)
     return shape
 
 
@@ -168,7 +171,7 @@ def _parse_extras(params: Mapping[str, Any]) -> dict[str, Any]:
         extras["DeadLetterConfig"] = (
             params["DeadLetterConfig"] if params["DeadLetterConfig"].get("TargetArn") else None
         )
-    for member in ("KMSKeyArn", "FileSystemConfigs", "TenancyConfig"):
+    for member in ("KMSKeyArn", "FileSystemConfigs", "TenancyConfig", IMAGE_CONFIG):
         if member in params:
             extras[member] = params[member] or None
     source_key = params.get("Code", {}).get(SOURCE_KMS_KEY)

@@ -21,22 +21,27 @@ from firelet.frontend.function_shapes import (
     format_listed,
     parse_settings,
 )
+from firelet.frontend.images import ImageIntake
 from firelet.frontend.markers import cut_page, parse_marker
 from firelet.frontend.operations import Call, Operations, Reply
 from firelet.frontend.packages import CODE_LACKS, PackageIntake
 from firelet.model import limits
 from firelet.model.arn import LATEST
 from firelet.model.errors import InvalidParameterValue, NotYetImplemented
-from firelet.model.function import FunctionVersion
+from firelet.model.function import DEFAULT_ARCHITECTURE, FunctionVersion, S3Object
+from firelet.model.image import Image
 
 
 class FunctionOperations:
     """The family of functions."""
 
-    def __init__(self, registry: Registry, intake: PackageIntake, links: CodeLinks) -> None:
+    def __init__(
+        self, registry: Registry, intake: PackageIntake, images: ImageIntake, links: CodeLinks
+    ) -> None:
         self._registry = registry
         self._functions = registry.functions
         self._intake = intake
+        self._images = images
         self._links = links
 
     def register(self, operations: Operations) -> None:
@@ -57,13 +62,17 @@ class FunctionOperations:
         key = parse_function_name(call)
         _check_name_length(key[2])
         settings = parse_settings(params)
-        package = await self._intake.accept(params["Code"], "creating")
+        is_image = params.get("PackageType") == "Image"
+        architecture = settings.architecture or DEFAULT_ARCHITECTURE
+        package, reference = await self._accept(
+            params["Code"], "creating", architecture if is_image else None
+        )
         created = await self._functions.create(
             NewFunction(
                 key=key,
                 settings=settings,
-                package=package.content,
-                reference=package.reference,
+                package=package,
+                reference=reference,
                 tags=params.get("Tags") or {},
                 publish=params.get("Publish", False),
                 code_signing=params.get("CodeSigningConfigArn") or None,
@@ -76,12 +85,9 @@ class FunctionOperations:
         key, qualifier = parse_version_name(call)
         version = self._functions.version(key, qualifier)
         function = self._functions.get(key)
-        code = {"RepositoryType": "S3", **format_location(self._links, call, version.code)}
-        if SOURCE_KMS_KEY in version.extras:
-            code[SOURCE_KMS_KEY] = version.extras[SOURCE_KMS_KEY]
         answer: dict[str, Any] = {
             "Configuration": self._format(version, qualifier),
-            "Code": code,
+            "Code": self._format_code(call, version),
         }
         if function.tags:
             answer["Tags"] = dict(function.tags)
@@ -113,16 +119,19 @@ class FunctionOperations:
     async def update_function_code(self, call: Call) -> Mapping[str, Any]:
         params = call.params
         key = parse_function_name(call)
-        self._functions.get(key)
+        latest = self._functions.get(key).latest
         if params.get("PublishTo"):
             raise NotYetImplemented("PublishTo is not served yet.")
         architectures = params.get("Architectures")
-        package = await self._intake.accept(params, "updating")
+        architecture = architectures[0] if architectures else latest.architecture
+        package, reference = await self._accept(
+            params, "updating", architecture if latest.image is not None else None
+        )
         updated = await self._functions.update_code(
             NewCode(
                 key=key,
-                package=package.content,
-                reference=package.reference,
+                package=package,
+                reference=reference,
                 architecture=architectures[0] if architectures else None,
                 revision_id=params.get("RevisionId"),
                 publish=params.get("Publish", False),
@@ -145,6 +154,28 @@ class FunctionOperations:
         else:
             await self._registry.versions.delete(key, qualifier)
         return Reply(status=204)
+
+    async def _accept(
+        self, code: Mapping[str, Any], verb: str, image_for: str | None
+    ) -> tuple[bytes | Image, S3Object | None]:
+        """A zip, and the object that it is a reference to; or, for an architecture, an image."""
+        if image_for is not None:
+            return await self._images.accept(code, verb, image_for), None
+        package = await self._intake.accept(code, verb)
+        return package.content, package.reference
+
+    def _format_code(self, call: Call, version: FunctionVersion) -> dict[str, str]:
+        """FunctionCodeLocation."""
+        if version.image is not None:
+            return {
+                "RepositoryType": "ECR",
+                "ImageUri": version.image.uri,
+                "ResolvedImageUri": version.image.resolved_uri,
+            }
+        code = {"RepositoryType": "S3", **format_location(self._links, call, version.code)}
+        if SOURCE_KMS_KEY in version.extras:
+            code[SOURCE_KMS_KEY] = version.extras[SOURCE_KMS_KEY]
+        return code
 
     def _format(self, version: FunctionVersion, qualifier: str | None = None) -> dict[str, Any]:
         """The configuration; a published version has its number in the ARN in any case."""

@@ -23,7 +23,7 @@ from firelet.model.errors import (
 from firelet.model.function import S3Object
 from firelet.worker.archive import check_archive
 
-CODE_LACKS = "container images; PublishTo"
+CODE_LACKS = "PublishTo"
 _REFERENCE = "REFERENCE"  # of S3ObjectStorageMode; the other is COPY, the default
 
 

@@ -23,7 +23,7 @@ import socket
 import traceback
 from typing import Any, NoReturn
 
-from firelet.guest import extension_process, runtime_process, steps
+from firelet.guest import extension_process, image_process, image_root, runtime_process, steps
 from firelet.guest.inheritance import Inheritance
 from firelet.guest.snapshot import Snapshot
 from firelet.linux import messages, process
@@ -78,6 +78,7 @@ class _Init:
         self._log = log
         self._runtime = 0
         self._extensions: dict[int, str] = {}
+        self._launch: dict[str, str] | None = None
         self._preloaded: runtime_process.Preloaded | None = None
         self._snapshot: Snapshot | None = None
         # A session of its own: kill(0) and kill(-group) do not stop at the pid namespace.
@@ -146,8 +147,11 @@ class _Init:
         if message["tmp_mib"] != self._tmp_mib:
             steps.resize_tmp(message["tmp_mib"])
         zygote = self._inherited.mount_namespace
-        steps.mount_code(zygote, message["code"])
-        steps.mount_layers(zygote, message["layers"])
+        if message["image"]:
+            image_root.enter(zygote, message["image"])
+        else:
+            steps.mount_code(zygote, message["code"])
+            steps.mount_layers(zygote, message["layers"])
         steps.mount_file_systems(
             zygote, message["file_systems"], message["uid"], message["gid"], self._is_rootless
         )
@@ -177,6 +181,12 @@ class _Init:
         messages.send(self._channel, {"event": "assigned"})
 
     def _start(self, message: dict[str, Any]) -> None:
+        self._launch = None
+        if message["image"]:
+            self._runtime, self._launch = image_process.start(
+                self._channel, self._output, self._log, message
+            )
+            return
         preloaded, self._preloaded = self._preloaded, None
         if preloaded is not None:
             if message["arguments"] is None:
@@ -232,7 +242,8 @@ class _Init:
                 self._snapshot.reaped(pid, status)
             if pid == self._runtime:
                 self._runtime = 0
-                messages.send(self._channel, {"event": "exited", "status": status})
+                ending = {"event": "exited", "status": status, "launch": self._launch}
+                messages.send(self._channel, ending)
             name = self._extensions.pop(pid, None)
             if name is not None:
                 messages.send(

@@ -175,8 +175,8 @@ def mount_code(zygote: int, code: str) -> None:
 
     ``zygote`` is a descriptor of the zygote's mount namespace, which still has the store.
     """
-    (tree,) = _copies_from_store(zygote, [f"{HIDDEN}/code/{code}"])
-    _attach(tree, "/var/task")
+    (tree,) = copies_from_store(zygote, [f"{HIDDEN}/code/{code}"])
+    attach(tree, "/var/task")
 
 
 def mount_layers(zygote: int, layers: list[str]) -> None:
@@ -189,15 +189,15 @@ def mount_layers(zygote: int, layers: list[str]) -> None:
     alone. Source: Documentation/filesystems/overlayfs.rst, "Multiple lower layers".
     """
     paths = [f"{HIDDEN}/code/{layer}" for layer in dict.fromkeys(reversed(layers))]
-    trees = _copies_from_store(zygote, paths)
+    trees = copies_from_store(zygote, paths)
     if len(trees) == 1:
-        _attach(trees[0], "/opt")
+        attach(trees[0], "/opt")
     elif trees:
         mount.mount("firelet", "/mnt", "tmpfs", mount.MS_NOSUID | mount.MS_NODEV, "size=16k")
         lower = [f"/mnt/{number}" for number in range(len(trees))]
         for tree, place in zip(trees, lower):
             os.mkdir(place)
-            _attach(tree, place)
+            attach(tree, place)
         mount.mount(
             "firelet",
             "/opt",
@@ -219,7 +219,7 @@ def mount_file_systems(
     makes is the owner's there, as behind an EFS access point. Rootless sandboxes all are the
     platform's user on the host, and need no map.
     """
-    trees = _copies_from_store(zygote, [source for source, _ in file_systems])
+    trees = copies_from_store(zygote, [source for source, _ in file_systems])
     if not trees:
         return
     mount.mount("firelet", "/mnt", "tmpfs", mount.MS_NOSUID | mount.MS_NODEV, "mode=755,size=16k")
@@ -228,7 +228,7 @@ def mount_file_systems(
         mount.make_writable(tree)
         if not is_rootless:
             _map_to_owner(tree, uid, gid)
-        _attach(tree, target)
+        attach(tree, target)
     mount.set_attributes("/mnt", mount.MOUNT_ATTR_RDONLY)
 
 
@@ -245,7 +245,7 @@ def _map_to_owner(tree: int, uid: int, gid: int) -> None:
         os.close(namespace)
 
 
-def _copies_from_store(zygote: int, paths: list[str]) -> list[int]:
+def copies_from_store(zygote: int, paths: list[str]) -> list[int]:
     """Copies of mounts of the hidden store: a look into the zygote's namespace brings them along,
     and nothing else of the store."""
     if not paths:
@@ -259,7 +259,8 @@ def _copies_from_store(zygote: int, paths: list[str]) -> list[int]:
         os.close(own)
 
 
-def _attach(tree: int, target: str) -> None:
+def attach(tree: int, target: str) -> None:
+    """Puts one of them into this namespace."""
     mount.attach(tree, target)
     os.close(tree)
 

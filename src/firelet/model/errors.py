@@ -259,6 +259,13 @@ class InvalidRuntime(PlatformError):
     status = 502
 
 
+class ImageFault(PlatformError):
+    """502: a container image could not be made ready. ``reason_code`` is a StateReasonCode."""
+
+    status = 502
+    reason_code = "InvalidImage"
+
+
 class FileSystemMountFailure(PlatformError):
     """403: the directory behind an access point could not be mounted. The model has it so."""
 
@@ -278,3 +285,7 @@ class Unavailable(PlatformError):
 
     code = "ServiceUnavailableException"
     status = 503
+
+
+class Stopping(Unavailable):
+    """503: firelet stops, and goes on with this after its next start."""

@@ -16,11 +16,13 @@ from firelet.model import limits
 from firelet.model.arn import LATEST, format_function_arn
 from firelet.model.event_invoke import EventInvokeConfig
 from firelet.model.function_url import FunctionUrl
+from firelet.model.image import Image
 
 # Account, region and name; and the version.
 FunctionKey = tuple[str, str, str]
 FunctionVersionKey = tuple[str, str, str, str]
 
+DEFAULT_ARCHITECTURE = "x86_64"
 ALLOW_LOOP = "Allow"  # a value of RecursiveLoop; the other is Terminate
 
 
@@ -61,13 +63,14 @@ class S3Object:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Code:
     """A deployment package. ``digest`` (hex SHA-256 of the zip) addresses it in the blob store.
+    Of an image it is that of the manifest, which is not stored; AWS reports no size of those.
 
     ``reference`` is the object that a package which was given by reference belongs to: what the
     blob store has of it is a cache, and none of the account's code storage.
     """
 
     digest: str
-    sha256: str  # base64, as AWS reports it
+    sha256: str  # base64, as AWS reports it; hexadecimal for images
     size: int  # bytes of the zip
     reference: S3Object | None = None
 
@@ -117,8 +120,9 @@ class FunctionVersion:
     memory_mib: int = limits.MEMORY_DEFAULT_MIB
     ephemeral_mib: int = limits.EPHEMERAL_MIN_MIB
     environment: Mapping[str, str] | None = None
-    architecture: str = "x86_64"
+    architecture: str = DEFAULT_ARCHITECTURE
     package_type: str = "Zip"
+    image: Image | None = None
     layers: tuple[LayerUse, ...] = ()
     tracing_mode: str = "PassThrough"
     logging: LoggingConfig
@@ -157,7 +161,10 @@ class FunctionVersion:
 
     @property
     def digests(self) -> tuple[str, ...]:
-        """Every package that it runs from: its code, then its layers in order."""
+        """Every package that it runs from: its code, then its layers in order; of an image, the
+        layers of that."""
+        if self.image is not None:
+            return tuple(layer.digest for layer in self.image.layers)
         return (self.code.digest, *(layer.code.digest for layer in self.layers))
 
     @property

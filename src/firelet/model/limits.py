@@ -39,6 +39,17 @@ ARCHIVE_NAME_MAX_BYTES = 255  # the kernel's NAME_MAX
 ARCHIVE_DEPTH_MAX = 128
 ARCHIVE_LINK_MAX_BYTES = 1_024
 
+# Container images (quotas: the size unpacked; the manifest is the distribution specification's;
+# the other limits are firelet's: Docker, too, stacks no more than 127 layers).
+IMAGE_UNPACKED_MAX_BYTES = 10 * 1024 * MIB
+IMAGE_MANIFEST_MAX_BYTES = 4 * MIB
+IMAGE_SETTINGS_MAX_BYTES = 16 * KIB  # ImageConfig of a function (quotas)
+IMAGE_TEXTS_MAX_BYTES = 64 * KIB  # entry point, command and variables of an image, as JSON
+IMAGE_LAYERS_MAX = 127
+IMAGE_LAYER_ENTRIES_MAX = 1_000_000
+IMAGE_TIMEOUT_S = 30.0  # for each answer of a registry
+IMAGE_REDIRECTS_MAX = 5
+
 # Changes to functions (firelet).
 UPDATE_WAIT_S = 2.0  # for an update in progress, before the next one is refused
 ANSWER_WAIT_S = 1.0  # for an activation, so that a waiter's first poll finds it done

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from firelet.model import limits
 from firelet.model.function import FunctionVersion, InitializationType
+from firelet.model.image import ImageProcess, image_process
 from firelet.model.layout import (
     INTERPRETER_LIBRARIES,
     JAVA_CLIENT,
@@ -77,36 +78,23 @@ def runtime_environment(
     as old as the snapshot, credentials are fetched with ``authorization`` instead."""
     family = runtime_family(version.runtime)
     environment = {
-        "LANG": "en_US.UTF-8",
         "TZ": ":UTC",
-        "PATH": _PATH,
-        "LD_LIBRARY_PATH": LIBRARY_PATH,
         "SHLVL": "0",
-        "PWD": "/var/task",
         "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",
         "AWS_XRAY_DAEMON_ADDRESS": "127.0.0.1:2000",
+        **(_base_environment(version) if version.image is None else _image_environment(version)),
+        **(version.environment or {}),
     }
-    if family == "python":
-        environment["PYTHONPATH"] = "/var/runtime"
-        environment["LC_CTYPE"] = "C.UTF-8"
-    elif family == "nodejs":
-        major = (version.runtime or "").removeprefix("nodejs").partition(".")[0]
-        environment["NODE_PATH"] = (
-            f"/opt/nodejs/node{major}/node_modules:/opt/nodejs/node_modules:"
-            "/var/runtime/node_modules:/var/runtime:/var/task"
-        )
-    elif family == "ruby":
-        abi = f"{(version.runtime or '').removeprefix('ruby')}.0"
-        environment["GEM_HOME"] = "/var/runtime"
-        environment["GEM_PATH"] = f"/var/task/vendor/bundle/ruby/{abi}:/opt/ruby/gems/{abi}"
-        environment["RUBYLIB"] = "/var/task:/var/runtime/lib:/opt/ruby/lib"
-    environment.update(version.environment or {})
-    if INTERPRETER_LIBRARIES not in environment["LD_LIBRARY_PATH"].split(":"):
+    if version.image is None and (
+        INTERPRETER_LIBRARIES not in environment["LD_LIBRARY_PATH"].split(":")
+    ):
         # An interpreter with a shared library of its own does not start without it.
         environment["LD_LIBRARY_PATH"] += f":{INTERPRETER_LIBRARIES}"
+    process = image_process_of(version)
+    handler = version.handler if process is None else next(iter(process.command), None)
     environment.update(
         {
-            "_HANDLER": version.handler or "",
+            "_HANDLER": handler or "",
             "LAMBDA_TASK_ROOT": "/var/task",
             "LAMBDA_RUNTIME_DIR": "/var/runtime",
             "AWS_REGION": version.region,
@@ -136,11 +124,54 @@ def runtime_environment(
         environment["AWS_EXECUTION_ENV"] = f"AWS_Lambda_{version.runtime}"
     if family in ("python", "nodejs"):
         environment["_LAMBDA_TELEMETRY_LOG_FD"] = LOG_FD
+    elif version.image is not None:
+        environment["AWS_EXECUTION_ENV"] = "AWS_Lambda_Image"
     if version.logging.log_format == "JSON":
         environment["AWS_LAMBDA_LOG_FORMAT"] = "JSON"
         if version.logging.application_log_level:
             environment["AWS_LAMBDA_LOG_LEVEL"] = version.logging.application_log_level
     return environment
+
+
+def image_process_of(version: FunctionVersion) -> ImageProcess | None:
+    """What a version from an image runs, its ImageConfig taken into account."""
+    if version.image is None:
+        return None
+    return image_process(version.image, version.extras.get("ImageConfig") or {})
+
+
+def _base_environment(version: FunctionVersion) -> dict[str, str]:
+    """What AWS's own runtimes begin with."""
+    family = runtime_family(version.runtime)
+    environment = {
+        "LANG": "en_US.UTF-8",
+        "PATH": _PATH,
+        "LD_LIBRARY_PATH": LIBRARY_PATH,
+        "PWD": "/var/task",
+    }
+    if family == "python":
+        environment["PYTHONPATH"] = "/var/runtime"
+        environment["LC_CTYPE"] = "C.UTF-8"
+    elif family == "nodejs":
+        major = (version.runtime or "").removeprefix("nodejs").partition(".")[0]
+        environment["NODE_PATH"] = (
+            f"/opt/nodejs/node{major}/node_modules:/opt/nodejs/node_modules:"
+            "/var/runtime/node_modules:/var/runtime:/var/task"
+        )
+    elif family == "ruby":
+        abi = f"{(version.runtime or '').removeprefix('ruby')}.0"
+        environment["GEM_HOME"] = "/var/runtime"
+        environment["GEM_PATH"] = f"/var/task/vendor/bundle/ruby/{abi}:/opt/ruby/gems/{abi}"
+        environment["RUBYLIB"] = "/var/task:/var/runtime/lib:/opt/ruby/lib"
+    return environment
+
+
+def _image_environment(version: FunctionVersion) -> dict[str, str]:
+    """What an image brings: its own variables, and where its process starts."""
+    process = image_process_of(version)
+    assert version.image is not None
+    assert process is not None
+    return {**version.image.variables, "PWD": process.working_directory}
 
 
 def restored_environment(authorization: str) -> dict[str, str]:

@@ -6,12 +6,14 @@ Source: recorded answers of the real service; the key order is errorType first.
 from __future__ import annotations
 
 import signal
+from collections.abc import Sequence
 
 import orjson
 
 TIMED_OUT = "Sandbox.Timedout"
 EXIT_ERROR = "Runtime.ExitError"
 INVALID_ENTRYPOINT = "Runtime.InvalidEntrypoint"
+INVALID_WORKING_DIRECTORY = "Runtime.InvalidWorkingDir"
 
 # As the runtime interface of AWS, written in Go, names them (Go's syscall.Signal.String).
 _SIGNAL_NAMES: dict[int, str] = {
@@ -54,6 +56,27 @@ def describe_end(code: int | None, signal_number: int | None) -> str:
     if signal_number is not None:
         return f"signal: {_SIGNAL_NAMES.get(signal_number, f'signal {signal_number}')}"
     return f"exit status {code}" if code else "exit code 0"
+
+
+def describe_launch(step: str, path: str, reason: str) -> tuple[str, str]:
+    """The error type of a process that could not be started, and the sentence: those of the Go
+    standard library, in which AWS's runtime interface is written. For the working directory the
+    sentence is not recorded; the type is that of AWS's runtime interface emulator."""
+    if step == "chdir":
+        return INVALID_WORKING_DIRECTORY, f"chdir {path}: {reason}"
+    if step == "look_up":
+        return INVALID_ENTRYPOINT, f'exec: "{path}": {reason}'
+    return INVALID_ENTRYPOINT, f"fork/exec {path}: {reason}"
+
+
+def describe_image_launch(
+    sentence: str, entry_point: Sequence[str], command: Sequence[str], directory: str
+) -> str:
+    """AWS's line in the log for an image that does not start, as users of the service quote it."""
+    return (
+        f"IMAGE\tLaunch error: {sentence}\tEntrypoint: [{','.join(entry_point)}]"
+        f"\tCmd: [{','.join(command)}]\tWorkingDir: [{directory}]\n"
+    )
 
 
 def describe_timeout(timeout_s: float) -> str:

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from firelet.linux import process
@@ -19,6 +19,7 @@ from firelet.sandbox.channel import Channel, close_all, make_pair
 from firelet.sandbox.driver import (
     ExtensionStart,
     ExtensionWatcher,
+    LaunchFailure,
     RuntimeExit,
     RuntimeStart,
     SandboxSpec,
@@ -149,6 +150,7 @@ class Cell:
             {
                 "op": "assign",
                 "code": spec.code,
+                "image": spec.image,
                 "layers": spec.layers,
                 "file_systems": [
                     (file_system_source(arn), path) for arn, path in spec.file_systems
@@ -173,6 +175,7 @@ class Cell:
                 "plain": start.plain,
                 "name": start.name,
                 "directory": start.directory,
+                "image": start.is_image,
             }
         )
 
@@ -309,7 +312,7 @@ class Cell:
         if event == "exited":
             if self._is_killing:
                 return  # pid 1 saw the end of the runtime before it read that it is to end it
-            self._tell(parse_wait_status(message["status"]))
+            self._tell(parse_ending(message))
         elif event == "extension exited":
             if self._watcher is not None:
                 self._watcher.on_exited(
@@ -353,7 +356,7 @@ class Cell:
             kills = self._cgroup.oom_kills()
             if kills > self._oom_kills:
                 self._oom_kills = kills
-                return RuntimeExit(ending.code, ending.signal, is_out_of_memory=True)
+                return replace(ending, is_out_of_memory=True)
         return ending
 
 
@@ -362,6 +365,13 @@ def _failure_at(step: str) -> PlatformError:
     if step.startswith("mount_file_systems"):
         return FileSystemMountFailure(f"The function couldn't mount its file system: {step}")
     return PlatformError(f"A sandbox failed at: {step}")
+
+
+def parse_ending(message: Mapping[str, Any]) -> RuntimeExit:
+    """Pid 1's message ``exited``."""
+    ending = parse_wait_status(message["status"])
+    failure = message.get("launch")
+    return ending if failure is None else replace(ending, launch_failure=LaunchFailure(**failure))
 
 
 def parse_wait_status(status: int) -> RuntimeExit:

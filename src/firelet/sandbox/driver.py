@@ -16,7 +16,9 @@ from typing import Protocol
 class SandboxSpec:
     """What a sandbox is made for. ``code`` and ``layers`` are digests of extracted packages; the
     layers are merged at /opt, later ones over earlier ones. ``file_systems`` are (ARN, path in the
-    sandbox) of directories of the host that the driver knows by those ARNs."""
+    sandbox) of directories of the host that the driver knows by those ARNs. ``image`` are digests
+    of extracted image layers, the lowest first: they are the sandbox's root then, and there is no
+    ``code``."""
 
     runtime: str
     code: str
@@ -24,18 +26,32 @@ class SandboxSpec:
     tmp_mib: int
     layers: tuple[str, ...] = ()
     file_systems: tuple[tuple[str, str], ...] = ()
+    image: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeStart:
     """How the runtime process is started. ``arguments`` None: by the preloaded client; ``plain``
-    is what runs where that is used up (empty: the Python client can always be forked again)."""
+    is what runs where that is used up (empty: the Python client can always be forked again).
+    ``is_image``: the first of the arguments may be a name to be looked for in PATH, and what keeps
+    the process from starting is told apart from its end."""
 
     environment: Mapping[str, str]
     arguments: tuple[str, ...] | None
     name: str
     plain: tuple[str, ...] = ()
     directory: str = "/var/task"
+    is_image: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchFailure:
+    """Why the process of an image never ran: ``step`` is ``chdir``, ``look_up`` or ``exec``;
+    ``reason`` is the kernel's, in words."""
+
+    step: str
+    path: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +80,7 @@ class RuntimeExit:
     code: int | None
     signal: int | None
     is_out_of_memory: bool = False
+    launch_failure: LaunchFailure | None = None
 
 
 class Sandbox(Protocol):

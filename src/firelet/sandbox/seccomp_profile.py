@@ -59,14 +59,14 @@ _sysctl acct add_key adjtimex bpf chroot clock_adjtime clock_settime delete_modu
 fanotify_mark finit_module fsconfig fsmount fsopen fspick get_kernel_syms init_module io_uring_enter
 io_uring_register io_uring_setup ioperm iopl kcmp kexec_file_load kexec_load keyctl
 lookup_dcookie lsm_set_self_attr migrate_pages modify_ldt move_pages
-name_to_handle_at nfsservctl open_by_handle_at perf_event_open pidfd_getfd pivot_root
+name_to_handle_at nfsservctl open_by_handle_at perf_event_open pidfd_getfd
 process_madvise process_vm_readv process_vm_writev ptrace query_module quotactl quotactl_fd reboot
 request_key setdomainname settimeofday swapoff swapon sysfs syslog umount
 uselib userfaultfd ustat vhangup
 """
 
 # What pid 1 of a sandbox calls (``guest.steps``) before it installs the short program.
-_SET_UP = "mount mount_setattr move_mount open_tree sethostname setns umount2 unshare"
+_SET_UP = "mount mount_setattr move_mount open_tree pivot_root sethostname setns umount2 unshare"
 
 # AF_UNIX, AF_INET, AF_INET6 and AF_NETLINK (getifaddrs needs it). Not AF_VSOCK, which reaches the
 # host of a virtual machine, nor AF_ALG and AF_PACKET, kernel surface that no function needs.

@@ -1,4 +1,5 @@
-"""Extracted deployment packages, by the digest of their zip; bind-mounted into sandboxes.
+"""Extracted deployment packages and layers of images, by the digest of their zip or of their
+blob; mounted into sandboxes.
 
 Content-addressed: all functions and versions with the same code share one directory, and it is
 extracted once however many want it at the same time. A directory that exists is complete, since
@@ -21,11 +22,14 @@ from typing import Protocol
 
 from firelet.model.errors import PlatformError
 from firelet.worker.archive import extract_archive
+from firelet.worker.images.layer import extract_layer
 
 log = logging.getLogger(__name__)
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _UNFINISHED = ".unfinished-"
+# They may take a minute each, and the threads are everybody's.
+_LAYERS_AT_ONCE = 2
 
 
 class ZipFiles(Protocol):
@@ -35,11 +39,13 @@ class ZipFiles(Protocol):
 
 
 class CodeCache:
-    """Owns ``root``. ``open`` first."""
+    """Owns ``root``. ``open`` first. ``layers`` is where the blobs of image layers are."""
 
-    def __init__(self, root: Path, zips: ZipFiles) -> None:
+    def __init__(self, root: Path, zips: ZipFiles, layers: ZipFiles | None = None) -> None:
         self._root = root
         self._zips = zips
+        self._layers = layers
+        self._turns = asyncio.Semaphore(_LAYERS_AT_ONCE)
         self._extracting: dict[str, asyncio.Task[Path]] = {}
         self._removing: dict[str, asyncio.Task[None]] = {}
 
@@ -61,8 +67,9 @@ class CodeCache:
     async def ensure(self, digest: str) -> Path:
         """The directory with the code, extracted by now.
 
-        InvalidParameterValue for a zip that is refused, PlatformError when there is no zip or no
-        room for it. A caller that is cancelled leaves the extraction to the others.
+        InvalidParameterValue for a zip that is refused, BadImage for a layer, PlatformError when
+        there is no such thing or no room for it. A caller that is cancelled leaves the extraction
+        to the others.
         """
         path = self.path(digest)
         while digest in self._removing:
@@ -72,7 +79,7 @@ class CodeCache:
             # One stat call: the answer is in the kernel's memory.
             if path.is_dir():
                 return path
-            task = asyncio.create_task(asyncio.to_thread(self._extract, digest))
+            task = asyncio.create_task(self._extract_in_turn(digest))
             self._extracting[digest] = task
             task.add_done_callback(lambda _: self._extracting.pop(digest, None))
         return await asyncio.shield(task)
@@ -104,12 +111,20 @@ class CodeCache:
         for path in self._root.glob(f"{_UNFINISHED}*"):
             shutil.rmtree(path)
 
+    async def _extract_in_turn(self, digest: str) -> Path:
+        if not self._is_layer(digest):
+            return await asyncio.to_thread(self._extract, digest)
+        async with self._turns:
+            return await asyncio.to_thread(self._extract, digest)
+
+    def _is_layer(self, digest: str) -> bool:
+        return self._layers is not None and self._layers.path(digest).is_file()
+
     def _extract(self, digest: str) -> Path:
         path = self.path(digest)
         scratch = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=self._root))
         try:
-            with self._zips.path(digest).open("rb") as source:
-                extract_archive(source, scratch)
+            self._unpack(digest, scratch)
             scratch.rename(path)
         except OSError as error:
             shutil.rmtree(scratch)
@@ -123,6 +138,14 @@ class CodeCache:
             shutil.rmtree(scratch)
             raise
         return path
+
+    def _unpack(self, digest: str, scratch: Path) -> None:
+        if self._layers is not None and self._is_layer(digest):
+            with self._layers.path(digest).open("rb") as source:
+                extract_layer(source, scratch)
+            return
+        with self._zips.path(digest).open("rb") as source:
+            extract_archive(source, scratch)
 
     def _remove(self, path: Path) -> None:
         """By way of a rename, so that a directory under its digest is never half there."""

@@ -17,6 +17,8 @@ from firelet.model.errors import (
     SnapStartFailed,
     SnapStartTimeout,
 )
+from firelet.model.function import FunctionVersion
+from firelet.runtime.environment import image_process_of
 from firelet.runtime.exchange import RuntimeAnswer, StreamFacts
 from firelet.runtime.extensions import ExtensionFault
 from firelet.runtime.failures import (
@@ -24,6 +26,8 @@ from firelet.runtime.failures import (
     INVALID_ENTRYPOINT,
     TIMED_OUT,
     describe_exit,
+    describe_image_launch,
+    describe_launch,
     describe_timeout,
     format_platform_error,
 )
@@ -102,15 +106,33 @@ def no_entry_point(request_id: str, sentence: str) -> Ending:
 
 def runtime_ended(request_id: str, exit_: RuntimeExit) -> Ending:
     """The runtime's process ended before it answered."""
+    error_type, message = exit_error(exit_)
+    payload = format_platform_error(request_id, error_type, message)
+    return Ending(payload, "error", error_type, "Unhandled")
+
+
+def exit_error(exit_: RuntimeExit) -> tuple[str, str]:
+    """Error type and sentence for how the process ended, or for why it never began."""
+    failure = exit_.launch_failure
+    if failure is not None:
+        return describe_launch(failure.step, failure.path, failure.reason)
     number = exit_.signal
     if exit_.is_out_of_memory:
         number = number or signal.SIGKILL
-    message = describe_exit(exit_.code, number)
-    payload = format_platform_error(request_id, EXIT_ERROR, message)
-    return Ending(payload, "error", EXIT_ERROR, "Unhandled")
+    return EXIT_ERROR, describe_exit(exit_.code, number)
 
 
 def extension_failed(request_id: str, fault: ExtensionFault) -> Ending:
     """An extension made the environment fail."""
     payload = format_platform_error(request_id, fault.error_type, fault.message)
     return Ending(payload, "error", fault.error_type, "Unhandled", reset_reason="failure")
+
+
+def launch_line(version: FunctionVersion, exit_: RuntimeExit) -> str | None:
+    """What the function's log says of the process of an image that never began; None if it did."""
+    process = image_process_of(version)
+    if exit_.launch_failure is None or process is None:
+        return None
+    return describe_image_launch(
+        exit_error(exit_)[1], process.entry_point, process.command, process.working_directory
+    )

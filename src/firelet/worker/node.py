@@ -7,10 +7,9 @@ and initialises the slot. Implements ``control.manager.Fleet`` and ``control.reg
 from __future__ import annotations
 
 import logging
-import os
 import platform
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -21,6 +20,7 @@ from firelet.model.function import FunctionKey, FunctionVersion, InitializationT
 from firelet.runtime.credentials import CredentialsEndpoint, SessionCredentials
 from firelet.runtime.environment import (
     extension_environment,
+    image_process_of,
     plain_command,
     restored_environment,
     runtime_command,
@@ -29,6 +29,7 @@ from firelet.runtime.environment import (
 )
 from firelet.sandbox.driver import RuntimeStart, Sandbox, SandboxDriver, SandboxSpec
 from firelet.worker.custody import CodeStore, Custody
+from firelet.worker.extension_files import find_extensions
 from firelet.worker.extension_host import ExternalExtensions
 from firelet.worker.role_session import RoleSession
 from firelet.worker.slots import Slot, SlotParts
@@ -40,6 +41,9 @@ _RESTORE_ATTEMPTS = 2
 _ARCHITECTURES = {"x86_64": "x86_64", "aarch64": "arm64"}  # machine: AWS's name
 # Where a custom runtime's executable is looked for, in this order (recorded from the service).
 _BOOTSTRAPS = ("/var/task/bootstrap", "/opt/bootstrap")
+# Images start from the same embryos as custom runtimes: nothing of a runtime is in those.
+_IMAGE_RUNTIME = "provided.al2023"
+_NO_PROCESS = "The image has neither an entry point nor a command"
 _NO_BOOTSTRAP = f"Couldn't find valid bootstrap(s): [{' '.join(_BOOTSTRAPS)}]"
 
 
@@ -200,7 +204,7 @@ class Node:
         endpoint: CredentialsEndpoint,
     ) -> ExternalExtensions:
         """They are no part of the snapshot: each environment starts its own."""
-        names = find_extensions(await self._extracted(version))
+        names = find_extensions(await self._extracted(version), is_image=version.image is not None)
         if not names:
             return ExternalExtensions()
         variables = runtime_environment(
@@ -213,15 +217,16 @@ class Node:
         return ExternalExtensions(names=names, environment=extension_environment(variables))
 
     async def _spec(self, version: FunctionVersion) -> SandboxSpec:
-        runtime = self._runtime(version)
-        code, *layers = await self._extracted(version)
+        names = [path.name for path in await self._extracted(version)]
+        is_image = version.image is not None
         return SandboxSpec(
-            runtime=runtime,
-            code=code.name,
+            runtime=self._runtime(version),
+            code="" if is_image else names[0],
             memory_mib=version.memory_mib,
             tmp_mib=version.ephemeral_mib,
-            layers=tuple(layer.name for layer in layers),
+            layers=() if is_image else tuple(names[1:]),
             file_systems=version.file_systems,
+            image=tuple(names) if is_image else (),
         )
 
     async def _initialise(
@@ -234,32 +239,43 @@ class Node:
         endpoint = None
         if initialization is InitializationType.SNAP_START:
             endpoint = CredentialsEndpoint(credentials.current)
-        stream = format_stream_name(version, sandbox.id)
+        environment = runtime_environment(
+            version,
+            format_stream_name(version, sandbox.id),
+            credentials.current(),
+            initialization,
+            "" if endpoint is None else endpoint.token,
+        )
+        if version.image is None:
+            start, entry_error = await self._runtime_start(version, environment)
+        else:
+            start, entry_error = _image_start(version, environment)
+        external = ExternalExtensions()
+        if initialization is not InitializationType.SNAP_START:
+            external = ExternalExtensions(
+                names=find_extensions(
+                    await self._extracted(version), is_image=version.image is not None
+                ),
+                environment=extension_environment(start.environment),
+            )
+        slot = self._slot(version, sandbox, start, initialization, endpoint, entry_error, external)
+        return await _ready(slot, slot.initialise)
+
+    async def _runtime_start(
+        self, version: FunctionVersion, environment: Mapping[str, str]
+    ) -> tuple[RuntimeStart, str | None]:
+        """How a runtime of this host is started, and why it cannot be."""
         family = runtime_family(version.runtime)
         extracted = await self._extracted(version)
         bootstrap = _find_bootstrap(*extracted)
         start = RuntimeStart(
-            environment=runtime_environment(
-                version,
-                stream,
-                credentials.current(),
-                initialization,
-                "" if endpoint is None else endpoint.token,
-            ),
+            environment=environment,
             arguments=runtime_command(version, bootstrap or ""),
             plain=() if family == "python" else plain_command(version, bootstrap or ""),
             name=self._runtime(version),
         )
         is_there = family != "provided" or bootstrap is not None
-        entry_error = None if is_there else _NO_BOOTSTRAP
-        external = ExternalExtensions()
-        if initialization is not InitializationType.SNAP_START:
-            external = ExternalExtensions(
-                names=find_extensions(extracted),
-                environment=extension_environment(start.environment),
-            )
-        slot = self._slot(version, sandbox, start, initialization, endpoint, entry_error, external)
-        return await _ready(slot, slot.initialise)
+        return start, None if is_there else _NO_BOOTSTRAP
 
     def _slot(
         self,
@@ -294,10 +310,29 @@ class Node:
 
 
 def check_runtime(version: FunctionVersion, runtimes: Collection[str]) -> str:
-    """The version's runtime. InvalidRuntime when it is none of those that are here."""
+    """The version's runtime, or what an image is started from. InvalidRuntime when it is none of
+    those that are here."""
+    if version.image is not None:
+        return _IMAGE_RUNTIME
     if version.runtime is None or version.runtime not in runtimes:
         raise InvalidRuntime(missing_runtime(version.runtime))
     return version.runtime
+
+
+def _image_start(
+    version: FunctionVersion, environment: Mapping[str, str]
+) -> tuple[RuntimeStart, str | None]:
+    """How the process of an image is started, and why it cannot be."""
+    process = image_process_of(version)
+    assert process is not None
+    start = RuntimeStart(
+        environment=environment,
+        arguments=process.arguments,
+        name="image",
+        directory=process.working_directory,
+        is_image=True,
+    )
+    return start, None if process.arguments else _NO_PROCESS
 
 
 def _note_architecture(version: FunctionVersion) -> None:
@@ -359,17 +394,3 @@ def _find_bootstrap(code: Path, *layers: Path) -> str | None:
     if (code / "bootstrap").is_file():
         return in_task
     return in_layers if any((layer / "bootstrap").is_file() for layer in layers) else None
-
-
-def find_extensions(extracted: Sequence[Path]) -> tuple[str, ...]:
-    """The names of external extensions: what lies in ``extensions`` of a layer, sorted, but no
-    directories. ``extracted`` is the code, which has none, and then the layers. Links are not
-    followed: where they lead is for the sandbox to say, where they are executed."""
-    names: set[str] = set()
-    for layer in extracted[1:]:
-        directory = layer / "extensions"
-        if directory.is_symlink() or not directory.is_dir():
-            continue
-        with os.scandir(directory) as entries:
-            names.update(each.name for each in entries if not each.is_dir(follow_symlinks=False))
-    return tuple(sorted(names))

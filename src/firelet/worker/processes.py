@@ -129,9 +129,13 @@ class Processes:
             self._init_failed(began, phase, "timeout", TIMED_OUT)
         except RuntimeEnded:
             failure = InitFailure(InitFault.RUNTIME_ENDED, self.runtime_ended)
+            line = endings.launch_line(self._version, self.exit)
+            if line is not None:
+                self._output.write(int(time.time() * 1000), line)
+            error_type, _ = endings.exit_error(self.exit)
             if self.host is not None:
                 await self.reset("failure", began)
-            self._init_failed(began, phase, "error", EXIT_ERROR)
+            self._init_failed(began, phase, "error", error_type)
         except ExtensionFailed as failed:
             fault = failed.fault
             failure = InitFailure(

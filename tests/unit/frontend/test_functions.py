@@ -18,6 +18,7 @@ from firelet.frontend.codelink import CodeLinks
 from firelet.frontend.concurrency import ConcurrencyOperations
 from firelet.frontend.function_options import FunctionOptionOperations
 from firelet.frontend.functions import FunctionOperations
+from firelet.frontend.images import ImageIntake
 from firelet.frontend.operations import Operations, Reply
 from firelet.frontend.packages import Fetched, PackageIntake
 from firelet.frontend.tags import TagOperations
@@ -28,7 +29,6 @@ from firelet.model.errors import (
     CodeSigningConfigNotFound,
     FireletError,
     InvalidParameterValue,
-    NotYetImplemented,
     RequestEntityTooLarge,
     ResourceNotFound,
 )
@@ -45,6 +45,7 @@ from registry_parts import (
     ROLE,
     ZIP,
     FakeActivator,
+    FakeImages,
     make_call,
     settle,
 )
@@ -134,7 +135,8 @@ async def registry(tmp_path: Path) -> AsyncIterator[Registry]:
 @pytest.fixture
 def api(registry: Registry, links: CodeLinks) -> Api:
     operations = Operations()
-    FunctionOperations(registry, PackageIntake(FakeSource()), links).register(operations)
+    intake, images = PackageIntake(FakeSource()), ImageIntake(FakeImages())
+    FunctionOperations(registry, intake, images, links).register(operations)
     for family in (
         VersionOperations,
         AliasOperations,
@@ -261,7 +263,7 @@ async def test_code_can_come_from_s3(api: Api) -> None:
             "do not provide other FunctionCode parameters when providing a ZipFile",
         ),
         ({"Code": {"ImageUri": "x"}}, InvalidParameterValue, "ImageUri when creating a function"),
-        ({"PackageType": "Image"}, NotYetImplemented, "container images"),
+        ({"PackageType": "Image"}, InvalidParameterValue, "^Please provide ImageUri when creating"),
         (
             {"CodeSigningConfigArn": MISSING_SIGNING},
             CodeSigningConfigNotFound,

@@ -1,0 +1,66 @@
+"""Which files are extensions: those of layers, and those that an image's layers leave."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from firelet.worker.extension_files import find_extensions
+
+
+def make(root: Path, *files: str) -> Path:
+    root.mkdir()
+    for name in files:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    return root
+
+
+def whiteout(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.mknod(path, 0o020000, os.makedev(0, 0))
+    except PermissionError:
+        pytest.skip("this user may not make a character device 0/0")
+
+
+def test_layers_give_files_and_no_directories_or_linked_folders(tmp_path: Path) -> None:
+    code = make(tmp_path / "code", "extensions/of-the-code")
+    first = make(tmp_path / "first", "extensions/b", "extensions/folder/c", "other")
+    second = make(tmp_path / "second", "extensions/a")
+    linked = make(tmp_path / "linked", "elsewhere/d")
+    (linked / "extensions").symlink_to("elsewhere")
+    found = find_extensions([code, first, second, linked], is_image=False)
+    assert found == ("a", "b")
+
+
+def test_layers_of_an_image_add_up(tmp_path: Path) -> None:
+    base = make(tmp_path / "base", "opt/extensions/a", "extensions/no")
+    above = make(tmp_path / "above", "opt/extensions/b", "app.py")
+    assert find_extensions([base, above], is_image=True) == ("a", "b")
+
+
+def test_a_layer_takes_away_a_file_or_the_folder(tmp_path: Path) -> None:
+    base = make(tmp_path / "base", "opt/extensions/a", "opt/extensions/b")
+    without_a = make(tmp_path / "without-a")
+    whiteout(without_a / "opt" / "extensions" / "a")
+    assert find_extensions([base, without_a], is_image=True) == ("b",)
+    without_any = make(tmp_path / "without-any")
+    whiteout(without_any / "opt" / "extensions")
+    later = make(tmp_path / "later", "opt/extensions/c")
+    assert find_extensions([base, without_any], is_image=True) == ()
+    assert find_extensions([base, without_any, later], is_image=True) == ("c",)
+
+
+@pytest.mark.parametrize("folder", ["opt", "opt/extensions"])
+def test_an_opaque_folder_hides_what_is_below(tmp_path: Path, folder: str) -> None:
+    base = make(tmp_path / "base", "opt/extensions/a")
+    above = make(tmp_path / "above", "opt/extensions/b")
+    try:
+        os.setxattr(above / folder, "user.overlay.opaque", b"y")
+    except OSError:
+        pytest.skip("this file system has no extended attributes of users")
+    assert find_extensions([base, above], is_image=True) == ("b",)
