@@ -20,6 +20,7 @@ from firelet.frontend.cloudwatch import CloudWatchOperations
 from firelet.frontend.code_signing import CodeSigningOperations
 from firelet.frontend.codelink import PATH_PREFIX, CodeLinks
 from firelet.frontend.concurrency import ConcurrencyOperations
+from firelet.frontend.debug import DEBUG_PATH, Debugging, DebugPage
 from firelet.frontend.event_invoke import EventInvokeOperations
 from firelet.frontend.function_options import FunctionOptionOperations
 from firelet.frontend.functions import FunctionOperations
@@ -79,6 +80,7 @@ class EndpointParts:
     sessions: SessionCredentials
     links: CodeLinks
     images: ImageResolver
+    debugging: Debugging | None
 
 
 class Endpoint:
@@ -154,6 +156,7 @@ def _pages(parts: EndpointParts, callers: Callers) -> dict[bytes, App]:
         PATH_PREFIX.encode(): parts.links.page,
         STATUS_PATH.encode(): StatusPage(manager, parts.latencies, clock).page,
         WARM_PATH.encode(): warm.page,
+        DEBUG_PATH.encode(): DebugPage(parts.registry, parts.debugging, callers).page,
     }
 
 

@@ -58,6 +58,7 @@ from firelet.worker.codecache import CodeCache
 from firelet.worker.images.sources import ConfiguredSources
 from firelet.worker.images.store import ImageStore
 from firelet.worker.memory import HostMemory
+from firelet.worker.node import Node
 
 log = logging.getLogger(__name__)
 
@@ -198,6 +199,7 @@ async def _assembled(config: PlatformConfig, facts: HostFacts) -> AsyncIterator[
                 sessions=sessions,
                 links=links,
                 images=images,
+                debugging=plane if isinstance(plane, Node) else None,
             )
         )
         tending = asyncio.create_task(_tend(manager, config))

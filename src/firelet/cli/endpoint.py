@@ -23,6 +23,7 @@ DEFAULT_REGION = "us-east-1"
 DEFAULT_KEY = "test"
 _VARIABLES = ("FIRELET_ENDPOINT", "AWS_ENDPOINT_URL")
 _LONGEST_CALL_S = 910  # a function may run for 900 s
+_LONGEST_PAGE_S = 60
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _OK = 200
 
@@ -90,7 +91,9 @@ class Endpoint:
             ),
         )
 
-    def page(self, path: str, body: bytes | None = None) -> bytes:
+    def page(
+        self, path: str, body: bytes | None = None, timeout_s: int | None = _LONGEST_PAGE_S
+    ) -> bytes:
         """What a page answers to ``body``, or without one to GET. The request is signed as those
         of a client are, since the key decides the account. CliError says what was refused."""
         from botocore.auth import SigV4Auth
@@ -99,12 +102,14 @@ class Endpoint:
         from botocore.httpsession import URLLib3Session
 
         if self._pages is None:
-            self._pages = URLLib3Session(proxies={})
+            self._pages = {}
+        if timeout_s not in self._pages:
+            self._pages[timeout_s] = URLLib3Session(proxies={}, timeout=timeout_s)
         method = "GET" if body is None else "POST"
         request = AWSRequest(method, f"{self.url}{path}", data=body)
         credentials = Credentials(self._key, self._secret, self._token)
         SigV4Auth(credentials, "lambda", self.region).add_auth(request)
-        response = self._pages.send(request.prepare())
+        response = self._pages[timeout_s].send(request.prepare())
         content: bytes = response.content
         if response.status_code != _OK:
             raise CliError(_page_failure(self.url, content))

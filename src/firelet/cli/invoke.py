@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from firelet.cli.endpoint import EndpointOption, find_endpoint, reach
+from firelet.cli.endpoint import Endpoint, EndpointOption, find_endpoint, reach
 from firelet.cli.failure import CliError
 from firelet.cli.terminal import say
 
@@ -22,13 +22,23 @@ def invoke(
     ] = "{}",
     tail: Annotated[bool, typer.Option("--tail", help="Print the log of this call.")] = False,
     is_async: Annotated[bool, typer.Option("--async", help="Queue the event and return.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Wait for a debugger: debugpy, or Node.js's inspector.")
+    ] = False,
+    port: Annotated[
+        int, typer.Option(min=1, max=65_535, help="Where the debugger connects to.")
+    ] = 5678,
     endpoint: EndpointOption = None,
 ) -> None:
     """Invoke a function. The answer is on stdout; an error of the function is exit code 1."""
-    if tail and is_async:
-        raise CliError("--tail needs an answer, which --async does not wait for")
+    if is_async and (tail or debug):
+        option = "--tail" if tail else "--debug"
+        raise CliError(f"{option} needs an answer, which --async does not wait for")
     target = find_endpoint(endpoint)
     event = read_payload(payload)
+    if debug:
+        _debug(target, name, event, port)
+        return
     with reach(target):
         answer = target.client("lambda").invoke(
             FunctionName=name,
@@ -47,6 +57,25 @@ def invoke(
         say(describe_function_error(name, body))
         raise typer.Exit(1)
     _print_payload(body)
+
+
+def _debug(target: Endpoint, name: str, event: bytes, port: int) -> None:
+    """Ctrl-C ends the wait, and the environment with it."""
+    import msgspec
+
+    from firelet.frontend.debug import DEBUG_PATH, DebugAnswer, DebugOrder
+
+    say(f"waiting for a debugger at 127.0.0.1:{port}; nothing times out meanwhile")
+    order = DebugOrder(function=name, event=msgspec.Raw(event), port=port)
+    with reach(target):
+        body = target.page(DEBUG_PATH, msgspec.json.encode(order), timeout_s=None)
+    answer = msgspec.json.decode(body, type=DebugAnswer)
+    sys.stderr.write(base64.b64decode(answer.log).decode(errors="replace"))
+    payload = base64.b64decode(answer.payload)
+    if answer.function_error:
+        say(describe_function_error(name, payload))
+        raise typer.Exit(1)
+    _print_payload(payload)
 
 
 def read_payload(text: str) -> bytes:

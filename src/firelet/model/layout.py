@@ -11,6 +11,7 @@ NODE_RUNTIME = f"{CLIENT}/firelet/guest/node_runtime.cjs"
 NODE_EMBRYO = f"{CLIENT}/firelet/guest/node_embryo.cjs"
 JAVA_CLIENT = "/var/runtime/lib/firelet-java-client.jar"
 RUBY_RUNTIME = f"{CLIENT}/firelet/guest/ruby_runtime.rb"
+DEBUGGER_PATH = "/var/runtime/debugger"
 ZYGOTE = f"{CLIENT}/firelet/guest/zygote.py"
 INTERPRETER_LIBRARIES = "/var/lang/lib"
 

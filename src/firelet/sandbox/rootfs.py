@@ -18,7 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from firelet.model.layout import CLIENT, JAVA_CLIENT, LIBRARY_PATH, PYTHON_BOOTSTRAP, ZYGOTE
+from firelet.model.layout import (
+    CLIENT,
+    DEBUGGER_PATH,
+    JAVA_CLIENT,
+    LIBRARY_PATH,
+    PYTHON_BOOTSTRAP,
+    ZYGOTE,
+)
 from firelet.sandbox.interpreters import Interpreter
 
 HIDDEN = "/.firelet"
@@ -40,6 +47,8 @@ _CERTIFICATES = (
 _SDK = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "urllib3", "six")
 # AWS's registry of SnapStart hooks, which is part of its Python runtimes.
 _HOOKS = "snapshot_restore_py"
+# Out of the way of functions, which may bring their own; on the path of a debugged one only.
+_DEBUGGER = "debugpy"
 _USR_LINKS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 
 _FILES = {
@@ -205,8 +214,11 @@ def _certificate_binds() -> dict[str, str]:
 
 
 def _python_binds(interpreter: Interpreter) -> dict[str, str]:
-    """The AWS SDK at /var/runtime, as in AWS's Python runtimes."""
+    """The AWS SDK at /var/runtime, as in AWS's Python runtimes, and the debugger."""
     binds: dict[str, str] = {}
+    debugger = _module_path(_DEBUGGER)
+    if debugger is not None:
+        binds[f"{DEBUGGER_PATH}/{_DEBUGGER}"] = str(debugger)
     if _sdk_supports(interpreter.runtime):
         for name in (*_SDK, _HOOKS):
             source = _module_path(name)

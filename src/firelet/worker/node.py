@@ -10,13 +10,15 @@ import logging
 import platform
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from firelet.model import limits
 from firelet.model.errors import InvalidRuntime, PlatformError
 from firelet.model.function import FunctionKey, FunctionVersion, InitializationType
+from firelet.model.invocation import Invocation, Outcome
 from firelet.runtime.credentials import CredentialsEndpoint, SessionCredentials
 from firelet.runtime.environment import (
     extension_environment,
@@ -29,6 +31,13 @@ from firelet.runtime.environment import (
 )
 from firelet.sandbox.driver import RuntimeStart, Sandbox, SandboxDriver, SandboxSpec
 from firelet.worker.custody import CodeStore, Custody
+from firelet.worker.debugging import (
+    DEBUG_TIMEOUT_S,
+    Debugger,
+    Relay,
+    debugger_for,
+    under_debugger,
+)
 from firelet.worker.extension_files import find_extensions
 from firelet.worker.extension_host import ExternalExtensions
 from firelet.worker.role_session import RoleSession
@@ -120,6 +129,31 @@ class Node:
         return await self._with_lease(
             version, lambda credentials: self._start(version, credentials, initialization)
         )
+
+    async def debug(self, invocation: Invocation, port: int) -> Outcome:
+        """One invocation under a debugger, which connects to a port of the host's loopback: in an
+        environment of its own, without limits of time, that ends with it. CallerError for runtimes
+        without one, PlatformError when the port is in use."""
+        version = replace(invocation.function, timeout_s=DEBUG_TIMEOUT_S)
+        debugger = debugger_for(version)
+
+        async def make(credentials: RoleSession) -> Slot:
+            sandbox = await self._parts.driver.create(await self._spec(version))
+            relay = Relay(sandbox, debugger.port)
+            stack.push_async_callback(relay.close)
+            try:
+                await relay.listen(port)
+            except BaseException:
+                await sandbox.stop()
+                raise
+            return await self._initialise(
+                version, sandbox, credentials, InitializationType.ON_DEMAND, debugger
+            )
+
+        async with AsyncExitStack() as stack:
+            slot = await self._with_lease(version, make)
+            stack.push_async_callback(slot.close)
+            return await slot.invoke(replace(invocation, function=version))
 
     async def _with_lease(
         self,
@@ -235,6 +269,7 @@ class Node:
         sandbox: Sandbox,
         credentials: RoleSession,
         initialization: InitializationType,
+        debugger: Debugger | None = None,
     ) -> Slot:
         endpoint = None
         if initialization is InitializationType.SNAP_START:
@@ -250,6 +285,8 @@ class Node:
             start, entry_error = await self._runtime_start(version, environment)
         else:
             start, entry_error = _image_start(version, environment)
+        if debugger is not None:
+            start = under_debugger(start, debugger)
         external = ExternalExtensions()
         if initialization is not InitializationType.SNAP_START:
             external = ExternalExtensions(
@@ -294,7 +331,10 @@ class Node:
                 start=start,
                 write=self._parts.open_log(version, format_stream_name(version, sandbox.id)).write,
                 entry_error=entry_error,
-                init_timeout_s=init_timeout_s(version, initialization),
+                init_timeout_s=max(
+                    init_timeout_s(version, initialization),
+                    DEBUG_TIMEOUT_S if version.timeout_s == DEBUG_TIMEOUT_S else 0,
+                ),
                 initialization=initialization,
                 restores=endpoint,
                 external=external or ExternalExtensions(),

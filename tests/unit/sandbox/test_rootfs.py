@@ -51,6 +51,7 @@ def is_allowed(source: str, interpreter: Interpreter) -> bool:
     if path.parent == PLATFORM_PACKAGES:
         return path.stem in (
             "boto3",
+            "debugpy",
             "botocore",
             "s3transfer",
             "jmespath",
