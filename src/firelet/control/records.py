@@ -58,8 +58,15 @@ def decode_number(body: bytes) -> int:
 
 
 def fingerprint(version: FunctionVersion) -> str:
-    """Digest of what a version runs and how; equal when publishing again would change nothing."""
-    bare = replace(without_state(version), version="")
+    """Digest of what a version runs and how; equal when publishing again would change nothing.
+
+    It is kept in the records of functions. A member that records have got since is left out of it
+    where it has its default: what was published before must not look changed.
+    """
+    bare = msgspec.to_builtins(replace(without_state(version), version=""))
+    for code in (bare["code"], *(layer["code"] for layer in bare["layers"])):
+        if code["reference"] is None:
+            del code["reference"]
     return hashlib.sha256(msgspec.json.encode(bare, order="sorted")).hexdigest()
 
 
