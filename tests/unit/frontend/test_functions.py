@@ -556,7 +556,7 @@ async def test_concurrency_and_account_settings(deployed: Api) -> None:
     assert answer == {"ReservedConcurrentExecutions": 50}
     assert await deployed.call("GetAccountSettings") == {
         "AccountLimit": {
-            "TotalCodeSize": 80530636800,
+            "TotalCodeSize": 322122547200,
             "CodeSizeUnzipped": 262144000,
             "CodeSizeZipped": 52428800,
             "ConcurrentExecutions": 1000,
