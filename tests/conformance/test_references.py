@@ -23,6 +23,7 @@ from running_platform import ACCOUNT, PYTHON, REGION, Deployer, Platform, pack
 
 pytest_plugins = ("platform_fixtures",)
 
+SIGNER = f"arn:aws:signer:{REGION}:{ACCOUNT}:/signing-profiles/a/0123456789"
 CODE = "def handler(event, context): return event"
 SERVED = [item.operation for item in list_coverage() if item.standing is not Standing.MISSING]
 # Members that name something, of the top level of requests.
@@ -116,8 +117,13 @@ def function(platform: Platform) -> Iterator[str]:
     client.add_permission(
         **named, StatementId="s", Action="lambda:InvokeFunction", Principal="s3.amazonaws.com"
     )
+    signing = client.create_code_signing_config(
+        AllowedPublishers={"SigningProfileVersionArns": [SIGNER]}
+    )["CodeSigningConfig"]["CodeSigningConfigArn"]
+    client.put_function_code_signing_config(**named, CodeSigningConfigArn=signing)
     yield name
     deployer.close()
+    client.delete_code_signing_config(CodeSigningConfigArn=signing)
 
 
 def outcome(client: Any, operation: str, params: dict[str, Any]) -> tuple[int, str | None]:

@@ -413,7 +413,11 @@ OTHERS = [
                     "GetLayerPolicy",
                 ),
                 ("AddPermission", {**FUNCTION, **PERMISSION, "StatementId": "r"}, "GetPolicy"),
-                ("RemovePermission", {**FUNCTION, "StatementId": "s1"}, "GetPolicy"),
+                (
+                    "RemovePermission",
+                    {**FUNCTION, "StatementId": "s1"},
+                    "GetFunction/GetAlias",
+                ),
             )
         ),
     ),

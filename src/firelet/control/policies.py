@@ -3,6 +3,8 @@
 A policy is kept as the JSON text that callers get back. It has no RevisionId of its own: a change
 of it is a change of what it hangs on. Called by ``frontend.policies``.
 Source: docs.aws.amazon.com/lambda/latest/dg/access-control-resource-based.html; recorded messages.
+A stale RevisionId is told by another operation after AddPermission (GetPolicy) than after
+RemovePermission (GetFunction/GetAlias): so it was recorded in 2023, one call after the other.
 """
 
 from __future__ import annotations
@@ -118,7 +120,7 @@ class ResourcePolicies:
             left = [one for one in statements if one.get("Sid") != statement_id]
             if len(left) == len(statements):
                 raise ResourceNotFound(f"Statement {statement_id} is not found in resource policy.")
-            _check_revision(function, name, revision, "GetPolicy")
+            _check_revision(function, name, revision, "GetFunction/GetAlias")
             text = format_json({**document, "Statement": left}) if left else None
             await self._commit(function, name, text)
 
