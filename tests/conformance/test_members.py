@@ -134,7 +134,7 @@ EXPECTED = {
     "GetResourcePolicy": "Policy RevisionId",
     "GetRuntimeManagementConfig": "UpdateRuntimeOn FunctionArn",
     "Invoke": "{}",
-    "InvokeAsync": "{}",
+    "InvokeAsync": "",
     "ListAliases": below("Aliases[]", ALIAS),
     "ListCodeSigningConfigs": below("CodeSigningConfigs[]", SIGNING),
     "ListEventSourceMappings": below("EventSourceMappings[]", SQS_MAPPING),

@@ -1,4 +1,8 @@
-"""The operation InvokeAsync, which AWS has deprecated: an Event invocation by another name."""
+"""The operation InvokeAsync, which AWS has deprecated: an Event invocation by another name.
+
+The answer is the status, 202, and no body, as in the API reference's sample response of 2014; the
+member Status that SDKs show is that status.
+"""
 
 from __future__ import annotations
 

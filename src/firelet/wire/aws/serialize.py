@@ -35,7 +35,8 @@ class Answer:
 
 
 def format_rest(operation: Operation, output: Mapping[str, Any]) -> Answer:
-    """The answer of a REST-JSON operation."""
+    """The answer of a REST-JSON operation. It has no body when all that it could say is in the
+    status and headers. Source: the sample response of InvokeAsync in the API reference of 2014."""
     answer = Answer(operation.status)
     shape = operation.output
     if shape is None:
@@ -46,6 +47,8 @@ def format_rest(operation: Operation, output: Mapping[str, Any]) -> Answer:
             _write_location(answer, member, value)
     if shape.payload is not None:
         _write_payload(answer, shape.members[shape.payload], output.get(shape.payload))
+    elif shape.members and all(member.location for member in shape.members.values()):
+        answer.headers["content-type"] = "application/json"
     else:
         _write_body(answer, format_json(shape, output), "application/json")
     return answer
