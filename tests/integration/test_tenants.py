@@ -110,3 +110,17 @@ def test_node_functions_know_their_tenant(deploy: Deployer, platform: Platform) 
         TenancyConfig=TENANCY,
     )
     assert platform.invoke(name, TenantId="blue").json == "blue"
+
+
+def test_all_tenants_together_have_so_many_environments(
+    function: str, platform: Platform, lambda_client: Any
+) -> None:
+    """Five for two of concurrency; those that have one are served as before."""
+    lambda_client.put_function_concurrency(FunctionName=function, ReservedConcurrentExecutions=2)
+    for tenant in "abcde":
+        platform.invoke(function, TenantId=tenant)
+    assert refusal(lambda_client.invoke, FunctionName=function, TenantId="f") == (
+        "TooManyRequestsException",
+        "Rate Exceeded.",
+    )
+    assert platform.invoke(function, TenantId="a").json == [["a", "a"], "a a "]

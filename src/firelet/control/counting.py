@@ -148,6 +148,10 @@ class Counting:
         else:
             del world.functions[key]
 
+    def concurrency_of(self, reserved: int | None) -> int:
+        """What a function with this reservation has at most."""
+        return self._account_limit if reserved is None else reserved
+
     def running(self, key: FunctionKey) -> int:
         """Invocations of this function that run now."""
         world = self._worlds.get(key[:2])

@@ -10,6 +10,7 @@ from firelet.control.counting import Counting, FunctionKey
 from firelet.control.latencies import Latencies
 from firelet.control.manager import Manager
 from firelet.control.shaping import ShapedSink
+from firelet.control.tenants import Tenant, environments_max
 from firelet.model import limits
 from firelet.model.errors import (
     InvalidParameterValue,
@@ -64,7 +65,7 @@ class Invoker:
         total = self._reservations.reserved_total(version.account, version.region)
         with self._counting.acquire(function_key, reserved, total, version.version):
             try:
-                return await self._invoke(invocation)
+                return await self._invoke(invocation, self._tenant(invocation, reserved))
             finally:
                 self._latencies.note(function_key, monotonic() - invocation.received)
 
@@ -100,9 +101,15 @@ class Invoker:
         finally:
             shaped.close()
 
-    async def _invoke(self, invocation: Invocation) -> Outcome:
+    def _tenant(self, invocation: Invocation, reserved: int | None) -> Tenant | None:
+        tenant_id = invocation.tenant_id
+        if tenant_id is None:
+            return None
+        return Tenant(tenant_id, environments_max(self._counting.concurrency_of(reserved)))
+
+    async def _invoke(self, invocation: Invocation, tenant: Tenant | None) -> Outcome:
         for _ in range(limits.SANDBOXES_TRIED):
-            environment = await self._manager.acquire(invocation.function, invocation.tenant_id)
+            environment = await self._manager.acquire(invocation.function, tenant)
             try:
                 return await environment.invoke(invocation)
             except (SandboxEnded, Undelivered):

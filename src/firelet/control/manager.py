@@ -22,6 +22,7 @@ from firelet.control.rates import RateLimits
 from firelet.control.relief import NoReserves, Relief, Reserves
 from firelet.control.room import Room
 from firelet.control.starts import Fleet, Starts, describe
+from firelet.control.tenants import Tenant, TenantEnvironments, too_many_environments
 from firelet.control.upkeep import Upkeep
 from firelet.model import limits
 from firelet.model.errors import FireletError, TooManyRequests, Unavailable
@@ -50,6 +51,7 @@ class Manager:
         self._starts = Starts(fleet, self._room, clock, self._make_room)
         self._scaling = RateLimits()
         self._matching = Matching()
+        self._tenants = TenantEnvironments()
         self._agenda: Agenda[VersionKey] = Agenda()
         self._pools: dict[VersionKey, Pool] = {}
         self._relief = Relief(self._pools, self._room, self._discard, reserves or NoReserves())
@@ -57,13 +59,15 @@ class Manager:
         self._keep_max_s = math.inf
         self._is_closed = False
 
-    async def acquire(self, version: FunctionVersion, tenant: str | None = None) -> Environment:
+    async def acquire(self, version: FunctionVersion, tenant: Tenant | None = None) -> Environment:
         """An environment that serves nobody else until ``release``, and no other tenant ever.
         TooManyRequests when the function has had as many made as it may have; EC2Throttled when
         there is no memory."""
         key = _key(version, tenant)
         pool = self._pools.get(key) or self._open(key)
         pool.version = version
+        if tenant is not None:
+            pool.tenants_max = tenant.environments_max
         pool.invocations += 1
         now = self._clock()
         decide_at = pool.upkeep.arrived(now)
@@ -221,8 +225,9 @@ class Manager:
         if self._is_closed:
             raise Unavailable("firelet is stopping.")
         if pool.starting <= len(pool.waiting):
-            if not self._may_start(key):
-                raise _too_fast()
+            refusal = self._refusal(key, pool)
+            if refusal is not None:
+                raise refusal
             self._start(key, pool, version)
         future: asyncio.Future[Environment] = asyncio.get_running_loop().create_future()
         waiter = Waiter(version, future)
@@ -237,16 +242,22 @@ class Manager:
             if waiter in pool.waiting:
                 pool.waiting.remove(waiter)
 
-    def _may_start(self, key: VersionKey) -> bool:
-        """Whether the function may have one more made now, which is then counted."""
+    def _refusal(self, key: VersionKey, pool: Pool) -> TooManyRequests | None:
+        """Why the function may not have one more made now; None when it may, and it is counted."""
+        if pool.tenants_max is not None and self._tenants.count(key[:3]) >= pool.tenants_max:
+            return too_many_environments()
         period_s = limits.SCALING_PERIOD_S
         rate_per_s = limits.SCALING_ENVIRONMENTS / period_s
-        return self._scaling.admits(key[:3], self._clock(), rate_per_s, period_s)
+        if not self._scaling.admits(key[:3], self._clock(), rate_per_s, period_s):
+            return TooManyRequests("FunctionInvocationRateLimitExceeded")
+        return None
 
     def _start(
         self, key: VersionKey, pool: Pool, version: FunctionVersion, *, is_ahead: bool = False
     ) -> asyncio.Task[bool]:
         pool.starting += 1
+        if pool.tenants_max is not None:
+            self._tenants.add(key[:3])
         return self._starts.begin(self._start_one(key, pool, version, is_ahead))
 
     async def _start_one(
@@ -261,6 +272,7 @@ class Manager:
         except Exception as error:
             # The supervisor of starts: whatever went wrong, an invocation may wait to hear of it.
             pool.starting -= 1
+            self._uncount(key, pool)
             if is_ahead:
                 pool.ahead_from = self._clock() + limits.AHEAD_PAUSE_S
                 self._agenda.put(key, pool.ahead_from)
@@ -270,6 +282,7 @@ class Manager:
             return False
         except asyncio.CancelledError:
             pool.starting -= 1
+            self._uncount(key, pool)
             raise
         pool.starting -= 1
         self._admit(environment, key, generation, seconds)
@@ -279,10 +292,11 @@ class Manager:
         """Whoever waits for one that came to nothing gets another one made."""
         if self._is_closed or pool.starting >= len(pool.waiting):
             return
-        if self._may_start(key):
+        refusal = self._refusal(key, pool)
+        if refusal is None:
             self._start(key, pool, pool.waiting[0].version)
         else:
-            _fail_first(pool, _too_fast())
+            _fail_first(pool, refusal)
 
     def _look(self, key: VersionKey) -> None:
         """Asks the capacity policy about one version, and does what it says."""
@@ -306,7 +320,7 @@ class Manager:
         for _ in range(count):
             if self._relief.is_short or self._clock() < pool.ahead_from:
                 return False
-            if not self._may_start(key):
+            if self._refusal(key, pool) is not None:
                 return False
             self._start(key, pool, version, is_ahead=True)
         return True
@@ -411,10 +425,16 @@ class Manager:
         if found is not None:
             key, _ = found
             pool = self._pools[key]
+            self._uncount(key, pool)
             if pool.floor is not None and environment in pool.floor.members:
                 pool.floor.members.remove(environment)
                 self._fill(key, pool)
         self._starts.end(environment)
+
+    def _uncount(self, key: VersionKey, pool: Pool) -> None:
+        """One that was made for a tenant has ended, or came to nothing."""
+        if pool.tenants_max is not None:
+            self._tenants.remove(key[:3])
 
     def _open(self, key: VersionKey) -> Pool:
         pool = self._pools[key] = Pool(Upkeep(self._clock()))
@@ -428,12 +448,8 @@ class Manager:
             self._agenda.drop(key)
 
 
-def _key(version: FunctionVersion, tenant: str | None = None) -> VersionKey:
-    return version.key if tenant is None else (*version.key, tenant)
-
-
-def _too_fast() -> TooManyRequests:
-    return TooManyRequests("FunctionInvocationRateLimitExceeded")
+def _key(version: FunctionVersion, tenant: Tenant | None = None) -> VersionKey:
+    return version.key if tenant is None else (*version.key, tenant.id)
 
 
 def _fail_first(pool: Pool, error: FireletError) -> None:

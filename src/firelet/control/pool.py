@@ -85,7 +85,8 @@ class Pool:
     so that the others grow old and stop; those that were made ahead and never used are below all
     others, so that calls one after another stay with one environment. ``generation`` grows when
     the configuration changes. ``version`` is the record that was asked for last; None when there is
-    no such version any more. None is started ahead of demand before ``ahead_from``."""
+    no such version any more. None is started ahead of demand before ``ahead_from``. ``tenants_max``
+    is how many all tenants of the function may have; None in the pool of no tenant."""
 
     upkeep: Upkeep
     version: FunctionVersion | None = None
@@ -102,6 +103,7 @@ class Pool:
     provisioned_invocations: int = 0
     spilled: int = 0
     floor: Floor[Environment] | None = None
+    tenants_max: int | None = None
 
     @property
     def idle_stacks(self) -> tuple[list[Environment], ...]:

@@ -77,6 +77,7 @@ REQUESTS_PER_S_AND_CONCURRENCY = 10  # of an account's, and of a reservation
 REQUESTS_BURST_S = 1.0  # AWS counts by the second
 SCALING_ENVIRONMENTS = 1_000  # of one function, in each
 SCALING_PERIOD_S = 10.0
+TENANT_ENVIRONMENTS_PER_1000_CONCURRENCY = 2_500  # tenant isolation page of the guide
 
 # Sandboxes that end by themselves (firelet).
 SANDBOXES_TRIED = 3  # for one start, and for one event that none of them has taken

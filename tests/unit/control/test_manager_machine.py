@@ -1,7 +1,8 @@
 """The worker manager under random faults: whatever happens, in any order, counts stay true.
 
 Starts succeed, fail or hang; environments die at any moment; callers go away; versions change and
-are retired; floors rise and fall; memory is short; and at the end all is closed, wherever it was.
+are retired; floors rise and fall; memory is short; tenants come, more than may have environments;
+and at the end all is closed, wherever it was.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from firelet.model.invocation import Invocation, Outcome
 from unit.control.fake_fleet import FakeClock, FakeEnvironment, FakeFleet
 from unit.versions import make_invocation, make_version
 
-LATEST, PUBLISHED, OTHER = 0, 1, 2
+LATEST, PUBLISHED, OTHER, TENANTS = 0, 1, 2, 3
+TENANTS_CONCURRENCY, TENANT_ENVIRONMENTS = 1, 2
 MEMORY_MIB = 1_500
 FAILURES: tuple[Callable[[], Exception], ...] = (
     lambda: PlatformError("no room"),
@@ -114,7 +116,8 @@ class NoReservations:
 
 
 class ManagerMachine(RuleBasedStateMachine):
-    """Three versions of two functions; one of them may have provisioned concurrency."""
+    """Three versions of two functions, one of which may have provisioned concurrency; and a
+    function that keeps its tenants apart."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -128,6 +131,9 @@ class ManagerMachine(RuleBasedStateMachine):
             make_version(),
             make_version(version="1"),
             make_version(name="other", memory_mib=300),
+            make_version(
+                name="tenants", extras={"TenancyConfig": {"TenantIsolationMode": "PER_TENANT"}}
+            ),
         ]
         self.calls: list[tuple[FunctionVersion, asyncio.Task[Outcome]]] = []
         self.warming: list[asyncio.Task[int]] = []
@@ -164,6 +170,17 @@ class ManagerMachine(RuleBasedStateMachine):
             for _ in range(count):
                 work = self.invoker.invoke(make_invocation(version), key_of(version), None)
                 self.calls.append((version, self.loop.create_task(work)))
+
+        self.do(begin)
+
+    @rule(tenant=st.sampled_from("abc"))
+    def invoke_for_a_tenant(self, tenant: str) -> None:
+        version = self.versions[TENANTS]
+
+        def begin() -> None:
+            invocation = make_invocation(version, tenant_id=tenant)
+            work = self.invoker.invoke(invocation, key_of(version), TENANTS_CONCURRENCY)
+            self.calls.append((version, self.loop.create_task(work)))
 
         self.do(begin)
 
@@ -317,6 +334,14 @@ class ManagerMachine(RuleBasedStateMachine):
         versions = [item.version for item in (*self.fleet.alive, *self.fleet.under_way)]
         assert self.manager._room.taken_mib == sum(version.memory_mib for version in versions)
         assert self.manager._room.taken_mib <= MEMORY_MIB
+
+    @invariant()
+    def tenants_have_what_is_counted_and_no_more_than_they_may(self) -> None:
+        key = key_of(self.versions[TENANTS])
+        alive = sum(key_of(item.version) == key for item in self.fleet.alive)
+        pools = self.manager._pools.items()
+        starting = sum(pool.starting for owner, pool in pools if owner[:3] == key)
+        assert self.manager._tenants.count(key) == alive + starting <= TENANT_ENVIRONMENTS
 
     @invariant()
     def the_floor_is_kept(self) -> None:

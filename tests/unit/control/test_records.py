@@ -1,4 +1,4 @@
-"""What is kept of functions: fingerprints stay what they were when a release comes that knows more."""
+"""What is kept of functions: fingerprints stay what they were when a release knows more."""
 
 from __future__ import annotations
 
