@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from running_platform import Deployer, Platform, pack
+from running_platform import Deployer, Platform, pack, wait_until
 
 pytest_plugins = ("platform_fixtures",)
 
@@ -49,7 +49,10 @@ def platform_with_s3(make_platform: Callable[..., Platform]) -> Iterator[Platfor
         {"app.py": "import layered\ndef handler(event, context):\n    return layered.ONE\n"}
     )
     Bucket.objects["/code/versioned/layer.zip"] = pack({"python/layered.py": "ONE = 'one'"})
-    yield make_platform(FIRELET_S3_ENDPOINT=f"http://127.0.0.1:{server.server_port}")
+    yield make_platform(
+        FIRELET_S3_ENDPOINT=f"http://127.0.0.1:{server.server_port}",
+        FIRELET_REFERENCE_LOOK_EVERY_S="0.1",
+    )
     server.shutdown()
     thread.join()
     server.server_close()
@@ -151,3 +154,31 @@ def test_a_reference_needs_a_version_and_no_zip_file(platform_with_s3: Platform)
         match="Please do not provide other FunctionCode parameters when providing a ZipFile",
     ):
         deploy.create(deploy.name(), "", Code={"ZipFile": b"x", "S3ObjectStorageMode": "REFERENCE"})
+
+
+def test_a_function_is_inactive_while_its_object_is_lost(platform_with_s3: Platform) -> None:
+    """Source: the guide's page on self-managed code storage, "Function lifecycle"."""
+    deploy, client = Deployer(platform_with_s3), platform_with_s3.client("lambda")
+    name, path = deploy.name(), "/code/versioned/app.zip"
+    Bucket.objects[path] = pack({"app.py": "def handler(event, context):\n    return 1\n"})
+    deploy.create(name, "", Code=by_reference("versioned/app.zip"))
+    deploy.settle(name)
+
+    def configuration() -> dict[str, Any]:
+        return dict(client.get_function_configuration(FunctionName=name))
+
+    package = Bucket.objects.pop(path)
+    wait_until(lambda: configuration()["State"] == "Inactive", "its object is missed")
+    assert configuration()["StateReason"] == (
+        "Error occurred while GetObject. S3 Error Code: NoSuchKey. S3 Error Message:"
+        " The specified key does not exist."
+    )
+    with pytest.raises(client.exceptions.ResourceConflictException, match="state: Inactive"):
+        client.invoke(FunctionName=name)
+    with pytest.raises(client.exceptions.InvalidParameterValueException, match="NoSuchKey"):
+        client.update_function_configuration(FunctionName=name, Timeout=5)
+
+    Bucket.objects[path] = package
+    client.update_function_configuration(FunctionName=name, Timeout=5)
+    deploy.settle(name)
+    assert (configuration()["State"], platform_with_s3.invoke(name).json) == ("Active", 1)

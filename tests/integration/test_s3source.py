@@ -10,6 +10,7 @@ from firelet.frontend.packages import Fetched
 from firelet.frontend.s3source import S3CodeSource
 from firelet.model import limits
 from firelet.model.errors import InvalidParameterValue
+from firelet.model.function import S3Object
 from firelet.wire.http1 import HttpServer, Request, Response
 
 
@@ -21,6 +22,10 @@ class FakeS3:
 
     def __call__(self, request: Request) -> Response:
         self.requests.append(request)
+        if request.path.startswith(b"/forbidden/"):
+            return _error(403, "AccessDenied", "Access Denied")
+        if request.path.startswith(b"/busy/"):
+            return _error(503, "SlowDown", "Please reduce your request rate.")
         if not request.path.startswith(b"/code/"):
             return _error(404, "NoSuchBucket", "The specified bucket does not exist")
         if request.path != b"/code/a/b%20c.zip":
@@ -91,3 +96,26 @@ async def test_an_endpoint_that_is_not_there_or_not_configured_is_said_to_be() -
         await S3CodeSource(None).fetch("code", "key", None)
     with pytest.raises(InvalidParameterValue, match="ServiceUnavailable"):
         await S3CodeSource("http://127.0.0.1:9").fetch("code", "key", None)
+
+
+async def test_an_object_is_looked_for_without_being_fetched(endpoint: str, s3: FakeS3) -> None:
+    await S3CodeSource(endpoint).check(S3Object("code", "a/b c.zip", "7"))
+    (request,) = s3.requests
+    assert request.headers[b"range"] == b"bytes=0-0"
+    assert request.query == b"versionId=7"
+
+
+@pytest.mark.parametrize(
+    ("bucket", "code"),
+    [("code", "NoSuchKey"), ("other", "NoSuchBucket"), ("forbidden", "AccessDenied")],
+)
+async def test_an_object_that_cannot_be_read_is_lost(endpoint: str, bucket: str, code: str) -> None:
+    with pytest.raises(InvalidParameterValue, match=f"S3 Error Code: {code}. S3 Error Message: "):
+        await S3CodeSource(endpoint).check(S3Object(bucket, "none.zip", "7"))
+
+
+async def test_an_endpoint_that_does_not_answer_loses_nothing(endpoint: str, s3: FakeS3) -> None:
+    await S3CodeSource(endpoint).check(S3Object("busy", "none.zip", "7"))
+    assert s3.requests
+    await S3CodeSource("http://127.0.0.1:1").check(S3Object("code", "none.zip", "7"))
+    await S3CodeSource(None).check(S3Object("code", "none.zip", "7"))

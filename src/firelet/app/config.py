@@ -57,6 +57,7 @@ class PlatformConfig:
     account_concurrency: int = limits.ACCOUNT_CONCURRENCY
     memory_overcommit: float = limits.MEMORY_OVERCOMMIT
     scale_in_after_s: float = limits.SCALE_IN_AFTER_S
+    reference_look_every_s: float = limits.REFERENCE_LOOK_EVERY_S
     s3_endpoint: str | None = None
     drain_s: float = 5.0
     workers: int = 0
@@ -144,6 +145,7 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "account_concurrency": int,
     "memory_overcommit": _parse_ratio,
     "scale_in_after_s": float,
+    "reference_look_every_s": float,
     "s3_endpoint": str,
     "drain_s": float,
     "workers": _parse_count,

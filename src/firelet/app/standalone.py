@@ -21,6 +21,7 @@ from firelet.app.config import PlatformConfig
 from firelet.app.dataplane import DataPlane, DataPlaneParts, SnapshotReserves, open_data_plane
 from firelet.app.endpoint import Endpoint, EndpointParts
 from firelet.app.measuring import Measuring, open_metrics
+from firelet.app.references import ReferenceWatch
 from firelet.app.scaling import Scaler
 from firelet.app.signing import load_signing_trust
 from firelet.control import records
@@ -35,6 +36,7 @@ from firelet.events.destinations import Destinations
 from firelet.events.dispatcher import Dispatcher
 from firelet.events.queue import AsyncEventQueue
 from firelet.frontend.codelink import CodeLinks
+from firelet.frontend.s3source import S3CodeSource
 from firelet.iam.credentials import SessionCredentials as Sessions
 from firelet.iam.policies import Policies
 from firelet.iam.roles import Roles
@@ -152,6 +154,7 @@ async def _assembled(config: PlatformConfig, facts: HostFacts) -> AsyncIterator[
             account_concurrency=config.account_concurrency,
             file_systems=config.file_systems,
             signing_trust=await asyncio.to_thread(load_signing_trust, config.signing_trust),
+            objects=S3CodeSource(config.s3_endpoint, region=config.region),
         )
         await registry.load()
         # Before the first sandbox: what no function needs any more was left by a crash.
@@ -160,6 +163,9 @@ async def _assembled(config: PlatformConfig, facts: HostFacts) -> AsyncIterator[
         # First, since the registry waits for its activations.
         stack.callback(images.interrupt)
         registry.provisioned.restore()
+        watch = ReferenceWatch(registry.references, config.reference_look_every_s)
+        watch.start()
+        stack.push_async_callback(watch.close)
         latencies = Latencies()
         meter, metrics = InvocationMeter(), open_metrics(data / "metrics.db")
         measuring = Measuring(metrics, meter, registry)

@@ -212,7 +212,7 @@ def _failed(version: FunctionVersion, failure: _Failure) -> FunctionVersion:
         last_update_reason_code=failure.code,
         revision_id=new_revision_id(),
     )
-    if version.state is State.ACTIVE:
+    if version.state in (State.ACTIVE, State.INACTIVE):
         return failed
     return replace(
         failed,

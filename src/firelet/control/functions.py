@@ -29,6 +29,7 @@ from firelet.control.file_systems import check_file_systems, check_network
 from firelet.control.image_functions import check_not_signed, check_same_type, describe_image
 from firelet.control.mutations import Mutations
 from firelet.control.packages import Packages, describe_package
+from firelet.control.references import References
 from firelet.control.signatures import with_signature
 from firelet.control.tags import check_tags
 from firelet.control.targets import find_version, not_found
@@ -88,6 +89,7 @@ class Functions:
         activations: Activations,
         packages: Packages,
         layers: LayerSource,
+        references: References,
         signing: CodeSigning,
         now: Callable[[], str],
         patience_s: float,
@@ -98,6 +100,7 @@ class Functions:
         self._activations = activations
         self._packages = packages
         self._layers = layers
+        self._references = references
         self._signing = signing
         self._now = now
         self._patience_s = patience_s
@@ -151,6 +154,7 @@ class Functions:
         self._check_settings(new.settings)
         check_tags(new.tags)
         layers = find_layers(new.settings.layers or (), *new.key[:2], self._layers)
+        await self._references.check(layer.code for layer in layers)
         async with (
             self._kept(layers),
             self._signing.kept(new.code_signing),
@@ -224,9 +228,12 @@ class Functions:
     async def _update_configuration(
         self, key: FunctionKey, settings: Settings, revision_id: str | None
     ) -> FunctionVersion:
-        self.get(key)
+        before = self.get(key).latest
         self._check_settings(settings)
         layers = find_layers(settings.layers or (), *key[:2], self._layers)
+        await self._references.check(layer.code for layer in layers)
+        if before.state is State.INACTIVE:
+            await self._references.check([before.code])
         async with self._kept(layers), self._activations.when_settled(key, self._patience_s):
             function = self.get(key)
             check_revision(function.latest.revision_id, revision_id)

@@ -28,6 +28,7 @@ from firelet.control.mutations import Mutations
 from firelet.control.packages import Packages
 from firelet.control.policies import ResourcePolicies
 from firelet.control.provisioned import NoProvider, Provider, Provisioned
+from firelet.control.references import NoSourceObjects, References, SourceObjects
 from firelet.control.runtime_management import RuntimeManagements
 from firelet.control.tags import Tags
 from firelet.control.targets import Resolved, function_key, not_found
@@ -58,6 +59,7 @@ class Registry:
         answer_wait_s: float = limits.ANSWER_WAIT_S,
         file_systems: Collection[str] = (),
         signing_trust: Collection[str] = (),
+        objects: SourceObjects | None = None,
     ) -> None:
         self._catalog = Catalog(documents)
         layers = LayerCatalog(documents)
@@ -75,6 +77,7 @@ class Registry:
         self.code_signing = CodeSigning(
             documents, self._catalog, self._mutations, now, clock, signing_trust
         )
+        self.references = References(self._catalog, self._mutations, objects or NoSourceObjects())
         self.layers = Layers(layers, self._catalog, packages, now)
         self.functions = Functions(
             self._catalog,
@@ -82,6 +85,7 @@ class Registry:
             self._activations,
             packages,
             self.layers,
+            self.references,
             self.code_signing,
             now,
             update_wait_s,

@@ -1,4 +1,5 @@
-"""Deployment packages from an S3-compatible endpoint. The adapter of ``packages.CodeSource``.
+"""Deployment packages from an S3-compatible endpoint. The adapter of ``packages.CodeSource`` and of
+``control.references.SourceObjects``.
 
 Only the endpoint that firelet was configured with is ever asked. Made by ``app``.
 """
@@ -6,15 +7,20 @@ Only the endpoint that firelet was configured with is ever asked. Made by ``app`
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from typing import Any
 
 from firelet.frontend.packages import Fetched
 from firelet.model import limits
 from firelet.model.errors import InvalidParameterValue
+from firelet.model.function import S3Object
+
+log = logging.getLogger(__name__)
 
 _CHUNK = 1 << 20
 _DEFAULT_REGION = "us-east-1"
+_LOST = (403, 404, 405)  # 405: this version is the mark of a deletion
 
 
 class S3CodeSource:
@@ -57,11 +63,34 @@ class S3CodeSource:
             with answer["Body"] as body:
                 return Fetched(_read_limited(body), _parse_version(answer.get("VersionId")))
         except ClientError as error:
-            fault = error.response.get("Error", {})
-            code = str(fault.get("Code", "Unknown"))
-            raise _failed(code, str(fault.get("Message", ""))) from error
+            raise _refused(error.response) from error
         except BotoCoreError as error:
             raise _failed("ServiceUnavailable", str(error)) from error
+
+    async def check(self, reference: S3Object) -> None:
+        """InvalidParameterValue when the object is gone or may not be read; an endpoint that does
+        not answer is no reason to think so."""
+        if self._endpoint_url is not None:
+            await asyncio.to_thread(self._check, reference)
+
+    def _check(self, reference: S3Object) -> None:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            answer = self._open_client().get_object(
+                Bucket=reference.bucket,
+                Key=reference.key,
+                VersionId=reference.version,
+                Range="bytes=0-0",
+            )
+            answer["Body"].close()
+        except ClientError as error:
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+            if status in _LOST:
+                raise _refused(error.response) from error
+            log.warning("source object not checked %s: %s", reference, error)
+        except BotoCoreError as error:
+            log.warning("source object not checked %s: %s", reference, error)
 
     def _open_client(self) -> Any:
         with self._making:
@@ -110,6 +139,11 @@ def _parse_version(text: str | None) -> str | None:
     """S3 calls what was written before versioning was enabled ``null``: the next write replaces
     it."""
     return None if text in (None, "null") else text
+
+
+def _refused(response: Any) -> InvalidParameterValue:
+    fault = response.get("Error", {})
+    return _failed(str(fault.get("Code", "Unknown")), str(fault.get("Message", "")))
 
 
 def _failed(code: str, message: str) -> InvalidParameterValue:

@@ -54,6 +54,7 @@ IMAGE_REDIRECTS_MAX = 5
 # Changes to functions (firelet).
 UPDATE_WAIT_S = 2.0  # for an update in progress, before the next one is refused
 ANSWER_WAIT_S = 1.0  # for an activation, so that a waiter's first poll finds it done
+REFERENCE_LOOK_EVERY_S = 3_600.0  # for the objects of packages by reference
 SOURCE_TIMEOUT_S = 30.0  # for each read from the endpoint that a zip is fetched from
 
 # Invocation (quotas; the response limit is recorded and is not the request limit).
