@@ -27,7 +27,7 @@ class CodeSigningOperations:
             "lambda",
             "CreateCodeSigningConfig",
             self.create_code_signing_config,
-            lacks="signatures are read, and not verified",
+            lacks="revocations of signatures are not looked up",
         )
         for name, handler in (
             ("GetCodeSigningConfig", self.get_code_signing_config),
