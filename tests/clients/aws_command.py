@@ -16,6 +16,7 @@ from typing import Any
 import botocore
 import pytest
 
+from firelet.app.endpoint import SERVICES
 from running_platform import REGION, Platform, clean_environment
 
 AWS = Path(sys.executable).parent / "aws"
@@ -23,8 +24,18 @@ AWS = Path(sys.executable).parent / "aws"
 Aws = Callable[..., Any]
 
 
+@pytest.fixture(scope="session")
+def service_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """botocore's models of what firelet serves: the command brings models of its own, which may be
+    older. Not those of all services, since it looks at each of them whenever it starts."""
+    models = tmp_path_factory.mktemp("models")
+    for service in SERVICES:
+        (models / service).symlink_to(Path(botocore.__file__).parent / "data" / service)
+    return models
+
+
 @pytest.fixture
-def aws_process(platform: Platform, tmp_path: Path) -> Callable[..., Any]:
+def aws_process(platform: Platform, tmp_path: Path, service_models: Path) -> Callable[..., Any]:
     """Runs ``aws`` with arguments, in a directory of its own; the completed process."""
     if not AWS.exists():
         pytest.skip(f"awscli is not installed beside {sys.executable}")
@@ -36,8 +47,7 @@ def aws_process(platform: Platform, tmp_path: Path) -> Callable[..., Any]:
         "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_MAX_ATTEMPTS": "1",
         "AWS_PAGER": "",
-        # The command brings service models of its own, which may be older than botocore's.
-        "AWS_DATA_PATH": str(Path(botocore.__file__).parent / "data"),
+        "AWS_DATA_PATH": str(service_models),
         "HOME": str(tmp_path),
     }
 
