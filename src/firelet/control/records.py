@@ -67,6 +67,8 @@ def fingerprint(version: FunctionVersion) -> str:
     for code in (bare["code"], *(layer["code"] for layer in bare["layers"])):
         if code["reference"] is None:
             del code["reference"]
+    if bare["image"] is None:
+        del bare["image"]
     return hashlib.sha256(msgspec.json.encode(bare, order="sorted")).hexdigest()
 
 
