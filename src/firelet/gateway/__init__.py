@@ -1,0 +1,1 @@
+"""Plain HTTP to functions: an HTTP request becomes an event, its result becomes the response."""
