@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from firelet.app.config import PlatformConfig
+from firelet.app.gateways import Gateways
 from firelet.control.invoke import Invoker
 from firelet.control.latencies import Latencies
 from firelet.control.manager import Manager
@@ -92,12 +93,13 @@ class Endpoint:
         callers = Callers(accounts, config.region)
         self._invoke = InvokeEndpoint(parts.registry, parts.invoker, parts.events, callers)
         self._stream = StreamEndpoint(parts.registry, parts.invoker, callers)
+        self._gateways = Gateways(parts.registry, parts.invoker, sessions, accounts)
         router = Router(
             make_operations(parts),
             load_services(SERVICES),
             accounts=accounts,
             default_region=config.region,
-            fast=[self._invoke.match, self._stream.match],
+            fast=[self._gateways.routes.match, self._invoke.match, self._stream.match],
             pages=_pages(parts, callers),
         )
         self._server = HttpServer(router, on_reject=router.reject, body_limit=router.body_limit)
@@ -111,6 +113,7 @@ class Endpoint:
         await self._server.close(drain_s)
         await self._invoke.drain(drain_s)
         await self._stream.drain(drain_s)
+        await self._gateways.drain(drain_s)
 
 
 def make_operations(parts: EndpointParts) -> Operations:

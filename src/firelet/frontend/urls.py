@@ -21,13 +21,8 @@ class UrlOperations:
         self._urls = registry.urls
 
     def register(self, operations: Operations) -> None:
-        operations.add(
-            "lambda",
-            "CreateFunctionUrlConfig",
-            self.create_function_url_config,
-            lacks="nothing answers at the address yet",
-        )
         for name, handler in (
+            ("CreateFunctionUrlConfig", self.create_function_url_config),
             ("GetFunctionUrlConfig", self.get_function_url_config),
             ("UpdateFunctionUrlConfig", self.update_function_url_config),
             ("ListFunctionUrlConfigs", self.list_function_url_configs),

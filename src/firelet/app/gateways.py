@@ -1,0 +1,36 @@
+"""The gateways of one endpoint: which sites there are, and what they share."""
+
+from __future__ import annotations
+
+import time
+
+from firelet.control.registry import Registry
+from firelet.gateway.function_calls import FunctionCalls, Invoker
+from firelet.gateway.function_url import FunctionUrlSite
+from firelet.gateway.function_url_auth import UrlAuthorizer
+from firelet.gateway.hosts import FUNCTION_URL_KIND, FUNCTION_URL_PATH, HostRoutes
+from firelet.gateway.serving import Serving
+from firelet.iam.accounts import Accounts
+from firelet.iam.credentials import SessionCredentials
+
+
+class Gateways:
+    """Everything that serves HTTP for functions. ``routes.match`` is a fast route."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        invoker: Invoker,
+        sessions: SessionCredentials,
+        accounts: Accounts,
+    ) -> None:
+        self._serving = Serving()
+        self.routes = HostRoutes()
+        calls = FunctionCalls(registry, invoker)
+        authorizer = UrlAuthorizer(registry.policies, sessions, accounts, time.time)
+        urls = FunctionUrlSite(registry.urls, authorizer, calls, self._serving, time.time)
+        self.routes.add(FUNCTION_URL_KIND, FUNCTION_URL_PATH, urls.visit)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Waits for the functions that run, then gives up those that still do."""
+        await self._serving.drain(timeout_s)

@@ -1,0 +1,53 @@
+"""Answers that outlive their clients: as on AWS, a function whose client has gone runs on.
+
+What it is: tasks and the Futures that connections wait on. Owned by ``app``, which drains it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any
+
+from firelet.gateway.answers import message_response
+from firelet.wire.http1 import Response
+from firelet.wire.prompt import PromptFuture
+
+log = logging.getLogger(__name__)
+
+
+class Serving:
+    """Runs each answer in a task of its own."""
+
+    def __init__(self) -> None:
+        self._running: set[asyncio.Task[None]] = set()
+
+    def start(self, work: Coroutine[Any, Any, Response]) -> PromptFuture[Response]:
+        """What ``work`` returns. Cancelling the Future does not stop it; what it raises is logged
+        and answered with 500, since everything that a caller may know was answered before."""
+        loop = asyncio.get_running_loop()
+        answer: PromptFuture[Response] = PromptFuture(loop=loop)
+        task = loop.create_task(_run(work, answer))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return answer
+
+    async def drain(self, timeout_s: float) -> None:
+        """Waits for what runs, then gives up what still does."""
+        if self._running:
+            _, late = await asyncio.wait(self._running, timeout=timeout_s)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+
+async def _run(work: Coroutine[Any, Any, Response], answer: PromptFuture[Response]) -> None:
+    try:
+        response = await work
+    except Exception:
+        # The supervisor of the gateways: nothing that is not foreseen may leave a client waiting.
+        log.exception("gateway request failed")
+        response = message_response(500, "Internal Server Error")
+    if not answer.done():
+        answer.set_result(response)
