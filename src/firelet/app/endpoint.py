@@ -9,12 +9,15 @@ from typing import Protocol
 
 from firelet.app.config import PlatformConfig
 from firelet.app.gateways import Gateways
+from firelet.control.http_apis import HttpApis
 from firelet.control.invoke import Invoker
 from firelet.control.latencies import Latencies
 from firelet.control.manager import Manager
 from firelet.control.registry import Registry
 from firelet.control.scaling import Scaling
 from firelet.frontend.aliases import AliasOperations
+from firelet.frontend.apigatewayv2 import HttpApiOperations
+from firelet.frontend.apigatewayv2_parts import part_operations
 from firelet.frontend.autoscaling import AutoScalingOperations
 from firelet.frontend.callers import Callers
 from firelet.frontend.cloudwatch import CloudWatchOperations
@@ -54,7 +57,15 @@ from firelet.observe.metrics import MetricStore
 from firelet.wire.aws.model import load_services
 from firelet.wire.http1 import App, HttpServer
 
-SERVICES = ("lambda", "iam", "sts", "logs", "cloudwatch", "application-autoscaling")
+SERVICES = (
+    "lambda",
+    "iam",
+    "sts",
+    "logs",
+    "cloudwatch",
+    "application-autoscaling",
+    "apigatewayv2",
+)
 
 
 class OperationFamily(Protocol):
@@ -76,6 +87,7 @@ class EndpointParts:
     logs: LogStore
     metrics: MetricStore
     scaling: Scaling
+    http_apis: HttpApis
     roles: Roles
     policies: Policies
     sessions: SessionCredentials
@@ -93,7 +105,9 @@ class Endpoint:
         callers = Callers(accounts, config.region)
         self._invoke = InvokeEndpoint(parts.registry, parts.invoker, parts.events, callers)
         self._stream = StreamEndpoint(parts.registry, parts.invoker, callers)
-        self._gateways = Gateways(parts.registry, parts.invoker, sessions, accounts)
+        self._gateways = Gateways(
+            parts.registry, parts.invoker, parts.http_apis, sessions, accounts
+        )
         router = Router(
             make_operations(parts),
             load_services(SERVICES),
@@ -148,6 +162,8 @@ def _families(parts: EndpointParts) -> list[OperationFamily]:
         LogsOperations(parts.logs),
         CloudWatchOperations(parts.metrics),
         AutoScalingOperations(parts.scaling, registry),
+        HttpApiOperations(parts.http_apis),
+        *part_operations(parts.http_apis),
     ]
 
 

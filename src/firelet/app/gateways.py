@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import time
 
+from firelet.control.http_apis import HttpApis
 from firelet.control.registry import Registry
 from firelet.gateway.function_calls import FunctionCalls, Invoker
 from firelet.gateway.function_url import FunctionUrlSite
 from firelet.gateway.function_url_auth import UrlAuthorizer
-from firelet.gateway.hosts import FUNCTION_URL_KIND, FUNCTION_URL_PATH, HostRoutes
+from firelet.gateway.hosts import (
+    API_KIND,
+    API_PATH,
+    FUNCTION_URL_KIND,
+    FUNCTION_URL_PATH,
+    HostRoutes,
+)
+from firelet.gateway.http_api import HttpApiSite
+from firelet.gateway.integration_calls import IntegrationCalls
 from firelet.gateway.serving import Serving
 from firelet.iam.accounts import Accounts
 from firelet.iam.credentials import SessionCredentials
@@ -21,6 +30,7 @@ class Gateways:
         self,
         registry: Registry,
         invoker: Invoker,
+        apis: HttpApis,
         sessions: SessionCredentials,
         accounts: Accounts,
     ) -> None:
@@ -30,6 +40,9 @@ class Gateways:
         authorizer = UrlAuthorizer(registry.policies, sessions, accounts, time.time)
         urls = FunctionUrlSite(registry.urls, authorizer, calls, self._serving, time.time)
         self.routes.add(FUNCTION_URL_KIND, FUNCTION_URL_PATH, urls.visit)
+        integrations = IntegrationCalls(registry.policies, calls)
+        http_apis = HttpApiSite(apis, integrations, self._serving, time.time)
+        self.routes.add(API_KIND, API_PATH, http_apis.visit)
 
     async def drain(self, timeout_s: float) -> None:
         """Waits for the functions that run, then gives up those that still do."""

@@ -27,6 +27,7 @@ from firelet.app.signing import load_signing_trust
 from firelet.control import records
 from firelet.control.counting import Counting
 from firelet.control.floor import FloorView
+from firelet.control.http_apis import HttpApis
 from firelet.control.latencies import Latencies
 from firelet.control.manager import Manager
 from firelet.control.metered import MeteredInvoker
@@ -173,6 +174,8 @@ async def _assembled(config: PlatformConfig, facts: HostFacts) -> AsyncIterator[
         stack.push_async_callback(measuring.close)
         scaling = Scaling(documents, time.time)
         await asyncio.to_thread(scaling.load)
+        http_apis = HttpApis(documents, time.time)
+        await asyncio.to_thread(http_apis.load)
         scaler = Scaler(
             scaling, registry.provisioned, meter, metrics, in_after_s=config.scale_in_after_s
         )
@@ -200,6 +203,7 @@ async def _assembled(config: PlatformConfig, facts: HostFacts) -> AsyncIterator[
                 logs=logs,
                 metrics=metrics,
                 scaling=scaling,
+                http_apis=http_apis,
                 roles=roles,
                 policies=policies,
                 sessions=sessions,

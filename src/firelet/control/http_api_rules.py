@@ -1,0 +1,138 @@
+"""What API Gateway refuses when HTTP and WebSocket APIs are written. Pure.
+
+Only functions can be behind a route, and routes are open to everybody who reaches them: what would
+need more is refused as not implemented, since an API that is stored and not kept would mislead.
+Sentences about route keys, identifiers and stages are AWS's as users quote them; the others are
+firelet's own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from firelet.model.errors import CallerError, NotYetImplemented
+from firelet.model.http_api import DEFAULT_ROUTE, HTTP, INTEGRATION, ROUTE, HttpApi
+
+ROUTES_MAX = 300  # quotas of API Gateway, per API
+INTEGRATIONS_MAX = 300
+STAGES_MAX = 10
+
+_METHODS = ("ANY", "GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
+_SEGMENT = re.compile(r"\{[A-Za-z0-9._:-]+\+?\}|[^{}\s?#]*")
+_STAGE = re.compile(r"\$default|[A-Za-z0-9_-]{1,128}")
+_LAMBDA_URI = re.compile(
+    r"arn:aws[a-z-]*:apigateway:[a-z0-9-]+:lambda:path/2015-03-31/functions/"
+    r"(?P<function>.+)/invocations"
+)
+_TARGET = "integrations/"
+
+
+class BadRequest(CallerError):
+    """400."""
+
+    code = "BadRequestException"
+
+
+class Conflict(CallerError):
+    """409."""
+
+    code = "ConflictException"
+    status = 409
+
+
+class NotFound(CallerError):
+    """404."""
+
+    code = "NotFoundException"
+    status = 404
+
+
+def check_route(api: HttpApi, settings: Mapping[str, Any], route_id: str | None) -> None:
+    """BadRequest, Conflict or NotYetImplemented unless the API may have such a route."""
+    key: str = settings["RouteKey"]
+    if api.protocol == HTTP:
+        _check_route_key(key)
+    for other_id, other in api.of_kind(ROUTE).items():
+        if other_id != route_id and other.settings["RouteKey"] == key:
+            raise Conflict(f"Route with key {key} already exists for this API")
+    kind = settings.get("AuthorizationType", "NONE")
+    if kind != "NONE":
+        raise NotYetImplemented(f"firelet does not authorize callers of routes by {kind} yet")
+    if settings.get("ApiKeyRequired"):
+        raise NotYetImplemented("firelet does not check API keys of routes yet")
+    target = settings.get("Target")
+    if target is not None and find_target_id(settings) not in api.of_kind(INTEGRATION):
+        raise BadRequest(f"Unable to find integration of target {target}")
+
+
+def find_target_id(settings: Mapping[str, Any]) -> str:
+    """The id of the integration that a route names; empty without one."""
+    target: str = settings.get("Target") or ""
+    return target.removeprefix(_TARGET) if target.startswith(_TARGET) else ""
+
+
+def check_integration(api: HttpApi, settings: Mapping[str, Any]) -> None:
+    """BadRequest or NotYetImplemented unless there is a function behind it, or a mock of a
+    WebSocket API."""
+    kind = settings["IntegrationType"]
+    if kind == "MOCK" and api.protocol != HTTP:
+        return
+    if kind != "AWS_PROXY":
+        raise NotYetImplemented(f"firelet has no integrations of type {kind} yet")
+    if settings.get("IntegrationSubtype"):
+        raise NotYetImplemented("firelet has no integrations with AWS services but Lambda yet")
+    if settings.get("ConnectionType", "INTERNET") != "INTERNET":
+        raise NotYetImplemented("firelet has no VPC links")
+    if settings.get("RequestParameters") or settings.get("ResponseParameters"):
+        raise NotYetImplemented("firelet does not map parameters of integrations yet")
+    if find_function(settings.get("IntegrationUri") or "") is None:
+        raise BadRequest(f"Invalid integration URI specified: {settings.get('IntegrationUri')}")
+    if settings.get("PayloadFormatVersion", "1.0") not in ("1.0", "2.0"):
+        raise BadRequest("PayloadFormatVersion must be 1.0 or 2.0")
+
+
+def find_function(uri: str) -> str | None:
+    """The ARN of the function in the URI of an integration; None when it names none."""
+    if uri.startswith("arn:") and uri.split(":", 3)[2] == "lambda":
+        return uri
+    found = _LAMBDA_URI.fullmatch(uri)
+    return None if found is None else found["function"]
+
+
+def check_stage_name(name: str) -> None:
+    """BadRequest unless a stage may be called so."""
+    if _STAGE.fullmatch(name) is None:
+        raise BadRequest(
+            "Stage name only allows a-zA-Z0-9_- or $default, with a length of 1 to 128 characters"
+        )
+
+
+def no_api(account: str, api_id: str) -> NotFound:
+    """AWS's sentence for an API that is not there."""
+    return NotFound(f"Invalid API identifier specified {account}:{api_id}")
+
+
+def no_part(kind: str) -> NotFound:
+    """AWS's sentence for a part that is not there."""
+    return NotFound(f"Invalid {kind} identifier specified")
+
+
+def _check_route_key(key: str) -> None:
+    if key == DEFAULT_ROUTE:
+        return
+    method, _, path = key.partition(" ")
+    segments = path.split("/")
+    if (
+        method not in _METHODS
+        or segments[0] != ""
+        or len(segments) < 2
+        or not all(_SEGMENT.fullmatch(segment) for segment in segments[1:])
+    ):
+        raise BadRequest(
+            "The provided route key is not formatted properly for HTTP protocol. Format should be"
+            ' "<HTTP METHOD> /<RESOURCE PATH>" or "$default"'
+        )
+    if any(segment.endswith("+}") for segment in segments[1:-1]):
+        raise BadRequest("A greedy path variable can only be the last part of a route key")

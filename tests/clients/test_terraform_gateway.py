@@ -1,0 +1,235 @@
+"""Terraform and its AWS provider, unmodified: function URLs and HTTP and WebSocket APIs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from running_platform import PYTHON, REGION, Platform, clean_environment, pack
+from web_client import fetch
+
+pytest_plugins = ("platform_fixtures",)
+
+# Where people keep a file-system mirror of providers: MIRROR/HOST/hashicorp/aws/VERSION/…
+MIRRORS = ("~/.terraform.d", "/opt", "/usr/share/terraform", "/usr/local/share/terraform")
+CODE = "def handler(event, context):\n    return event['routeKey']\n"
+CONFIGURATION = """
+terraform {
+  required_providers {
+    aws = { source = "hashicorp/aws" }
+  }
+}
+variable "path" { default = "one" }
+provider "aws" {
+  region                      = "%(region)s"
+  access_key                  = "test"
+  secret_key                  = "test"
+  skip_credentials_validation = true
+  skip_metadata_api_check     = true
+  skip_requesting_account_id  = true
+  skip_region_validation      = true
+  max_retries                 = 2
+  endpoints {
+    lambda       = "%(url)s"
+    iam          = "%(url)s"
+    sts          = "%(url)s"
+    apigatewayv2 = "%(url)s"
+  }
+}
+resource "aws_iam_role" "role" {
+  name               = "tf-gateway-role"
+  assume_role_policy = jsonencode({
+    Version   = "2012-10-17"
+    Statement = [{
+      Effect    = "Allow"
+      Action    = "sts:AssumeRole"
+      Principal = { Service = "lambda.amazonaws.com" }
+    }]
+  })
+}
+resource "aws_lambda_function" "function" {
+  function_name = "tf-gateway"
+  role          = aws_iam_role.role.arn
+  runtime       = "%(runtime)s"
+  handler       = "app.handler"
+  filename      = "${path.module}/code.zip"
+}
+resource "aws_lambda_function_url" "url" {
+  function_name      = aws_lambda_function.function.function_name
+  authorization_type = "NONE"
+  cors {
+    allow_origins = ["https://a.example"]
+    allow_methods = ["GET"]
+    max_age       = 60
+  }
+}
+resource "aws_lambda_permission" "url" {
+  statement_id           = "invoke-by-url"
+  action                 = "lambda:InvokeFunctionUrl"
+  function_name          = aws_lambda_function.function.function_name
+  principal              = "*"
+  function_url_auth_type = "NONE"
+}
+resource "aws_lambda_permission" "invoke" {
+  statement_id  = "invoke"
+  action        = "lambda:InvokeFunction"
+  function_name = aws_lambda_function.function.function_name
+  principal     = "*"
+}
+resource "aws_apigatewayv2_api" "api" {
+  name          = "tf-api"
+  protocol_type = "HTTP"
+  description   = "an api"
+  tags          = { team = "red" }
+  cors_configuration {
+    allow_origins = ["*"]
+    allow_methods = ["GET", "POST"]
+    allow_headers = ["content-type"]
+    max_age       = 300
+  }
+}
+resource "aws_apigatewayv2_integration" "function" {
+  api_id                 = aws_apigatewayv2_api.api.id
+  integration_type       = "AWS_PROXY"
+  integration_method     = "POST"
+  integration_uri        = aws_lambda_function.function.invoke_arn
+  payload_format_version = "2.0"
+  timeout_milliseconds   = 10000
+}
+resource "aws_apigatewayv2_route" "route" {
+  api_id    = aws_apigatewayv2_api.api.id
+  route_key = "GET /${var.path}"
+  target    = "integrations/${aws_apigatewayv2_integration.function.id}"
+}
+resource "aws_apigatewayv2_stage" "default" {
+  api_id      = aws_apigatewayv2_api.api.id
+  name        = "$default"
+  auto_deploy = true
+  stage_variables = { color = "red" }
+  default_route_settings {
+    throttling_burst_limit = 10
+    throttling_rate_limit  = 20
+  }
+  tags = { team = "red" }
+}
+resource "aws_apigatewayv2_api" "sockets" {
+  name                       = "tf-sockets"
+  protocol_type              = "WEBSOCKET"
+  route_selection_expression = "$request.body.action"
+}
+resource "aws_apigatewayv2_integration" "sockets" {
+  api_id           = aws_apigatewayv2_api.sockets.id
+  integration_type = "AWS_PROXY"
+  integration_uri  = aws_lambda_function.function.invoke_arn
+}
+resource "aws_apigatewayv2_route" "sockets" {
+  api_id    = aws_apigatewayv2_api.sockets.id
+  route_key = "$default"
+  target    = "integrations/${aws_apigatewayv2_integration.sockets.id}"
+  route_response_selection_expression = "$default"
+}
+resource "aws_apigatewayv2_route_response" "sockets" {
+  api_id             = aws_apigatewayv2_api.sockets.id
+  route_id           = aws_apigatewayv2_route.sockets.id
+  route_response_key = "$default"
+}
+resource "aws_apigatewayv2_deployment" "sockets" {
+  api_id     = aws_apigatewayv2_api.sockets.id
+  depends_on = [aws_apigatewayv2_route.sockets]
+}
+resource "aws_apigatewayv2_stage" "sockets" {
+  api_id        = aws_apigatewayv2_api.sockets.id
+  name          = "prod"
+  deployment_id = aws_apigatewayv2_deployment.sockets.id
+}
+output "endpoint" { value = aws_apigatewayv2_api.api.api_endpoint }
+output "sockets" { value = aws_apigatewayv2_api.sockets.api_endpoint }
+output "url" { value = aws_lambda_function_url.url.function_url }
+"""
+
+Terraform = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def find_mirror() -> Path | None:
+    """A directory that holds the provider, so that nothing is downloaded."""
+    named = os.environ.get("FIRELET_TERRAFORM_MIRROR")
+    if named:
+        return Path(named)
+    for place in MIRRORS:
+        for provider in sorted(Path(place).expanduser().glob("*/*/hashicorp/aws")):
+            return provider.parents[2]
+    return None
+
+
+@pytest.fixture
+def terraform(platform: Platform, tmp_path: Path) -> Terraform:
+    """Runs ``terraform`` in a directory with the configuration, initialised."""
+    program, mirror = shutil.which("terraform"), find_mirror()
+    if program is None:
+        pytest.skip("terraform is not on PATH")
+    if mirror is None:
+        pytest.skip(f"no mirror of hashicorp/aws below {', '.join(MIRRORS)}")
+    settings = tmp_path / "cli.tfrc"
+    settings.write_text(
+        f'provider_installation {{\n  filesystem_mirror {{\n    path = "{mirror}"\n  }}\n}}\n'
+    )
+    work = tmp_path / "work"
+    work.mkdir()
+    values = {"url": platform.url, "region": REGION, "runtime": PYTHON}
+    (work / "main.tf").write_text(CONFIGURATION % values)
+    (work / "code.zip").write_bytes(pack({"app.py": CODE}))
+    variables = {
+        **clean_environment(),
+        "TF_CLI_CONFIG_FILE": str(settings),
+        "TF_IN_AUTOMATION": "1",
+        "CHECKPOINT_DISABLE": "1",
+        "HOME": str(tmp_path),
+    }
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [program, *arguments, *(() if arguments[0] == "output" else ("-no-color",))],
+            cwd=work,
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    run("init", "-input=false")
+    return run
+
+
+@pytest.mark.timeout(400)
+def test_terraform_makes_urls_and_apis_that_answer(
+    terraform: Terraform, platform: Platform
+) -> None:
+    terraform("apply", "-auto-approve", "-input=false")
+    outputs = {
+        name: str(output["value"])
+        for name, output in json.loads(terraform("output", "-json").stdout).items()
+    }
+    assert fetch(outputs["url"]).body == b"$default"
+    assert fetch(outputs["endpoint"] + "/one").body == b"GET /one"
+    assert urlsplit(outputs["sockets"]).scheme == "ws"
+
+    # Exit code 0 with -detailed-exitcode: nothing would be changed.
+    terraform("plan", "-detailed-exitcode", "-input=false")
+
+    terraform("apply", "-auto-approve", "-input=false", "-var", "path=two")
+    assert fetch(outputs["endpoint"] + "/two").body == b"GET /two"
+    assert fetch(outputs["endpoint"] + "/one").status == 404
+
+    terraform("destroy", "-auto-approve", "-input=false", "-var", "path=two")
+    assert platform.client("apigatewayv2").get_apis()["Items"] == []
