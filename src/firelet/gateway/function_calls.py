@@ -10,12 +10,13 @@ import time
 import uuid
 from typing import Protocol
 
-from firelet.control.registry import Registry
+from firelet.control.registry import Registry, Resolved
 from firelet.model import limits
 from firelet.model.arn import FunctionRef
 from firelet.model.errors import RequestTooLarge
 from firelet.model.function import FunctionKey
 from firelet.model.invocation import Invocation, Outcome
+from firelet.model.streaming import ResponseSink
 
 
 class Invoker(Protocol):
@@ -23,6 +24,14 @@ class Invoker(Protocol):
 
     async def invoke(
         self, invocation: Invocation, function_key: FunctionKey, reserved: int | None
+    ) -> Outcome: ...
+
+    async def stream(
+        self,
+        invocation: Invocation,
+        function_key: FunctionKey,
+        reserved: int | None,
+        sink: ResponseSink,
     ) -> Outcome: ...
 
 
@@ -36,6 +45,23 @@ class FunctionCalls:
     async def call(self, ref: FunctionRef, payload: bytes, request_id: str, trace: str) -> Outcome:
         """``ref`` has account and region. FireletError as with Invoke; RequestTooLarge for an
         event of more than 6 MB."""
+        resolved, invocation = self._prepare(ref, payload, request_id, trace)
+        return await self._invoker.invoke(
+            invocation, resolved.function_key, resolved.reserved_concurrency
+        )
+
+    async def stream(
+        self, ref: FunctionRef, payload: bytes, request_id: str, trace: str, sink: ResponseSink
+    ) -> Outcome:
+        """The same, with the response going to ``sink`` while it comes."""
+        resolved, invocation = self._prepare(ref, payload, request_id, trace)
+        return await self._invoker.stream(
+            invocation, resolved.function_key, resolved.reserved_concurrency, sink
+        )
+
+    def _prepare(
+        self, ref: FunctionRef, payload: bytes, request_id: str, trace: str
+    ) -> tuple[Resolved, Invocation]:
         if len(payload) > limits.PAYLOAD_SYNC_MAX_BYTES:
             raise RequestTooLarge(
                 f"Request must be smaller than {limits.PAYLOAD_SYNC_MAX_BYTES} bytes for the"
@@ -44,18 +70,15 @@ class FunctionCalls:
         assert ref.account is not None
         assert ref.region is not None
         resolved = self._registry.resolve(ref.account, ref.region, ref)
-        return await self._invoker.invoke(
-            Invocation(
-                request_id=request_id,
-                function=resolved.version,
-                invoked_arn=resolved.invoked_arn,
-                payload=payload,
-                trace_id=resolved.trace(trace),
-                received=time.monotonic(),
-            ),
-            resolved.function_key,
-            resolved.reserved_concurrency,
+        invocation = Invocation(
+            request_id=request_id,
+            function=resolved.version,
+            invoked_arn=resolved.invoked_arn,
+            payload=payload,
+            trace_id=resolved.trace(trace),
+            received=time.monotonic(),
         )
+        return resolved, invocation
 
 
 def make_request_id() -> str:

@@ -22,8 +22,10 @@ from firelet.gateway.function_url_auth import UrlAuthorizer, forbidden
 from firelet.gateway.hosts import Answering, Visit
 from firelet.gateway.http_event import Origin, format_event, parse_result
 from firelet.gateway.proxy_event import MalformedResult
-from firelet.gateway.serving import Serving
+from firelet.gateway.serving import Answer, Serving
+from firelet.gateway.streamed_answer import StreamedAnswer
 from firelet.model.errors import CallerError, FireletError
+from firelet.model.function_url import RESPONSE_STREAM
 from firelet.wire.http1 import Response
 
 log = logging.getLogger(__name__)
@@ -58,11 +60,14 @@ class FunctionUrlSite:
         settings = found.url.cors
         if settings is not None and cors.is_preflight(request):
             return cors.preflight(settings, request, _PREFLIGHT_STATUS)
+        if found.url.invoke_mode == RESPONSE_STREAM:
+            return self._serving.start_open(
+                lambda answer: self._stream(found, visit, request_id, answer)
+            )
         return self._serving.start(self._serve(found, visit, request_id))
 
     async def _serve(self, found: FoundUrl, visit: Visit, request_id: str) -> Response:
-        request = visit.request
-        trace = make_trace_id(request.headers.get(b"x-amzn-trace-id"))
+        trace = make_trace_id(visit.request.headers.get(b"x-amzn-trace-id"))
         try:
             event = self._make_event(found, visit, request_id, trace)
             outcome = await self._calls.call(found.ref, event, request_id, trace)
@@ -71,15 +76,31 @@ class FunctionUrlSite:
             else:
                 response = parse_result(outcome.payload)
         except MalformedResult as error:
-            log.warning("function url result not answered request=%s: %s", request_id, error)
-            response = _fail()
+            response = _fail_malformed(error, request_id)
         except FireletError as error:
-            response = _refuse(error)
-            if not isinstance(error, CallerError):
-                log.warning("function url not served request=%s: %s", request_id, error.message)
-        response = _add_ids(response, request_id, trace)
-        settings = found.url.cors
-        return response if settings is None else cors.share(settings, request, response)
+            response = _refuse_logged(error, request_id)
+        return _finish(response, found, visit, request_id, trace)
+
+    async def _stream(self, found: FoundUrl, visit: Visit, request_id: str, answer: Answer) -> None:
+        trace = make_trace_id(visit.request.headers.get(b"x-amzn-trace-id"))
+        sink = StreamedAnswer(
+            answer,
+            lambda response: _finish(response, found, visit, request_id, trace),
+            lambda error: _fail_malformed(error, request_id),
+        )
+        response = _fail()
+        try:
+            event = self._make_event(found, visit, request_id, trace)
+            outcome = await self._calls.stream(found.ref, event, request_id, trace, sink)
+            if outcome.function_error is None:
+                sink.end()
+                return
+        except FireletError as error:
+            response = _refuse_logged(error, request_id)
+        if sink.has_begun:
+            sink.abort()
+        elif not answer.done():
+            answer.set_result(_finish(response, found, visit, request_id, trace))
 
     def _make_event(self, found: FoundUrl, visit: Visit, request_id: str, trace: str) -> bytes:
         """AccessDenied when the caller may not."""
@@ -101,6 +122,26 @@ class FunctionUrlSite:
                 is_signed=caller is not None,
             ),
         )
+
+
+def _finish(
+    response: Response, found: FoundUrl, visit: Visit, request_id: str, trace: str
+) -> Response:
+    """What every answer has."""
+    response = _add_ids(response, request_id, trace)
+    settings = found.url.cors
+    return response if settings is None else cors.share(settings, visit.request, response)
+
+
+def _fail_malformed(error: MalformedResult, request_id: str) -> Response:
+    log.warning("function url result not answered request=%s: %s", request_id, error)
+    return _fail()
+
+
+def _refuse_logged(error: FireletError, request_id: str) -> Response:
+    if not isinstance(error, CallerError):
+        log.warning("function url not served request=%s: %s", request_id, error.message)
+    return _refuse(error)
 
 
 def _add_ids(response: Response, request_id: str, trace: str | None = None) -> Response:

@@ -29,6 +29,7 @@ from firelet.gateway.proxy_event import (
     parse_query,
     parse_status,
 )
+from firelet.model.streaming import HTTP_PRELUDE_END, OCTET_STREAM
 from firelet.wire.http1 import Request, Response
 
 # Headers of one connection, which end here; the body is passed on without its framing.
@@ -48,6 +49,7 @@ _DROPPED = frozenset(
 _TEXT_TYPES = ("text/", "application/json", "application/xml", "application/javascript")
 _TEXT_SUFFIXES = ("+json", "+xml")
 _JSON_TYPE = (b"content-type", b"application/json")
+_OCTETS = (b"content-type", OCTET_STREAM.encode())
 _DEFAULT_STAGE = "$default"
 
 
@@ -112,21 +114,35 @@ def parse_result(payload: bytes) -> Response:
     try:
         result = orjson.loads(payload)
     except orjson.JSONDecodeError as error:
+        head, end, body = payload.partition(HTTP_PRELUDE_END)
+        if end:  # A function that streams, called by somebody who does not.
+            response = parse_prelude(head)
+            response.body = body
+            return response
         raise MalformedResult(f"the result is not JSON: {error}") from None
     if isinstance(result, str):
         return Response(200, _encode(result), (_JSON_TYPE,))
     if not isinstance(result, dict) or "statusCode" not in result:
         return Response(200, orjson.dumps(result), (_JSON_TYPE,))
     body = _parse_body(result.get("body"), result.get("isBase64Encoded"))
-    return answer(result, body, _JSON_TYPE)
+    return _answer(result, body, _JSON_TYPE)
 
 
-def answer(
-    result: Mapping[str, Any], body: bytes, default_type: tuple[bytes, bytes] | None
-) -> Response:
+def parse_prelude(text: bytes) -> Response:
+    """The head that the prelude of a stream asks for: JSON without its end. MalformedResult."""
+    try:
+        prelude = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise MalformedResult(f"the prelude of the stream is not JSON: {error}") from None
+    if not isinstance(prelude, dict):
+        raise MalformedResult("the prelude of the stream is no object")
+    return _answer(prelude, b"", _OCTETS)
+
+
+def _answer(result: Mapping[str, Any], body: bytes, default_type: tuple[bytes, bytes]) -> Response:
     """Status, headers and cookies of a result, or of the prelude of a stream. MalformedResult."""
     headers = parse_headers(result.get("headers"), None)
-    if default_type is not None and not any(name.lower() == b"content-type" for name, _ in headers):
+    if not any(name.lower() == b"content-type" for name, _ in headers):
         headers.append(default_type)
     cookies = result.get("cookies")
     if cookies is not None:

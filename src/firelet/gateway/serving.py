@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeAlias
 
 from firelet.gateway.answers import message_response
 from firelet.wire.http1 import Response
 from firelet.wire.prompt import PromptFuture
 
 log = logging.getLogger(__name__)
+
+Answer: TypeAlias = PromptFuture[Response]
 
 
 class Serving:
@@ -23,12 +25,22 @@ class Serving:
     def __init__(self) -> None:
         self._running: set[asyncio.Task[None]] = set()
 
-    def start(self, work: Coroutine[Any, Any, Response]) -> PromptFuture[Response]:
+    def start(self, work: Coroutine[Any, Any, Response]) -> Answer:
         """What ``work`` returns. Cancelling the Future does not stop it; what it raises is logged
         and answered with 500, since everything that a caller may know was answered before."""
+
+        async def finish(answer: Answer) -> None:
+            response = await work
+            if not answer.done():
+                answer.set_result(response)
+
+        return self.start_open(finish)
+
+    def start_open(self, work: Callable[[Answer], Coroutine[Any, Any, None]]) -> Answer:
+        """The same for ``work`` that sets the answer itself and goes on, as for streams."""
         loop = asyncio.get_running_loop()
-        answer: PromptFuture[Response] = PromptFuture(loop=loop)
-        task = loop.create_task(_run(work, answer))
+        answer: Answer = PromptFuture(loop=loop)
+        task = loop.create_task(_run(work(answer), answer))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return answer
@@ -42,12 +54,11 @@ class Serving:
             await asyncio.gather(*late, return_exceptions=True)
 
 
-async def _run(work: Coroutine[Any, Any, Response], answer: PromptFuture[Response]) -> None:
+async def _run(work: Coroutine[Any, Any, None], answer: Answer) -> None:
     try:
-        response = await work
+        await work
     except Exception:
         # The supervisor of the gateways: nothing that is not foreseen may leave a client waiting.
         log.exception("gateway request failed")
-        response = message_response(500, "Internal Server Error")
-    if not answer.done():
-        answer.set_result(response)
+        if not answer.done():
+            answer.set_result(message_response(500, "Internal Server Error"))

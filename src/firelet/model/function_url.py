@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 DEFAULT_INVOKE_MODE = "BUFFERED"
+RESPONSE_STREAM = "RESPONSE_STREAM"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
