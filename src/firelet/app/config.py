@@ -62,6 +62,8 @@ class PlatformConfig:
     drain_s: float = 5.0
     workers: int = 0
     stream_mib_per_s: float = 0.0
+    websocket_idle_s: float = limits.WEBSOCKET_IDLE_S
+    websocket_lifetime_s: float = limits.WEBSOCKET_LIFETIME_S
     file_systems: Mapping[str, Path] = field(default_factory=dict)
     interpreters: Mapping[str, Path] = field(default_factory=dict)
     signing_trust: tuple[Path, ...] = ()
@@ -149,6 +151,8 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "s3_endpoint": str,
     "drain_s": float,
     "workers": _parse_count,
+    "websocket_idle_s": _parse_ratio,
+    "websocket_lifetime_s": _parse_ratio,
     "stream_mib_per_s": _parse_rate,
     "file_systems": _parse_paths,
     "interpreters": _parse_paths,

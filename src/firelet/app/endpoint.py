@@ -48,6 +48,7 @@ from firelet.frontend.sts import StsOperations
 from firelet.frontend.tags import TagOperations
 from firelet.frontend.urls import UrlOperations
 from firelet.frontend.versions import VersionOperations
+from firelet.gateway.websocket_frames import WebSocketLimits
 from firelet.iam.accounts import Accounts
 from firelet.iam.credentials import SessionCredentials
 from firelet.iam.policies import Policies
@@ -106,7 +107,12 @@ class Endpoint:
         self._invoke = InvokeEndpoint(parts.registry, parts.invoker, parts.events, callers)
         self._stream = StreamEndpoint(parts.registry, parts.invoker, callers)
         self._gateways = Gateways(
-            parts.registry, parts.invoker, parts.http_apis, sessions, accounts
+            parts.registry,
+            parts.invoker,
+            parts.http_apis,
+            sessions,
+            accounts,
+            WebSocketLimits(idle_s=config.websocket_idle_s, lifetime_s=config.websocket_lifetime_s),
         )
         router = Router(
             make_operations(parts),

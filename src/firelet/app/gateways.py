@@ -19,6 +19,11 @@ from firelet.gateway.hosts import (
 from firelet.gateway.http_api import HttpApiSite
 from firelet.gateway.integration_calls import IntegrationCalls
 from firelet.gateway.serving import Serving
+from firelet.gateway.signed_callers import SignedCallers
+from firelet.gateway.websocket import WebSocketSite
+from firelet.gateway.websocket_frames import WebSocketLimits
+from firelet.gateway.websocket_hub import WebSocketHub
+from firelet.gateway.websocket_management import ConnectionManagement
 from firelet.iam.accounts import Accounts
 from firelet.iam.credentials import SessionCredentials
 
@@ -33,16 +38,24 @@ class Gateways:
         apis: HttpApis,
         sessions: SessionCredentials,
         accounts: Accounts,
+        websocket_limits: WebSocketLimits,
     ) -> None:
         self._serving = Serving()
         self.routes = HostRoutes()
         calls = FunctionCalls(registry, invoker)
-        authorizer = UrlAuthorizer(registry.policies, sessions, accounts, time.time)
+        callers = SignedCallers(sessions, accounts, time.time)
+        authorizer = UrlAuthorizer(registry.policies, callers)
         urls = FunctionUrlSite(registry.urls, authorizer, calls, self._serving, time.time)
         self.routes.add(FUNCTION_URL_KIND, FUNCTION_URL_PATH, urls.visit)
         integrations = IntegrationCalls(registry.policies, calls)
         http_apis = HttpApiSite(apis, integrations, self._serving, time.time)
         self.routes.add(API_KIND, API_PATH, http_apis.visit)
+        hub = WebSocketHub()
+        management = ConnectionManagement(hub, callers, websocket_limits)
+        sockets = WebSocketSite(
+            apis, integrations, self._serving, management, hub, websocket_limits, time.time
+        )
+        self.routes.add(API_KIND, API_PATH, sockets.visit)
 
     async def drain(self, timeout_s: float) -> None:
         """Waits for the functions that run, then gives up those that still do."""

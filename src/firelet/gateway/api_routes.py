@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 
 from firelet.control.http_api_rules import find_function, find_target_id
-from firelet.model.http_api import DEFAULT_ROUTE, INTEGRATION, ROUTE, ApiPart
+from firelet.model.http_api import DEFAULT_ROUTE, INTEGRATION, ROUTE, ROUTE_RESPONSE, ApiPart
 
 ANY = "ANY"
 _STAGE_VARIABLE = re.compile(r"\$\{stageVariables\.([A-Za-z0-9_]+)\}")
@@ -44,7 +44,7 @@ class Integration:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
     """A route with what is behind it. ``method`` is ANY or a method, and empty for ``$default``
-    and for routes of WebSocket APIs."""
+    and for routes of WebSocket APIs, whose results go back to the client if ``has_response``."""
 
     route_id: str
     key: str
@@ -54,6 +54,7 @@ class Route:
     names: tuple[str, ...]
     rank: tuple[int, ...]
     integration: Integration | None
+    has_response: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,15 @@ class RouteTable:
         integrations = {
             part_id: _read_integration(part) for part_id, part in parts.get(INTEGRATION, {}).items()
         }
-        routes = [_read_route(part, integrations) for part in parts.get(ROUTE, {}).values()]
+        answered = {
+            part.settings["RouteId"]
+            for part in parts.get(ROUTE_RESPONSE, {}).values()
+            if part.settings["RouteResponseKey"] == DEFAULT_ROUTE
+        }
+        routes = [
+            _read_route(part, integrations, has_response=part.part_id in answered)
+            for part in parts.get(ROUTE, {}).values()
+        ]
         self.by_key = {route.key: route for route in routes}
         self._default = self.by_key.get(DEFAULT_ROUTE)
         self._routes = sorted(
@@ -103,7 +112,9 @@ def _read_integration(part: ApiPart) -> Integration:
     )
 
 
-def _read_route(part: ApiPart, integrations: Mapping[str, Integration]) -> Route:
+def _read_route(
+    part: ApiPart, integrations: Mapping[str, Integration], *, has_response: bool
+) -> Route:
     key: str = part.settings["RouteKey"]
     method, _, path = key.rpartition(" ")
     segments = [_read_segment(segment) for segment in path.split("/")]
@@ -116,6 +127,7 @@ def _read_route(part: ApiPart, integrations: Mapping[str, Integration]) -> Route
         names=tuple(name for _, name, _ in segments if name is not None),
         rank=tuple(rank for _, _, rank in segments),
         integration=integrations.get(find_target_id(part.settings)),
+        has_response=has_response and bool(part.settings.get("RouteResponseSelectionExpression")),
     )
 
 

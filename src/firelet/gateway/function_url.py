@@ -18,7 +18,7 @@ from firelet.control.urls import FoundUrl, FunctionUrls
 from firelet.gateway import cors
 from firelet.gateway.answers import JSON_TYPE
 from firelet.gateway.function_calls import FunctionCalls, make_request_id, make_trace_id
-from firelet.gateway.function_url_auth import UrlAuthorizer, forbidden
+from firelet.gateway.function_url_auth import UrlAuthorizer, forbidden, format_authorizer
 from firelet.gateway.hosts import Answering, Visit
 from firelet.gateway.http_event import Origin, format_event, parse_result
 from firelet.gateway.proxy_event import MalformedResult
@@ -118,7 +118,7 @@ class FunctionUrlSite:
                 request_id=request_id,
                 trace_id=trace,
                 epoch_s=self._clock(),
-                authorizer=None if caller is None else caller.authorizer(),
+                authorizer=None if caller is None else format_authorizer(caller),
                 is_signed=caller is not None,
             ),
         )

@@ -45,6 +45,12 @@ class Serving:
         task.add_done_callback(self._running.discard)
         return answer
 
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Work that nobody waits for; what it raises is logged."""
+        task = asyncio.get_running_loop().create_task(_run(work, None))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
     async def drain(self, timeout_s: float) -> None:
         """Waits for what runs, then gives up what still does."""
         if self._running:
@@ -54,11 +60,11 @@ class Serving:
             await asyncio.gather(*late, return_exceptions=True)
 
 
-async def _run(work: Coroutine[Any, Any, None], answer: Answer) -> None:
+async def _run(work: Coroutine[Any, Any, None], answer: Answer | None) -> None:
     try:
         await work
     except Exception:
         # The supervisor of the gateways: nothing that is not foreseen may leave a client waiting.
         log.exception("gateway request failed")
-        if not answer.done():
+        if answer is not None and not answer.done():
             answer.set_result(message_response(500, "Internal Server Error"))

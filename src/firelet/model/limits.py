@@ -71,6 +71,12 @@ INIT_TIMEOUT_S = 10.0
 RESTORE_TIMEOUT_S = 10.0  # of a clone, its hooks included; SnapStart page of the guide
 INIT_PROVISIONED_MIN_S = 130.0  # or the function's timeout, if that is longer
 
+# WebSocket APIs (quotas of API Gateway).
+WEBSOCKET_MESSAGE_MAX_BYTES = 128 * KIB
+WEBSOCKET_FRAME_MAX_BYTES = 32 * KIB
+WEBSOCKET_IDLE_S = 600.0
+WEBSOCKET_LIFETIME_S = 7_200.0
+
 # Concurrency (quotas).
 ACCOUNT_CONCURRENCY = 1_000
 UNRESERVED_MIN = 100

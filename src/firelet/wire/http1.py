@@ -21,6 +21,7 @@ from firelet.wire.http1_message import (
     plain_rejection,
 )
 from firelet.wire.http1_stream import Flow, IncomingBody, OpenBody, OutgoingBody, StreamedResponse
+from firelet.wire.http1_upgrade import UpgradedResponse, UpgradedStream
 
 __all__ = [
     "App",
@@ -37,6 +38,8 @@ __all__ = [
     "Request",
     "Response",
     "StreamedResponse",
+    "UpgradedResponse",
+    "UpgradedStream",
     "plain_rejection",
 ]
 
@@ -54,7 +57,7 @@ class HttpServer:
     that the server gives by itself. ``body_limit`` maps method and target to the number of body
     bytes allowed; without it ``limits.body_bytes`` holds for all. ``open_body`` is asked who takes
     the body of a request as it comes; without it all are collected. A ``StreamedResponse`` is sent
-    as it comes.
+    as it comes; an ``UpgradedResponse`` hands the connection over.
     """
 
     def __init__(

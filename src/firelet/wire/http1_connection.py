@@ -35,6 +35,7 @@ from firelet.wire.http1_stream import (
     OutgoingBody,
     StreamedResponse,
 )
+from firelet.wire.http1_upgrade import UpgradedConnection, UpgradedResponse
 from firelet.wire.prompt import PromptFuture
 
 logger = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ class Connections:
         self.limits = limits
         self.body_limit = body_limit
         self.open_body = open_body
-        self.live: set[Connection] = set()
+        self.live: set[Connection | UpgradedConnection] = set()
         self.heads = Heads(on_dated=self.arm)
         self._on_reject = on_reject
         self._timer: asyncio.TimerHandle | None = None
@@ -81,7 +82,7 @@ class Connections:
         """The protocol for a new connection."""
         return Connection(self)
 
-    def release(self, connection: Connection) -> None:
+    def release(self, connection: Connection | UpgradedConnection) -> None:
         """The connection is lost and its handler has ended."""
         self.live.discard(connection)
         if not self.live:
@@ -422,6 +423,8 @@ class Connection(asyncio.Protocol):
         else:
             if isinstance(response, StreamedResponse):
                 response.stream.drop()
+            elif isinstance(response, UpgradedResponse) and response.stream is not None:
+                response.stream.on_lost()
             if self._is_lost:
                 self._shared.release(self)
 
@@ -473,6 +476,9 @@ class Connection(asyncio.Protocol):
             connection_line = CLOSE
         if isinstance(response, StreamedResponse):
             self._stream(response, connection_line, request.method == b"HEAD")
+            return
+        if isinstance(response, UpgradedResponse):
+            self._upgrade(response, connection_line)
             return
         self._write(response, connection_line, request.method == b"HEAD")
         if connection_line is CLOSE:
@@ -531,6 +537,27 @@ class Connection(asyncio.Protocol):
         self._streaming = response.stream
         self._transport.set_write_buffer_limits(high=SEND_BUFFER_BYTES)
         response.stream.open(self._transport, is_chunked, self._on_streamed)
+
+    def _upgrade(self, response: UpgradedResponse, connection_line: bytes) -> None:
+        """Writes the head and hands the connection over; nothing of it is ours from then on."""
+        stream = response.stream
+        assert stream is not None
+        if self._reader.phase is not _IDLE or self._backlog or connection_line is CLOSE:
+            # More than the request was sent, or the server is going away.
+            stream.on_lost()
+            self._write(plain_rejection(Rejection(RejectionReason.BAD_REQUEST)), CLOSE, False)
+            self._close()
+            return
+        self._is_feeding = False
+        self._send(self._heads.format(response, b"", b""))
+        self._is_open = False
+        self._reader.end()
+        self._loop.call_soon(self._reader.detach)  # It may be in the middle of a call.
+        shared = self._shared
+        upgraded = UpgradedConnection(stream, self._transport, shared.release)
+        shared.live.add(upgraded)
+        shared.release(self)
+        upgraded.start()
 
     def _on_streamed(self, is_whole: bool) -> None:
         """All of the body was written, or all that there will be of it."""

@@ -21,6 +21,8 @@ class Request:
 
     Repeated headers are joined by ``b", "`` (``cookie`` by ``b"; "``, RFC 9113 section 8.2.3).
     ``peer`` is the client's IP address, or "" on a Unix socket. Trailers are dropped.
+    ``upgrade`` is the protocol that the client offers to change to, in lower case: an application
+    that does not answer with ``http1_upgrade.UpgradedResponse`` need not look at it.
     """
 
     method: bytes
@@ -28,6 +30,7 @@ class Request:
     headers: dict[bytes, bytes]
     body: bytes
     peer: str
+    upgrade: bytes = b""
 
     @property
     def path(self) -> bytes:

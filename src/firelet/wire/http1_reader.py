@@ -1,7 +1,7 @@
 """Bytes from a client → requests: framing and limits of HTTP/1.1, without any I/O.
 
 llhttp does the parsing (httptools, none of its leniencies); this module adds what llhttp leaves
-to its user: limits, the guards of RFC 9112 against request smuggling, ``Expect`` and ignored
+to its user: limits, the guards of RFC 9112 against request smuggling, ``Expect`` and
 ``Upgrade`` offers. ``http1_connection`` feeds it and serves what comes out.
 Source: RFC 9110, RFC 9112 (sections 3.2, 6.1, 6.3, 9.3).
 """
@@ -80,6 +80,7 @@ class RequestReader:
         "_is_upgrade",
         "_limits",
         "_method",
+        "_offer",
         "_open_body",
         "_parser",
         "_peer",
@@ -120,6 +121,7 @@ class RequestReader:
         self._body: list[bytes] = []
         self._body_room = 0
         self._is_upgrade = False
+        self._offer = b""  # the protocol that the request offers to change to
         self._undelivered_bytes = 0  # fed since a head or a piece of a body last came out
 
     def feed(self, data: bytes) -> None:
@@ -227,6 +229,8 @@ class RequestReader:
             body = b"".join(self._body)
             self._body.clear()
         request = Request(self._method, self._target, self._request_headers, body, self._peer)
+        if self._offer:
+            request.upgrade, self._offer = self._offer, b""
         self._method = b""
         self._target = b""
         trailers = self._headers
@@ -265,7 +269,7 @@ class RequestReader:
         same; so the head is parsed again without the offer, then what followed it.
         """
         headers = self._request_headers
-        del headers[b"upgrade"]
+        self._offer = headers.pop(b"upgrade").lower()
         lines = [b"%b %b HTTP/1.1" % (self._method, self._target)]
         lines += [name + b": " + value for name, value in headers.items()]
         self._is_upgrade = False
