@@ -421,3 +421,92 @@ def test_apis_survive_a_crash(make_platform: Callable[..., Platform]) -> None:
     host = urlsplit(api.endpoint).hostname
     answer = fetch(f"http://{host}:{platform.port}/a")
     assert answer.json["event"]["routeKey"] == "GET /a"
+
+
+DEFINITION: dict[str, Any] = {
+    "openapi": "3.0.1",
+    "info": {"title": "imported", "version": "1.0"},
+    "tags": [{"name": "httpapi:createdBy", "x-amazon-apigateway-tag-value": "SAM"}],
+    "x-amazon-apigateway-cors": {"allowOrigins": ["https://a.example"], "maxAge": 5},
+    "components": {"x-amazon-apigateway-integrations": {}},
+    "paths": {
+        "/pets/{id}": {
+            "parameters": [{"name": "id", "in": "path"}],
+            "get": {
+                "x-amazon-apigateway-integration": {"$ref": "#/components/x/shared"},
+                "responses": {},
+            },
+        },
+        "/$default": {
+            "x-amazon-apigateway-any-method": {
+                "isDefaultRoute": True,
+                "x-amazon-apigateway-integration": {
+                    "$ref": "#/components/x-amazon-apigateway-integrations/shared"
+                },
+            }
+        },
+    },
+}
+
+
+def definition_of(name: str, **changed: Any) -> str:
+    """As SAM writes one for a function."""
+    document = json.loads(json.dumps({**DEFINITION, **changed}))
+    document["components"]["x-amazon-apigateway-integrations"]["shared"] = {
+        "type": "aws_proxy",
+        "httpMethod": "POST",
+        "uri": f"arn:aws:apigateway:{REGION}:lambda:path/2015-03-31/functions/"
+        f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{name}/invocations",
+        "payloadFormatVersion": "2.0",
+    }
+    return json.dumps(document)
+
+
+def test_an_api_is_imported_and_imported_again(client: Any, lambda_client: Any, name: str) -> None:
+    made = client.import_api(Body=definition_of(name))
+    api_id, url = made["ApiId"], made["ApiEndpoint"]
+    assert (made["Name"], made["Version"]) == ("imported", "1.0")
+    assert made["Tags"] == {"httpapi:createdBy": "SAM"}
+    assert made["CorsConfiguration"] == {"AllowOrigins": ["https://a.example"], "MaxAge": 5}
+    client.create_stage(ApiId=api_id, StageName="$default", AutoDeploy=True)
+    lambda_client.add_permission(
+        FunctionName=name,
+        StatementId="api",
+        Action="lambda:InvokeFunction",
+        Principal="apigateway.amazonaws.com",
+        SourceArn=f"arn:aws:execute-api:{REGION}:{ACCOUNT}:{api_id}/*",
+    )
+    assert fetch(f"{url}/pets/1").json["event"]["pathParameters"] == {"id": "1"}
+    assert fetch(f"{url}/other").json["event"]["routeKey"] == "$default"
+    paths = {"/cats": {"x-amazon-apigateway-any-method": DEFINITION["paths"]["/pets/{id}"]["get"]}}
+    client.reimport_api(ApiId=api_id, Body=definition_of(name, paths=paths))
+    assert fetch(f"{url}/cats").json["event"]["routeKey"] == "ANY /cats"
+    assert fetch(f"{url}/pets/1").status == 404
+    client.delete_api(ApiId=api_id)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "no json",
+        "[]",
+        '{"swagger": "2.0"}',
+        '{"openapi": "3.0.1"}',
+        '{"openapi": "3.0.1", "info": {"title": "t"}, "paths": {"/a": {"get": 7}}}',
+        '{"openapi": "3.0.1", "info": {"title": "t"}, "paths": {"a": {"get": {}}}}',
+        '{"openapi": "3.0.1", "info": {"title": "t"}, "paths": {"/a": {"get":'
+        ' {"x-amazon-apigateway-integration": {"$ref": "#/none"}}}}}',
+    ],
+)
+def test_definitions_that_are_none(client: Any, body: str) -> None:
+    before = len(client.get_apis()["Items"])
+    with pytest.raises(client.exceptions.BadRequestException):
+        client.import_api(Body=body)
+    assert len(client.get_apis()["Items"]) == before
+
+
+def test_the_last_route_of_a_stage_that_deploys_itself_can_go(served: Api, client: Any) -> None:
+    (route,) = client.get_routes(ApiId=served.id)["Items"]
+    client.delete_route(ApiId=served.id, RouteId=route["RouteId"])
+    assert served.get("/").status == 404
+    assert client.get_deployments(ApiId=served.id)["Items"] == []

@@ -9,18 +9,32 @@ apigateway-websocket-api.html.
 from __future__ import annotations
 
 import asyncio
-import secrets
-import string
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from firelet.control import http_api_rules as rules
+from firelet.control.http_api_import import Definition, define
+from firelet.control.http_api_parts import (
+    PART_ID_LENGTH,
+    check_part,
+    check_unused,
+    deployed,
+    find_deployment,
+    find_part,
+    find_stage,
+    make_deployment,
+    new_id,
+    quickly_made,
+    with_deployment,
+    with_part,
+    with_stage,
+    with_tags,
+    without,
+)
 from firelet.iam.records import Records
-from firelet.model import limits
 from firelet.model.http_api import (
     DEFAULT_ROUTE,
-    DEFAULT_STAGE,
+    HTTP,
     INTEGRATION,
     ROUTE,
     ROUTE_RESPONSE,
@@ -33,9 +47,7 @@ from firelet.model.http_api import (
 from firelet.store.documents import DocumentStore
 
 _KIND = "apigatewayv2.api.v1"
-_ALPHABET = string.ascii_lowercase + string.digits
 _API_ID_LENGTH = 10
-_PART_ID_LENGTH = 7
 _LIMITS = {ROUTE: rules.ROUTES_MAX, INTEGRATION: rules.INTEGRATIONS_MAX}
 
 
@@ -97,15 +109,37 @@ class HttpApis:
             api = HttpApi(
                 account=owner.account,
                 region=owner.region,
-                api_id=_new_id(_API_ID_LENGTH, self._by_id),
+                api_id=new_id(_API_ID_LENGTH, self._by_id),
                 protocol=protocol,
                 settings=settings,
                 created=now,
             )
-            api = _with_tags(api, tags)
+            api = with_tags(api, tags)
             if function_uri is not None:
-                api = self._quickly(api, function_uri, route_key or DEFAULT_ROUTE)
+                api = quickly_made(api, function_uri, route_key or DEFAULT_ROUTE)
             return await self._put(api)
+
+    async def import_(self, owner: Owner, definition: Definition) -> HttpApi:
+        """An API as an OpenAPI definition has it, without a stage."""
+        async with self._changing:
+            api = HttpApi(
+                account=owner.account,
+                region=owner.region,
+                api_id=new_id(_API_ID_LENGTH, self._by_id),
+                protocol=HTTP,
+                settings={},
+                created=self._clock(),
+            )
+            return await self._put(with_tags(define(api, definition), definition.tags))
+
+    async def reimport(self, owner: Owner, api_id: str, definition: Definition) -> HttpApi:
+        """The same API with other routes and integrations; its stages stay, and its tags."""
+        async with self._changing:
+            api = self.get(owner, api_id)
+            if api.protocol != HTTP:
+                raise rules.BadRequest("Only HTTP APIs can be imported")
+            api = with_tags(define(api, definition), {**api.tags, **definition.tags})
+            return await self._put(self._deploy(api))
 
     async def update(self, owner: Owner, api_id: str, changed: Settings) -> HttpApi:
         """Replaces the settings that are given."""
@@ -117,7 +151,7 @@ class HttpApis:
         """Takes one setting away."""
         async with self._changing:
             api = self.get(owner, api_id)
-            await self._put(replace(api, settings=_without(api.settings, name)))
+            await self._put(replace(api, settings=without(api.settings, name)))
 
     async def delete(self, owner: Owner, api_id: str) -> None:
         """With everything that belongs to it."""
@@ -128,7 +162,7 @@ class HttpApis:
 
     def part(self, owner: Owner, api_id: str, kind: str, part_id: str) -> ApiPart:
         """One route, integration or route response."""
-        return _part(self.get(owner, api_id), kind, part_id)
+        return find_part(self.get(owner, api_id), kind, part_id)
 
     async def add_part(self, owner: Owner, api_id: str, kind: str, settings: Settings) -> ApiPart:
         """BadRequest, Conflict, NotYetImplemented (``http_api_rules``)."""
@@ -137,9 +171,9 @@ class HttpApis:
             parts = api.of_kind(kind)
             if len(parts) >= _LIMITS.get(kind, rules.ROUTES_MAX):
                 raise rules.BadRequest(f"The API has the maximum number of {kind.lower()}s")
-            _check_part(api, kind, settings, None)
-            part = ApiPart(part_id=_new_id(_PART_ID_LENGTH, parts), settings=settings)
-            await self._put(self._deployed(_with_part(api, kind, part)))
+            check_part(api, kind, settings, None)
+            part = ApiPart(part_id=new_id(PART_ID_LENGTH, parts), settings=settings)
+            await self._put(self._deploy(with_part(api, kind, part)))
             return part
 
     async def update_part(
@@ -148,31 +182,31 @@ class HttpApis:
         """Replaces the settings that are given."""
         async with self._changing:
             api = self.get(owner, api_id)
-            before = _part(api, kind, part_id)
+            before = find_part(api, kind, part_id)
             part = replace(before, settings={**before.settings, **changed})
-            _check_part(api, kind, part.settings, part_id)
-            await self._put(self._deployed(_with_part(api, kind, part)))
+            check_part(api, kind, part.settings, part_id)
+            await self._put(self._deploy(with_part(api, kind, part)))
             return part
 
     async def delete_part(self, owner: Owner, api_id: str, kind: str, part_id: str) -> None:
         """Conflict for an integration that a route has; a route's responses go with it."""
         async with self._changing:
             api = self.get(owner, api_id)
-            _part(api, kind, part_id)
+            find_part(api, kind, part_id)
             if kind == INTEGRATION:
-                _check_unused(api, part_id)
-            parts = {**api.parts, kind: _without(api.of_kind(kind), part_id)}
+                check_unused(api, part_id)
+            parts = {**api.parts, kind: without(api.of_kind(kind), part_id)}
             if kind == ROUTE:
                 parts[ROUTE_RESPONSE] = {
                     response_id: response
                     for response_id, response in api.of_kind(ROUTE_RESPONSE).items()
                     if response.settings["RouteId"] != part_id
                 }
-            await self._put(self._deployed(replace(api, parts=parts)))
+            await self._put(self._deploy(replace(api, parts=parts)))
 
     def stage(self, owner: Owner, api_id: str, name: str) -> Stage:
         """One stage."""
-        return _stage(self.get(owner, api_id), name)
+        return find_stage(self.get(owner, api_id), name)
 
     async def add_stage(
         self,
@@ -193,9 +227,9 @@ class HttpApis:
                 raise rules.BadRequest("The API has the maximum number of stages")
             now = self._clock()
             stage = Stage(name=name, settings=settings, created=now, updated=now)
-            api = _with_stage(api, _with_deployment(api, stage, deployment_id))
-            api = _with_tags(api, tags, name)
-            return _stage(await self._put(self._deployed(api)), name)
+            api = with_stage(api, with_deployment(api, stage, deployment_id))
+            api = with_tags(api, tags, name)
+            return find_stage(await self._put(self._deploy(api)), name)
 
     async def update_stage(
         self, owner: Owner, api_id: str, name: str, changed: Settings, deployment_id: str | None
@@ -203,22 +237,22 @@ class HttpApis:
         """Replaces the settings that are given."""
         async with self._changing:
             api = self.get(owner, api_id)
-            before = _stage(api, name)
+            before = find_stage(api, name)
             settings = {**before.settings, **changed}
             stage = replace(before, settings=settings, updated=self._clock())
-            api = _with_stage(api, _with_deployment(api, stage, deployment_id))
-            return _stage(await self._put(self._deployed(api)), name)
+            api = with_stage(api, with_deployment(api, stage, deployment_id))
+            return find_stage(await self._put(self._deploy(api)), name)
 
     async def delete_stage(self, owner: Owner, api_id: str, name: str) -> None:
         """Nothing answers at it any more."""
         async with self._changing:
             api = self.get(owner, api_id)
-            _stage(api, name)
-            await self._put(replace(api, stages=_without(api.stages, name)))
+            find_stage(api, name)
+            await self._put(replace(api, stages=without(api.stages, name)))
 
     def deployment(self, owner: Owner, api_id: str, deployment_id: str) -> Deployment:
         """One deployment."""
-        return _deployment(self.get(owner, api_id), deployment_id)
+        return find_deployment(self.get(owner, api_id), deployment_id)
 
     async def deploy(
         self, owner: Owner, api_id: str, stage_name: str | None, description: str | None
@@ -228,11 +262,11 @@ class HttpApis:
             api = self.get(owner, api_id)
             if not api.of_kind(ROUTE):
                 raise rules.BadRequest("At least one route is required before deploying the Api.")
-            made = self._make_deployment(api, description)
+            made = make_deployment(api, self._clock(), description)
             api = replace(api, deployments={**api.deployments, made.deployment_id: made})
             if stage_name is not None:
-                stage = replace(_stage(api, stage_name), updated=self._clock())
-                api = _with_stage(api, _with_deployment(api, stage, made.deployment_id))
+                stage = replace(find_stage(api, stage_name), updated=self._clock())
+                api = with_stage(api, with_deployment(api, stage, made.deployment_id))
             await self._put(api)
             return made
 
@@ -242,7 +276,7 @@ class HttpApis:
         """What can be changed of a deployment: its description."""
         async with self._changing:
             api = self.get(owner, api_id)
-            made = _deployment(api, deployment_id)
+            made = find_deployment(api, deployment_id)
             if description is not None:
                 made = replace(made, description=description)
             deployments = {**api.deployments, deployment_id: made}
@@ -253,10 +287,10 @@ class HttpApis:
         """Conflict while a stage serves it."""
         async with self._changing:
             api = self.get(owner, api_id)
-            _deployment(api, deployment_id)
+            find_deployment(api, deployment_id)
             if any(stage.deployment_id == deployment_id for stage in api.stages.values()):
                 raise rules.Conflict("Active stages pointing to this deployment must be removed.")
-            left = _without(api.deployments, deployment_id)
+            left = without(api.deployments, deployment_id)
             await self._put(replace(api, deployments=left))
 
     async def change_tags(
@@ -270,145 +304,14 @@ class HttpApis:
         """Of the API, or of one of its stages."""
         async with self._changing:
             api = self.get(owner, api_id)
-            before = api.tags if stage_name is None else _stage(api, stage_name).tags
+            before = api.tags if stage_name is None else find_stage(api, stage_name).tags
             kept = {name: value for name, value in before.items() if name not in removed}
-            await self._put(_with_tags(api, {**kept, **added}, stage_name))
+            await self._put(with_tags(api, {**kept, **added}, stage_name))
 
-    def _quickly(self, api: HttpApi, uri: str, route_key: str) -> HttpApi:
-        integration = ApiPart(
-            part_id=_new_id(_PART_ID_LENGTH, {}),
-            is_managed=True,
-            settings={
-                "IntegrationType": "AWS_PROXY",
-                "IntegrationUri": uri,
-                "IntegrationMethod": "POST",
-                "PayloadFormatVersion": "2.0",
-            },
-        )
-        rules.check_integration(api, integration.settings)
-        api = _with_part(api, INTEGRATION, integration)
-        target = f"integrations/{integration.part_id}"
-        route = ApiPart(
-            part_id=_new_id(_PART_ID_LENGTH, {}),
-            is_managed=True,
-            settings={"RouteKey": route_key, "Target": target},
-        )
-        rules.check_route(api, route.settings, None)
-        stage = Stage(
-            name=DEFAULT_STAGE,
-            settings={"AutoDeploy": True},
-            created=api.created,
-            updated=api.created,
-            is_managed=True,
-        )
-        return self._deployed(_with_stage(_with_part(api, ROUTE, route), stage))
-
-    def _deployed(self, api: HttpApi) -> HttpApi:
-        """The same API, whose stages that deploy themselves serve what it is now. Deployments
-        made so and served by no stage any more are forgotten."""
-        mine = [stage for stage in api.stages.values() if stage.deploys_itself]
-        if not mine or not api.of_kind(ROUTE):
-            return api
-        made = self._make_deployment(api, None, is_auto=True)
-        for stage in mine:
-            api = _with_stage(api, replace(stage, deployment_id=made.deployment_id))
-        served = {stage.deployment_id for stage in api.stages.values()}
-        kept = {
-            name: one for name, one in api.deployments.items() if not one.is_auto or name in served
-        }
-        return replace(api, deployments={**kept, made.deployment_id: made})
-
-    def _make_deployment(
-        self, api: HttpApi, description: str | None, *, is_auto: bool = False
-    ) -> Deployment:
-        return Deployment(
-            deployment_id=_new_id(_PART_ID_LENGTH, api.deployments),
-            created=self._clock(),
-            parts=api.parts,
-            description=description,
-            is_auto=is_auto,
-        )
+    def _deploy(self, api: HttpApi) -> HttpApi:
+        return deployed(api, self._clock())
 
     async def _put(self, api: HttpApi) -> HttpApi:
         await self._records.put(api.key, api)
         self._by_id[api.api_id] = api
         return api
-
-
-def _check_part(api: HttpApi, kind: str, settings: Settings, part_id: str | None) -> None:
-    if kind == ROUTE:
-        rules.check_route(api, settings, part_id)
-    elif kind == INTEGRATION:
-        rules.check_integration(api, settings)
-    else:
-        _part(api, ROUTE, settings["RouteId"])
-
-
-def _check_unused(api: HttpApi, integration_id: str) -> None:
-    for route in api.of_kind(ROUTE).values():
-        if rules.find_target_id(route.settings) == integration_id:
-            raise rules.Conflict(
-                f"Cannot delete Integration '{integration_id}' because it is referenced by Route"
-                f" '{route.part_id}'."
-            )
-
-
-def _part(api: HttpApi, kind: str, part_id: str) -> ApiPart:
-    part = api.of_kind(kind).get(part_id)
-    if part is None:
-        raise rules.no_part(kind)
-    return part
-
-
-def _stage(api: HttpApi, name: str) -> Stage:
-    stage = api.stages.get(name)
-    if stage is None:
-        raise rules.NotFound("Invalid stage identifier specified")
-    return stage
-
-
-def _deployment(api: HttpApi, deployment_id: str) -> Deployment:
-    made = api.deployments.get(deployment_id)
-    if made is None:
-        raise rules.no_part("Deployment")
-    return made
-
-
-def _with_part(api: HttpApi, kind: str, part: ApiPart) -> HttpApi:
-    return replace(api, parts={**api.parts, kind: {**api.of_kind(kind), part.part_id: part}})
-
-
-def _with_stage(api: HttpApi, stage: Stage) -> HttpApi:
-    return replace(api, stages={**api.stages, stage.name: stage})
-
-
-def _with_deployment(api: HttpApi, stage: Stage, deployment_id: str | None) -> Stage:
-    if deployment_id is None:
-        return stage
-    if stage.deploys_itself and deployment_id != stage.deployment_id:
-        raise rules.BadRequest(
-            "Deployment ID cannot be set on a stage that has AutoDeploy enabled."
-        )
-    _deployment(api, deployment_id)
-    return replace(stage, deployment_id=deployment_id)
-
-
-def _with_tags(api: HttpApi, tags: Mapping[str, str], stage_name: str | None = None) -> HttpApi:
-    if len(tags) > limits.TAGS_MAX:
-        raise rules.BadRequest("Number of tags exceeds resource tag limit.")
-    if any(name.lower().startswith("aws:") for name in tags):
-        raise rules.BadRequest("Tag keys may not begin with aws:")
-    if stage_name is None:
-        return replace(api, tags=dict(tags))
-    return _with_stage(api, replace(_stage(api, stage_name), tags=dict(tags)))
-
-
-def _without(kept: Mapping[str, Any], name: str) -> dict[str, Any]:
-    return {key: value for key, value in kept.items() if key != name}
-
-
-def _new_id(length: int, taken: Mapping[str, Any]) -> str:
-    while True:
-        made = "".join(secrets.choice(_ALPHABET) for _ in range(length))
-        if made not in taken:
-            return made

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from firelet.control.http_api_import import parse_definition
 from firelet.control.http_api_rules import BadRequest
 from firelet.control.http_apis import HttpApis
 from firelet.frontend.apigatewayv2_shapes import (
@@ -39,6 +40,7 @@ class HttpApiOperations:
             ("GetApis", self.get_apis),
             ("UpdateApi", self.update_api),
             ("DeleteApi", self.delete_api),
+            ("ReimportApi", self.reimport_api),
             ("DeleteCorsConfiguration", self.delete_cors_configuration),
             ("GetStage", self.get_stage),
             ("GetStages", self.get_stages),
@@ -56,6 +58,12 @@ class HttpApiOperations:
             operations.add(SERVICE, name, handler)
         operations.add(
             SERVICE,
+            "ImportApi",
+            self.import_api,
+            lacks="definitions in JSON only; base paths and models are not looked at",
+        )
+        operations.add(
+            SERVICE,
             "CreateStage",
             self.create_stage,
             lacks="access logs and throttling are stored, and not kept",
@@ -71,6 +79,16 @@ class HttpApiOperations:
             params.get("Target"),
             params.get("RouteKey"),
         )
+        return format_api(call, api)
+
+    async def import_api(self, call: Call) -> Mapping[str, Any]:
+        definition = parse_definition(call.params["Body"])
+        return format_api(call, await self._apis.import_(owner_of(call), definition))
+
+    async def reimport_api(self, call: Call) -> Mapping[str, Any]:
+        params = call.params
+        definition = parse_definition(params["Body"])
+        api = await self._apis.reimport(owner_of(call), params["ApiId"], definition)
         return format_api(call, api)
 
     async def get_api(self, call: Call) -> Mapping[str, Any]:

@@ -1,0 +1,162 @@
+"""OpenAPI 3 definitions of HTTP APIs: what ImportApi and ReimportApi read. Pure.
+
+JSON only: SAM, CloudFormation and ``jsonencode`` write that. What a definition says beyond routes,
+integrations, CORS and tags is documentation, and is not kept; security is refused as it is for
+routes that are made one by one.
+Source: docs.aws.amazon.com/apigateway/latest/developerguide/http-api-open-api.html and
+api-gateway-swagger-extensions.html. The sentences are firelet's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+
+from firelet.control.http_api_parts import PART_ID_LENGTH, check_part, new_id, with_part
+from firelet.control.http_api_rules import BadRequest
+from firelet.model.errors import NotYetImplemented
+from firelet.model.http_api import DEFAULT_ROUTE, INTEGRATION, ROUTE, ApiPart, HttpApi
+
+_METHODS = ("get", "put", "post", "delete", "options", "head", "patch")
+_ANY = "x-amazon-apigateway-any-method"
+_INTEGRATION = "x-amazon-apigateway-integration"
+_INTEGRATIONS = "x-amazon-apigateway-integrations"
+_CORS = "x-amazon-apigateway-cors"
+_TAG_VALUE = "x-amazon-apigateway-tag-value"
+_DEFAULT_PATH = "/$default"
+_CORS_MEMBERS = {
+    "allowCredentials": "AllowCredentials",
+    "allowHeaders": "AllowHeaders",
+    "allowMethods": "AllowMethods",
+    "allowOrigins": "AllowOrigins",
+    "exposeHeaders": "ExposeHeaders",
+    "maxAge": "MaxAge",
+}
+_INTEGRATION_MEMBERS = {
+    "connectionType": "ConnectionType",
+    "credentials": "CredentialsArn",
+    "httpMethod": "IntegrationMethod",
+    "payloadFormatVersion": "PayloadFormatVersion",
+    "requestParameters": "RequestParameters",
+    "responseParameters": "ResponseParameters",
+    "subtype": "IntegrationSubtype",
+    "timeoutInMillis": "TimeoutInMillis",
+    "uri": "IntegrationUri",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Definition:
+    """What a definition says of an API. ``routes`` are route keys with settings of integrations;
+    None for a route without one."""
+
+    settings: Mapping[str, Any]
+    tags: Mapping[str, str]
+    routes: Mapping[str, Mapping[str, Any] | None]
+
+
+def parse_definition(text: str) -> Definition:
+    """BadRequest, NotYetImplemented."""
+    try:
+        document = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(f"The definition is not JSON: {error}") from None
+    if not isinstance(document, dict) or not str(document.get("openapi", "")).startswith("3."):
+        raise BadRequest("The definition is not one of OpenAPI 3")
+    try:
+        return Definition(
+            settings=_read_settings(document),
+            tags=_read_tags(document),
+            routes=dict(_read_routes(document)),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise BadRequest(f"The definition is malformed: {error!r}") from None
+
+
+def define(api: HttpApi, definition: Definition) -> HttpApi:
+    """The API with the routes and integrations of a definition in place of its own. BadRequest,
+    Conflict, NotYetImplemented."""
+    api = replace(
+        api,
+        settings={**api.settings, **definition.settings},
+        parts={},
+    )
+    for key, integration in definition.routes.items():
+        settings: dict[str, Any] = {"RouteKey": key}
+        if integration is not None:
+            made = _make(api, INTEGRATION, integration)
+            api = with_part(api, INTEGRATION, made)
+            settings["Target"] = f"integrations/{made.part_id}"
+        api = with_part(api, ROUTE, _make(api, ROUTE, settings))
+    return api
+
+
+def _make(api: HttpApi, kind: str, settings: Mapping[str, Any]) -> ApiPart:
+    check_part(api, kind, settings, None)
+    return ApiPart(part_id=new_id(PART_ID_LENGTH, api.of_kind(kind)), settings=settings)
+
+
+def _read_settings(document: Mapping[str, Any]) -> dict[str, Any]:
+    info = document["info"]
+    settings = {"Name": str(info["title"])}
+    if info.get("version"):
+        settings["Version"] = str(info["version"])
+    if info.get("description"):
+        settings["Description"] = str(info["description"])
+    cors = document.get(_CORS)
+    return settings if cors is None else {**settings, "CorsConfiguration": _rename(cors)}
+
+
+def _rename(cors: Mapping[str, Any]) -> dict[str, Any]:
+    """A list of one may be written without its brackets."""
+    renamed: dict[str, Any] = {}
+    for name, value in cors.items():
+        member = _CORS_MEMBERS[name]
+        is_list = member not in ("AllowCredentials", "MaxAge")
+        renamed[member] = [value] if is_list and isinstance(value, str) else value
+    return renamed
+
+
+def _read_tags(document: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        tag["name"]: str(tag[_TAG_VALUE]) for tag in document.get("tags", []) if _TAG_VALUE in tag
+    }
+
+
+def _read_routes(
+    document: Mapping[str, Any],
+) -> Iterator[tuple[str, Mapping[str, Any] | None]]:
+    for path, item in document.get("paths", {}).items():
+        for method, operation in item.items():
+            if method == _ANY:
+                name = "ANY"
+            elif method in _METHODS:
+                name = method.upper()
+            else:
+                continue  # parameters, descriptions …
+            if operation.get("security") or document.get("security"):
+                raise NotYetImplemented("firelet does not authorize callers of routes yet")
+            is_default = path == _DEFAULT_PATH and name == "ANY"
+            key = DEFAULT_ROUTE if is_default else f"{name} {path}"
+            yield key, _read_integration(document, operation.get(_INTEGRATION))
+
+
+def _read_integration(
+    document: Mapping[str, Any], stated: Mapping[str, Any] | None
+) -> dict[str, Any] | None:
+    if stated is None:
+        return None
+    reference = stated.get("$ref")
+    if reference is not None:
+        name = reference.rpartition("/")[2]
+        stated = document["components"][_INTEGRATIONS][name]
+        assert stated is not None
+    settings = {
+        member: stated[name] for name, member in _INTEGRATION_MEMBERS.items() if name in stated
+    }
+    if "TimeoutInMillis" in settings:
+        settings["TimeoutInMillis"] = int(settings["TimeoutInMillis"])
+    return {**settings, "IntegrationType": str(stated["type"]).upper()}
