@@ -108,6 +108,22 @@ resource "aws_apigatewayv2_route" "route" {
   route_key = "GET /${var.path}"
   target    = "integrations/${aws_apigatewayv2_integration.function.id}"
 }
+resource "aws_apigatewayv2_authorizer" "guard" {
+  api_id                            = aws_apigatewayv2_api.api.id
+  name                              = "guard"
+  authorizer_type                   = "REQUEST"
+  authorizer_uri                    = aws_lambda_function.function.invoke_arn
+  authorizer_payload_format_version = "2.0"
+  enable_simple_responses           = true
+  identity_sources                  = ["$request.header.Authorization"]
+}
+resource "aws_apigatewayv2_route" "guarded" {
+  api_id             = aws_apigatewayv2_api.api.id
+  route_key          = "GET /guarded"
+  target             = "integrations/${aws_apigatewayv2_integration.function.id}"
+  authorization_type = "CUSTOM"
+  authorizer_id      = aws_apigatewayv2_authorizer.guard.id
+}
 resource "aws_apigatewayv2_stage" "default" {
   api_id      = aws_apigatewayv2_api.api.id
   name        = "$default"
@@ -222,6 +238,7 @@ def test_terraform_makes_urls_and_apis_that_answer(
     }
     assert fetch(outputs["url"]).body == b"$default"
     assert fetch(outputs["endpoint"] + "/one").body == b"GET /one"
+    assert fetch(outputs["endpoint"] + "/guarded").status == 401
     assert urlsplit(outputs["sockets"]).scheme == "ws"
 
     # Exit code 0 with -detailed-exitcode: nothing would be changed.

@@ -485,6 +485,42 @@ def test_an_api_is_imported_and_imported_again(client: Any, lambda_client: Any, 
     client.delete_api(ApiId=api_id)
 
 
+def test_an_imported_api_is_guarded_as_it_says(client: Any, name: str) -> None:
+    authorizer = {
+        "type": "request",
+        "authorizerUri": f"arn:aws:apigateway:{REGION}:lambda:path/2015-03-31/functions/"
+        f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{name}/invocations",
+        "authorizerPayloadFormatVersion": "2.0",
+        "enableSimpleResponses": True,
+        "identitySource": "$request.header.A, $request.header.B",
+    }
+    key = {"type": "apiKey", "name": "Authorization", "in": "header"}
+    schemes = {
+        "Mine": {**key, "x-amazon-apigateway-authorizer": authorizer},
+        "AWS_IAM": {**key, "x-amazon-apigateway-authtype": "awsSigv4"},
+    }
+    paths = {
+        "/mine": {"get": {}},
+        "/signed": {"get": {"security": [{"AWS_IAM": []}]}},
+        "/open": {"get": {"security": [{"NONE": []}]}},
+    }
+    body = definition_of(
+        name, paths=paths, components=_components(schemes), security=[{"Mine": []}]
+    )
+    api_id = client.import_api(Body=body)["ApiId"]
+    routes = {route["RouteKey"]: route for route in client.get_routes(ApiId=api_id)["Items"]}
+    (made,) = client.get_authorizers(ApiId=api_id)["Items"]
+    assert made["IdentitySource"] == ["$request.header.A", "$request.header.B"]
+    assert routes["GET /mine"]["AuthorizerId"] == made["AuthorizerId"]
+    assert routes["GET /signed"]["AuthorizationType"] == "AWS_IAM"
+    assert routes["GET /open"]["AuthorizationType"] == "NONE"
+    client.delete_api(ApiId=api_id)
+
+
+def _components(schemes: Any) -> dict[str, Any]:
+    return {"securitySchemes": schemes, "x-amazon-apigateway-integrations": {}}
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -493,6 +529,8 @@ def test_an_api_is_imported_and_imported_again(client: Any, lambda_client: Any, 
         '{"swagger": "2.0"}',
         '{"openapi": "3.0.1"}',
         '{"openapi": "3.0.1", "info": {"title": "t"}, "paths": {"/a": {"get": 7}}}',
+        '{"openapi": "3.0.1", "info": {"title": "t"}, "security": [{"none": []}],'
+        ' "paths": {"/a": {"get": {}}}}',
         '{"openapi": "3.0.1", "info": {"title": "t"}, "paths": {"a": {"get": {}}}}',
         '{"openapi": "3.0.1", "info": {"title": "t"}, "paths": {"/a": {"get":'
         ' {"x-amazon-apigateway-integration": {"$ref": "#/none"}}}}}',

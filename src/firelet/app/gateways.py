@@ -6,6 +6,7 @@ import time
 
 from firelet.control.http_apis import HttpApis
 from firelet.control.registry import Registry
+from firelet.gateway.api_authorizers import ApiAuthorizers
 from firelet.gateway.function_calls import FunctionCalls, Invoker
 from firelet.gateway.function_url import FunctionUrlSite
 from firelet.gateway.function_url_auth import UrlAuthorizer
@@ -48,12 +49,20 @@ class Gateways:
         urls = FunctionUrlSite(registry.urls, authorizer, calls, self._serving, time.time)
         self.routes.add(FUNCTION_URL_KIND, FUNCTION_URL_PATH, urls.visit)
         integrations = IntegrationCalls(registry.policies, calls)
-        http_apis = HttpApiSite(apis, integrations, self._serving, time.time)
+        authorizers = ApiAuthorizers(integrations, callers, time.monotonic)
+        http_apis = HttpApiSite(apis, integrations, authorizers, self._serving, time.time)
         self.routes.add(API_KIND, API_PATH, http_apis.visit)
         hub = WebSocketHub()
         management = ConnectionManagement(hub, callers, websocket_limits)
         sockets = WebSocketSite(
-            apis, integrations, self._serving, management, hub, websocket_limits, time.time
+            apis,
+            integrations,
+            authorizers,
+            self._serving,
+            management,
+            hub,
+            websocket_limits,
+            time.time,
         )
         self.routes.add(API_KIND, API_PATH, sockets.visit)
 

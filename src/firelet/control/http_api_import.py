@@ -1,8 +1,7 @@
 """OpenAPI 3 definitions of HTTP APIs: what ImportApi and ReimportApi read. Pure.
 
 JSON only: SAM, CloudFormation and ``jsonencode`` write that. What a definition says beyond routes,
-integrations, CORS and tags is documentation, and is not kept; security is refused as it is for
-routes that are made one by one.
+integrations, authorizers, CORS and tags is documentation, and is not kept.
 Source: docs.aws.amazon.com/apigateway/latest/developerguide/http-api-open-api.html and
 api-gateway-swagger-extensions.html. The sentences are firelet's own.
 """
@@ -17,8 +16,7 @@ import orjson
 
 from firelet.control.http_api_parts import PART_ID_LENGTH, check_part, new_id, with_part
 from firelet.control.http_api_rules import BadRequest
-from firelet.model.errors import NotYetImplemented
-from firelet.model.http_api import DEFAULT_ROUTE, INTEGRATION, ROUTE, ApiPart, HttpApi
+from firelet.model.http_api import AUTHORIZER, DEFAULT_ROUTE, INTEGRATION, ROUTE, ApiPart, HttpApi
 
 _METHODS = ("get", "put", "post", "delete", "options", "head", "patch")
 _ANY = "x-amazon-apigateway-any-method"
@@ -27,6 +25,16 @@ _INTEGRATIONS = "x-amazon-apigateway-integrations"
 _CORS = "x-amazon-apigateway-cors"
 _TAG_VALUE = "x-amazon-apigateway-tag-value"
 _DEFAULT_PATH = "/$default"
+_AUTHORIZER = "x-amazon-apigateway-authorizer"
+_AUTH_TYPE = "x-amazon-apigateway-authtype"
+_IAM = "AWS_IAM"
+_AUTHORIZER_MEMBERS = {
+    "authorizerCredentials": "AuthorizerCredentialsArn",
+    "authorizerPayloadFormatVersion": "AuthorizerPayloadFormatVersion",
+    "authorizerResultTtlInSeconds": "AuthorizerResultTtlInSeconds",
+    "authorizerUri": "AuthorizerUri",
+    "enableSimpleResponses": "EnableSimpleResponses",
+}
 _CORS_MEMBERS = {
     "allowCredentials": "AllowCredentials",
     "allowHeaders": "AllowHeaders",
@@ -48,14 +56,23 @@ _INTEGRATION_MEMBERS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class RouteDefinition:
+    """A route: settings of its integration, if it has one, and who guards it: nobody (None),
+    ``AWS_IAM`` or an authorizer by its name."""
+
+    integration: Mapping[str, Any] | None
+    guard: str | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Definition:
-    """What a definition says of an API. ``routes`` are route keys with settings of integrations;
-    None for a route without one."""
+    """What a definition says of an API: routes by their keys, settings of authorizers by name."""
 
     settings: Mapping[str, Any]
     tags: Mapping[str, str]
-    routes: Mapping[str, Mapping[str, Any] | None]
+    routes: Mapping[str, RouteDefinition]
+    authorizers: Mapping[str, Mapping[str, Any]]
 
 
 def parse_definition(text: str) -> Definition:
@@ -71,6 +88,7 @@ def parse_definition(text: str) -> Definition:
             settings=_read_settings(document),
             tags=_read_tags(document),
             routes=dict(_read_routes(document)),
+            authorizers=dict(_read_authorizers(document)),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BadRequest(f"The definition is malformed: {error!r}") from None
@@ -84,12 +102,23 @@ def define(api: HttpApi, definition: Definition) -> HttpApi:
         settings={**api.settings, **definition.settings},
         parts={},
     )
-    for key, integration in definition.routes.items():
+    guards = {}
+    for name, stated in definition.authorizers.items():
+        guards[name] = _make(api, AUTHORIZER, stated)
+        api = with_part(api, AUTHORIZER, guards[name])
+    for key, route in definition.routes.items():
         settings: dict[str, Any] = {"RouteKey": key}
-        if integration is not None:
-            made = _make(api, INTEGRATION, integration)
+        if route.integration is not None:
+            made = _make(api, INTEGRATION, route.integration)
             api = with_part(api, INTEGRATION, made)
             settings["Target"] = f"integrations/{made.part_id}"
+        if route.guard == _IAM:
+            settings["AuthorizationType"] = _IAM
+        elif route.guard is not None:
+            if route.guard not in guards:
+                raise BadRequest(f"The definition has no authorizer {route.guard}")
+            settings["AuthorizationType"] = "CUSTOM"
+            settings["AuthorizerId"] = guards[route.guard].part_id
         api = with_part(api, ROUTE, _make(api, ROUTE, settings))
     return api
 
@@ -126,9 +155,48 @@ def _read_tags(document: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def _read_authorizers(
+    document: Mapping[str, Any],
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, scheme in (document.get("components") or {}).get("securitySchemes", {}).items():
+        stated = scheme.get(_AUTHORIZER)
+        if stated is not None:
+            sources = stated.get("identitySource") or []
+            settings = {
+                member: stated[given]
+                for given, member in _AUTHORIZER_MEMBERS.items()
+                if given in stated
+            }
+            yield (
+                name,
+                {
+                    **settings,
+                    "Name": name,
+                    "AuthorizerType": str(stated["type"]).upper(),
+                    "IdentitySource": (
+                        [one.strip() for one in sources.split(",")]
+                        if isinstance(sources, str)
+                        else sources
+                    ),
+                },
+            )
+
+
+def _find_guard(document: Mapping[str, Any], operation: Mapping[str, Any]) -> str | None:
+    """The first security scheme that is required, as API Gateway takes one only."""
+    required = operation.get("security", document.get("security")) or []
+    names = [name for requirement in required for name in requirement]
+    if not names or names[0] == "NONE":
+        return None
+    schemes = (document.get("components") or {}).get("securitySchemes", {})
+    if schemes.get(names[0], {}).get(_AUTH_TYPE) == "awsSigv4":
+        return _IAM
+    return str(names[0])
+
+
 def _read_routes(
     document: Mapping[str, Any],
-) -> Iterator[tuple[str, Mapping[str, Any] | None]]:
+) -> Iterator[tuple[str, RouteDefinition]]:
     for path, item in document.get("paths", {}).items():
         for method, operation in item.items():
             if method == _ANY:
@@ -137,11 +205,10 @@ def _read_routes(
                 name = method.upper()
             else:
                 continue  # parameters, descriptions …
-            if operation.get("security") or document.get("security"):
-                raise NotYetImplemented("firelet does not authorize callers of routes yet")
             is_default = path == _DEFAULT_PATH and name == "ANY"
             key = DEFAULT_ROUTE if is_default else f"{name} {path}"
-            yield key, _read_integration(document, operation.get(_INTEGRATION))
+            integration = _read_integration(document, operation.get(_INTEGRATION))
+            yield key, RouteDefinition(integration, _find_guard(document, operation))
 
 
 def _read_integration(

@@ -14,6 +14,7 @@ from typing import Any
 from firelet.control import http_api_rules as rules
 from firelet.model import limits
 from firelet.model.http_api import (
+    AUTHORIZER,
     DEFAULT_STAGE,
     INTEGRATION,
     ROUTE,
@@ -96,16 +97,19 @@ def check_part(api: HttpApi, kind: str, settings: Settings, part_id: str | None)
         rules.check_route(api, settings, part_id)
     elif kind == INTEGRATION:
         rules.check_integration(api, settings)
+    elif kind == AUTHORIZER:
+        rules.check_authorizer(api, settings)
     else:
         find_part(api, ROUTE, settings["RouteId"])
 
 
-def check_unused(api: HttpApi, integration_id: str) -> None:
-    """Conflict when a route leads to the integration."""
+def check_unused(api: HttpApi, kind: str, part_id: str) -> None:
+    """Conflict when a route needs the integration or authorizer."""
     for route in api.of_kind(ROUTE).values():
-        if rules.find_target_id(route.settings) == integration_id:
+        settings = route.settings
+        if part_id in (rules.find_target_id(settings), settings.get("AuthorizerId")):
             raise rules.Conflict(
-                f"Cannot delete Integration '{integration_id}' because it is referenced by Route"
+                f"Cannot delete {kind} '{part_id}' because it is referenced by Route"
                 f" '{route.part_id}'."
             )
 

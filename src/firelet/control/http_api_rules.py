@@ -1,6 +1,6 @@
 """What API Gateway refuses when HTTP and WebSocket APIs are written. Pure.
 
-Only functions can be behind a route, and routes are open to everybody who reaches them: what would
+Only functions can be behind a route, and only functions and signatures can guard it: what would
 need more is refused as not implemented, since an API that is stored and not kept would mislead.
 Sentences about route keys, identifiers and stages are AWS's as users quote them; the others are
 firelet's own.
@@ -13,7 +13,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from firelet.model.errors import CallerError, NotYetImplemented
-from firelet.model.http_api import DEFAULT_ROUTE, HTTP, INTEGRATION, ROUTE, HttpApi
+from firelet.model.http_api import (
+    AUTHORIZER,
+    DEFAULT_ROUTE,
+    HTTP,
+    INTEGRATION,
+    ROUTE,
+    HttpApi,
+)
 
 ROUTES_MAX = 300  # quotas of API Gateway, per API
 INTEGRATIONS_MAX = 300
@@ -27,6 +34,10 @@ _LAMBDA_URI = re.compile(
     r"(?P<function>.+)/invocations"
 )
 _TARGET = "integrations/"
+_SOURCE = re.compile(
+    r"(\$request|route\.request)\.(header|querystring)\.[A-Za-z0-9_.-]+"
+    r"|\$?(context|stageVariables)\.[A-Za-z0-9_.-]+"
+)
 
 
 class BadRequest(CallerError):
@@ -57,14 +68,39 @@ def check_route(api: HttpApi, settings: Mapping[str, Any], route_id: str | None)
     for other_id, other in api.of_kind(ROUTE).items():
         if other_id != route_id and other.settings["RouteKey"] == key:
             raise Conflict(f"Route with key {key} already exists for this API")
-    kind = settings.get("AuthorizationType", "NONE")
-    if kind != "NONE":
-        raise NotYetImplemented(f"firelet does not authorize callers of routes by {kind} yet")
+    _check_authorization(api, settings)
     if settings.get("ApiKeyRequired"):
         raise NotYetImplemented("firelet does not check API keys of routes yet")
     target = settings.get("Target")
     if target is not None and find_target_id(settings) not in api.of_kind(INTEGRATION):
         raise BadRequest(f"Unable to find integration of target {target}")
+
+
+def check_authorizer(api: HttpApi, settings: Mapping[str, Any]) -> None:
+    """BadRequest or NotYetImplemented unless it is a function that can be asked."""
+    if settings["AuthorizerType"] != "REQUEST":
+        raise NotYetImplemented("firelet has no authorizers of type JWT yet")
+    if find_function(settings.get("AuthorizerUri") or "") is None:
+        raise BadRequest(f"Invalid authorizer URI specified: {settings.get('AuthorizerUri')}")
+    version = settings.get("AuthorizerPayloadFormatVersion")
+    if api.protocol == HTTP and version not in ("1.0", "2.0"):
+        raise BadRequest("AuthorizerPayloadFormatVersion must be 1.0 or 2.0")
+    if settings.get("EnableSimpleResponses") and version != "2.0":
+        raise BadRequest("EnableSimpleResponses needs AuthorizerPayloadFormatVersion 2.0")
+    for source in settings.get("IdentitySource") or ():
+        if _SOURCE.fullmatch(source) is None:
+            raise BadRequest(f"Invalid identity source specified: {source}")
+
+
+def _check_authorization(api: HttpApi, settings: Mapping[str, Any]) -> None:
+    kind = settings.get("AuthorizationType", "NONE")
+    if kind == "CUSTOM":
+        if settings.get("AuthorizerId") not in api.of_kind(AUTHORIZER):
+            raise BadRequest("Invalid Authorizer identifier specified")
+    elif kind not in ("NONE", "AWS_IAM"):
+        raise NotYetImplemented(f"firelet does not authorize callers of routes by {kind} yet")
+    if kind != "NONE" and api.protocol != HTTP and settings["RouteKey"] != "$connect":
+        raise BadRequest("Only the route $connect can have an authorizer")
 
 
 def find_target_id(settings: Mapping[str, Any]) -> str:

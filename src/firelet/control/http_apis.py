@@ -33,6 +33,7 @@ from firelet.control.http_api_parts import (
 )
 from firelet.iam.records import Records
 from firelet.model.http_api import (
+    AUTHORIZER,
     DEFAULT_ROUTE,
     HTTP,
     INTEGRATION,
@@ -193,8 +194,8 @@ class HttpApis:
         async with self._changing:
             api = self.get(owner, api_id)
             find_part(api, kind, part_id)
-            if kind == INTEGRATION:
-                check_unused(api, part_id)
+            if kind in (INTEGRATION, AUTHORIZER):
+                check_unused(api, kind, part_id)
             parts = {**api.parts, kind: without(api.of_kind(kind), part_id)}
             if kind == ROUTE:
                 parts[ROUTE_RESPONSE] = {

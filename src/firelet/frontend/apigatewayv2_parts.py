@@ -1,4 +1,4 @@
-"""Operations of API Gateway v2 on what an API consists of: routes, integrations, responses.
+"""Operations of API Gateway v2 on what an API consists of: routes, integrations, authorizers …
 
 The five operations of each kind differ in names only; the rules are ``control.http_api_rules``'s.
 """
@@ -13,11 +13,12 @@ from firelet.control.http_api_rules import no_part
 from firelet.control.http_apis import HttpApis
 from firelet.frontend.apigatewayv2_shapes import SERVICE, cut_list, format_part, owner_of
 from firelet.frontend.operations import Call, Operations, Reply
-from firelet.model.http_api import INTEGRATION, ROUTE, ROUTE_RESPONSE, ApiPart
+from firelet.model.http_api import AUTHORIZER, INTEGRATION, ROUTE, ROUTE_RESPONSE, ApiPart
 
 _LACKS = {
     INTEGRATION: "Lambda proxies and mocks only: no HTTP proxies, AWS services or VPC links",
-    ROUTE: "no authorizers and no API keys",
+    ROUTE: "no JWT authorizers and no API keys",
+    AUTHORIZER: "functions only, no JWT",
     ROUTE_RESPONSE: "results of functions go back as they are, without models or parameters",
 }
 
@@ -77,7 +78,7 @@ class PartOperations:
         """NotFound, also for a response of another route."""
         params = call.params
         part = self.apis.part(owner_of(call), params["ApiId"], self.kind, params[f"{self.kind}Id"])
-        if self.kind != ROUTE and part.settings.get("RouteId") != params.get("RouteId"):
+        if self.kind == ROUTE_RESPONSE and part.settings.get("RouteId") != params.get("RouteId"):
             raise no_part(self.kind)
         return part
 
@@ -87,4 +88,4 @@ class PartOperations:
 
 def part_operations(apis: HttpApis) -> list[PartOperations]:
     """Those of every kind."""
-    return [PartOperations(apis, kind) for kind in (ROUTE, INTEGRATION, ROUTE_RESPONSE)]
+    return [PartOperations(apis, kind) for kind in (ROUTE, INTEGRATION, ROUTE_RESPONSE, AUTHORIZER)]

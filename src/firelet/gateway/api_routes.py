@@ -14,12 +14,20 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 
 from firelet.control.http_api_rules import find_function, find_target_id
-from firelet.model.http_api import DEFAULT_ROUTE, INTEGRATION, ROUTE, ROUTE_RESPONSE, ApiPart
+from firelet.model.http_api import (
+    AUTHORIZER,
+    DEFAULT_ROUTE,
+    INTEGRATION,
+    ROUTE,
+    ROUTE_RESPONSE,
+    ApiPart,
+)
 
 ANY = "ANY"
 _STAGE_VARIABLE = re.compile(r"\$\{stageVariables\.([A-Za-z0-9_]+)\}")
 _LITERAL, _VARIABLE, _GREEDY = range(3)
 _DEFAULT_TIMEOUT_S = 30.0
+_AUTHORIZER_TIMEOUT_S = 10.0  # quotas of HTTP APIs
 _TIMEOUT_SCALE = 1_000
 
 
@@ -42,6 +50,19 @@ class Integration:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Authorizer:
+    """A function that says who may call. ``sources`` are what identifies a caller: all must be
+    there. ``is_simple``: the result is yes or no, else a policy."""
+
+    authorizer_id: str
+    function: Integration
+    payload_version: str
+    is_simple: bool
+    sources: tuple[str, ...]
+    ttl_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
     """A route with what is behind it. ``method`` is ANY or a method, and empty for ``$default``
     and for routes of WebSocket APIs, whose results go back to the client if ``has_response``."""
@@ -55,6 +76,8 @@ class Route:
     rank: tuple[int, ...]
     integration: Integration | None
     has_response: bool = False
+    authorization: str = "NONE"
+    authorizer: Authorizer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +95,16 @@ class RouteTable:
         integrations = {
             part_id: _read_integration(part) for part_id, part in parts.get(INTEGRATION, {}).items()
         }
+        authorizers = {
+            part_id: _read_authorizer(part) for part_id, part in parts.get(AUTHORIZER, {}).items()
+        }
         answered = {
             part.settings["RouteId"]
             for part in parts.get(ROUTE_RESPONSE, {}).values()
             if part.settings["RouteResponseKey"] == DEFAULT_ROUTE
         }
         routes = [
-            _read_route(part, integrations, has_response=part.part_id in answered)
+            _read_route(part, integrations, authorizers, has_response=part.part_id in answered)
             for part in parts.get(ROUTE, {}).values()
         ]
         self.by_key = {route.key: route for route in routes}
@@ -112,8 +138,31 @@ def _read_integration(part: ApiPart) -> Integration:
     )
 
 
+def _read_authorizer(part: ApiPart) -> Authorizer:
+    settings = part.settings
+    return Authorizer(
+        authorizer_id=part.part_id,
+        function=Integration(
+            integration_id=part.part_id,
+            uri=settings.get("AuthorizerUri") or "",
+            is_mock=False,
+            payload_version=settings.get("AuthorizerPayloadFormatVersion") or "1.0",
+            timeout_s=_AUTHORIZER_TIMEOUT_S,
+            has_role=bool(settings.get("AuthorizerCredentialsArn")),
+        ),
+        payload_version=settings.get("AuthorizerPayloadFormatVersion") or "1.0",
+        is_simple=bool(settings.get("EnableSimpleResponses")),
+        sources=tuple(settings.get("IdentitySource") or ()),
+        ttl_s=float(settings.get("AuthorizerResultTtlInSeconds") or 0),
+    )
+
+
 def _read_route(
-    part: ApiPart, integrations: Mapping[str, Integration], *, has_response: bool
+    part: ApiPart,
+    integrations: Mapping[str, Integration],
+    authorizers: Mapping[str, Authorizer],
+    *,
+    has_response: bool,
 ) -> Route:
     key: str = part.settings["RouteKey"]
     method, _, path = key.rpartition(" ")
@@ -128,6 +177,8 @@ def _read_route(
         rank=tuple(rank for _, _, rank in segments),
         integration=integrations.get(find_target_id(part.settings)),
         has_response=has_response and bool(part.settings.get("RouteResponseSelectionExpression")),
+        authorization=part.settings.get("AuthorizationType", "NONE"),
+        authorizer=authorizers.get(part.settings.get("AuthorizerId", "")),
     )
 
 

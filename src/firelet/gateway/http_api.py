@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 from firelet.control.http_apis import HttpApis
 from firelet.gateway import cors
 from firelet.gateway.answers import message_response
+from firelet.gateway.api_authorizers import ApiAuthorizers, Question
 from firelet.gateway.api_routes import ANY, Integration, Taken
 from firelet.gateway.api_stages import Entry, RouteTables, find_stage
 from firelet.gateway.function_calls import make_request_id, make_trace_id
@@ -42,11 +44,13 @@ class HttpApiSite:
         self,
         apis: HttpApis,
         calls: IntegrationCalls,
+        authorizers: ApiAuthorizers,
         serving: Serving,
         clock: Callable[[], float],
     ) -> None:
         self._apis = apis
         self._calls = calls
+        self._authorizers = authorizers
         self._serving = serving
         self._clock = clock
         self._tables = RouteTables()
@@ -93,6 +97,8 @@ class HttpApiSite:
             epoch_s=self._clock(),
         )
         try:
+            authorized = await self._authorizers.authorize(_ask(request))
+            request = replace(request, authorized=authorized)
             response = await self._call(request, taken.route.integration)
         except IntegrationFailed as error:
             log.warning("http api integration failed request=%s: %s", request_id, error)
@@ -122,6 +128,20 @@ class HttpApiSite:
             format_api_event(request, version),
         )
         return parse_api_result(payload, version)
+
+
+def _ask(request: ApiRequest) -> Question:
+    return Question(
+        api=request.api,
+        stage=request.entry.stage.name,
+        resource=_resource(request.taken, request.method),
+        route=request.taken.route,
+        request=request.visit.request,
+        event=lambda version: format_api_event(request, version),
+        variables=request.entry.variables,
+        request_id=request.request_id,
+        trace_id=request.trace_id,
+    )
 
 
 def _resource(taken: Taken, method: str) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from firelet.gateway import http_event, proxy_event
+from firelet.gateway.api_authorizers import Authorized
 from firelet.gateway.api_routes import Taken
 from firelet.gateway.api_stages import Entry
 from firelet.gateway.hosts import Visit
@@ -28,6 +29,7 @@ class ApiRequest:
     request_id: str
     trace_id: str
     epoch_s: float
+    authorized: Authorized | None = None
 
     @property
     def method(self) -> str:
@@ -69,6 +71,8 @@ def format_api_event(request: ApiRequest, version: str) -> bytes:
             stage=request.entry.stage.name,
             path_parameters=taken.path_parameters,
             stage_variables=request.entry.variables,
+            authorizer=None if request.authorized is None else request.authorized.member,
+            is_signed=taken.route.authorization == "AWS_IAM",
         ),
     )
 
@@ -111,9 +115,11 @@ def _format_context_1(request: ApiRequest) -> dict[str, Any]:
     """Source: the same page, payload format version 1.0."""
     web, api, route = request.visit.request, request.api, request.taken.route
     agent = proxy_event.decode_value(web.headers.get(b"user-agent", b""))
+    authorizer = None if request.authorized is None else request.authorized.flat
     return {
         "accountId": api.account,
         "apiId": api.api_id,
+        "authorizer": authorizer or {"claims": None, "scopes": None},
         "domainName": request.domain,
         "domainPrefix": request.domain.partition(".")[0],
         "extendedRequestId": request.request_id,

@@ -17,6 +17,7 @@ from typing import Any
 
 from firelet.control.http_apis import HttpApis
 from firelet.gateway.answers import message_response
+from firelet.gateway.api_authorizers import ApiAuthorizers
 from firelet.gateway.api_routes import RouteTable
 from firelet.gateway.api_stages import Entry, RouteTables, find_stage
 from firelet.gateway.hosts import Answering, Visit
@@ -49,6 +50,7 @@ class WebSocketSite:
         self,
         apis: HttpApis,
         calls: IntegrationCalls,
+        authorizers: ApiAuthorizers,
         serving: Serving,
         management: ConnectionManagement,
         hub: WebSocketHub,
@@ -57,6 +59,7 @@ class WebSocketSite:
     ) -> None:
         self._apis = apis
         self._calls = calls
+        self._authorizers = authorizers
         self._serving = serving
         self._management = management
         self._hub = hub
@@ -102,6 +105,7 @@ class WebSocketSite:
             stream,
             lambda: self._find(peer),
             self._calls,
+            self._authorizers,
             self._serving,
             self._clock,
             lambda: self._hub.remove(peer.connection_id),
@@ -127,7 +131,7 @@ class WebSocketSite:
             headers = _read_protocol(result)
         except IntegrationFailed as error:
             log.warning("websocket connect failed: %s", error)
-            return message_response(502 if error.status < 503 else error.status, error.message)
+            return message_response(502 if error.status == 500 else error.status, error.message)
         except MalformedResult as error:
             log.warning("websocket connect failed: %s", error)
             return message_response(502, "Internal server error")

@@ -50,6 +50,7 @@ class Occasion:
     request_id: str
     epoch_s: float
     trace_id: str
+    authorizer: Mapping[str, Any] | None = None
 
 
 def format_connect(peer: Peer, occasion: Occasion) -> bytes:
@@ -97,7 +98,7 @@ def _format_headers(headers: list[tuple[str, str]]) -> dict[str, Any]:
 
 
 def _format_context(peer: Peer, occasion: Occasion) -> dict[str, Any]:
-    return {
+    context: dict[str, Any] = {
         "routeKey": occasion.route_key,
         "eventType": occasion.event_type,
         "extendedRequestId": occasion.request_id,
@@ -112,6 +113,9 @@ def _format_context(peer: Peer, occasion: Occasion) -> dict[str, Any]:
         "connectionId": peer.connection_id,
         "apiId": peer.api_id,
     }
+    if occasion.authorizer is not None:
+        context["authorizer"] = occasion.authorizer
+    return context
 
 
 def _format(

@@ -9,11 +9,14 @@ messages that tell a client of a failure are those of the service.
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any, Protocol
 
 import orjson
 
+from firelet.gateway.api_authorizers import ApiAuthorizers, Authorized, Question
 from firelet.gateway.api_routes import Route, RouteTable
 from firelet.gateway.function_calls import make_request_id, make_trace_id
 from firelet.gateway.integration_calls import (
@@ -44,7 +47,7 @@ from firelet.model.http_api import HttpApi
 log = logging.getLogger(__name__)
 
 # Messages of one connection at work, before no more are read (firelet).
-AT_ONCE_MAX = 32
+AT_ONCE_MAX = 16
 
 
 class Background(Protocol):
@@ -69,6 +72,7 @@ class WebSocketSession:
         stream: WebSocketStream,
         current: Current,
         calls: IntegrationCalls,
+        authorizers: ApiAuthorizers,
         background: Background,
         clock: Callable[[], float],
         on_gone: Callable[[], None],
@@ -77,10 +81,13 @@ class WebSocketSession:
         self._stream = stream
         self._current = current
         self._calls = calls
+        self._authorizers = authorizers
+        self._authorized: Authorized | None = None
         self._background = background
         self._clock = clock
         self._on_gone = on_gone
         self._at_work = 0
+        self._waiting: deque[str | bytes] = deque()
         self._is_connected = False
 
     async def connect(self) -> dict[str, Any]:
@@ -91,6 +98,9 @@ class WebSocketSession:
         if found is not None:
             api, route = found
             occasion = self._occasion(CONNECT_ROUTE, CONNECT)
+            self._authorized = await self._authorizers.authorize(self._ask(api, route, occasion))
+            if self._authorized is not None:
+                occasion = replace(occasion, authorizer=self._authorized.flat)
             event = format_connect(self.peer, occasion)
             result = _parse_object(await self._call(api, route, occasion, event))
         self._is_connected = True
@@ -101,12 +111,16 @@ class WebSocketSession:
         self._is_connected = False
 
     def on_message(self, message: str | bytes) -> None:
-        self._at_work += 1
         if self._at_work >= AT_ONCE_MAX:
+            # What came with the same bytes waits; nothing more is read until it is done.
+            self._waiting.append(message)
             self._stream.pause_reading()
+            return
+        self._at_work += 1
         self._background.run(self._handle(message))
 
     def on_closed(self, code: int, reason: str) -> None:
+        self._waiting.clear()
         self._on_gone()
         if self._is_connected:
             self._background.run(self._disconnect(code, reason))
@@ -121,8 +135,10 @@ class WebSocketSession:
             log.warning("websocket message not handled request=%s: %s", request_id, error)
             self._stream.send(self._format_failure("Internal server error", request_id))
         finally:
-            self._at_work -= 1
-            if self._at_work < AT_ONCE_MAX:
+            if self._waiting:
+                self._background.run(self._handle(self._waiting.popleft()))
+            else:
+                self._at_work -= 1
                 self._stream.resume_reading()
 
     async def _answer(self, message: str | bytes, request_id: str) -> str | None:
@@ -169,6 +185,19 @@ class WebSocketSession:
         arn = integration.function_arn(self.peer.stage_variables)
         return await self._calls.call(request, integration, arn, event)
 
+    def _ask(self, api: HttpApi, route: Route, occasion: Occasion) -> Question:
+        return Question(
+            api=api,
+            stage=self.peer.stage,
+            resource=route.key,
+            route=route,
+            request=self.peer.request,
+            event=lambda _: format_connect(self.peer, occasion),
+            variables=self.peer.stage_variables,
+            request_id=occasion.request_id,
+            trace_id=occasion.trace_id,
+        )
+
     def _find(self, key: str) -> tuple[HttpApi, Route] | None:
         current = self._current()
         if current is None:
@@ -184,6 +213,7 @@ class WebSocketSession:
             request_id=request_id or make_request_id(),
             epoch_s=self._clock(),
             trace_id=make_trace_id(trace if event_type == CONNECT else None),
+            authorizer=None if self._authorized is None else self._authorized.flat,
         )
 
     def _format_failure(self, message: str, request_id: str) -> str:

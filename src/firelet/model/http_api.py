@@ -21,13 +21,15 @@ DEFAULT_ROUTE = "$default"
 ROUTE = "Route"
 INTEGRATION = "Integration"
 ROUTE_RESPONSE = "RouteResponse"
+AUTHORIZER = "Authorizer"
 
 Settings = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiPart:
-    """A route, an integration or a route response. ``is_managed``: made by quick create."""
+    """A route, an integration, a route response or an authorizer. ``is_managed``: made by quick
+    create."""
 
     part_id: str
     settings: Settings
