@@ -310,6 +310,21 @@ def test_the_management_api(api: Sockets) -> None:
     assert api.event("DISCONNECT")["requestContext"]["disconnectStatusCode"] == 1000
 
 
+def test_connections_are_managed_at_the_platforms_address_too(
+    api: Sockets, platform: Platform
+) -> None:
+    management = platform.client("apigatewaymanagementapi")
+    with api.connect() as client:
+        connection_id = ask(client, "x")["event"]["requestContext"]["connectionId"]
+        management.post_to_connection(ConnectionId=connection_id, Data=b"hello")
+        assert client.recv(30) == "hello"
+        other = platform.client("apigatewaymanagementapi", account="111122223333")
+        with pytest.raises(other.exceptions.ForbiddenException):
+            other.get_connection(ConnectionId=connection_id)
+    with pytest.raises(management.exceptions.GoneException):
+        management.get_connection(ConnectionId="nobody")
+
+
 def test_who_may_not_manage_connections(api: Sockets, platform: Platform) -> None:
     with api.connect() as client:
         connection_id = ask(client, "x")["event"]["requestContext"]["connectionId"]

@@ -120,7 +120,7 @@ class Endpoint:
             accounts=accounts,
             default_region=config.region,
             fast=[self._gateways.routes.match, self._invoke.match, self._stream.match],
-            pages=_pages(parts, callers),
+            pages={**_pages(parts, callers), **self._gateways.pages},
         )
         self._server = HttpServer(router, on_reject=router.reject, body_limit=router.body_limit)
 

@@ -24,13 +24,16 @@ from firelet.gateway.signed_callers import SignedCallers
 from firelet.gateway.websocket import WebSocketSite
 from firelet.gateway.websocket_frames import WebSocketLimits
 from firelet.gateway.websocket_hub import WebSocketHub
+from firelet.gateway.websocket_management import PATH as CONNECTIONS_PATH
 from firelet.gateway.websocket_management import ConnectionManagement
 from firelet.iam.accounts import Accounts
 from firelet.iam.credentials import SessionCredentials
+from firelet.wire.http1 import App
 
 
 class Gateways:
-    """Everything that serves HTTP for functions. ``routes.match`` is a fast route."""
+    """Everything that serves HTTP for functions. ``routes.match`` is a fast route; ``pages`` are
+    apps by the prefix of the raw target."""
 
     def __init__(
         self,
@@ -65,6 +68,7 @@ class Gateways:
             time.time,
         )
         self.routes.add(API_KIND, API_PATH, sockets.visit)
+        self.pages: dict[bytes, App] = {CONNECTIONS_PATH.encode(): management.page}
 
     async def drain(self, timeout_s: float) -> None:
         """Waits for the functions that run, then gives up those that still do."""

@@ -92,6 +92,7 @@ class WebSocketSite:
     ) -> None:
         peer = Peer(
             connection_id=new_connection_id(),
+            owner=(api.account, api.region),
             api_id=api.api_id,
             stage=entry.stage.name,
             domain=visit.domain or f"{api.api_id}.execute-api.{api.region}.localhost",

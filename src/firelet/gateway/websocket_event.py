@@ -25,9 +25,10 @@ _DROPPED = frozenset((b"upgrade", b"connection"))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
     """One connection, as events show it. ``connected`` is epoch seconds. ``request`` is the one
-    with which it began."""
+    with which it began, ``owner`` the account and region of the API."""
 
     connection_id: str
+    owner: tuple[str, str]
     api_id: str
     stage: str
     domain: str

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import secrets
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from firelet.gateway.websocket_event import Peer
@@ -43,8 +42,9 @@ class WebSocketHub:
             return None
         return socket
 
-    def all(self) -> Iterable[OpenSocket]:
-        return list(self._open.values())
+    def find_anywhere(self, connection_id: str) -> OpenSocket | None:
+        """Of whatever API."""
+        return self._open.get(connection_id)
 
 
 def new_connection_id() -> str:

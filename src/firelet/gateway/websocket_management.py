@@ -1,7 +1,8 @@
 """The API apigatewaymanagementapi: post to, look at and end open WebSocket connections.
 
-Served by ``websocket`` below ``/@connections/`` of a stage. Callers sign for ``execute-api`` and
-belong to the API's account.
+Served by ``websocket`` below ``/@connections/`` of a stage, and at the platform's own address for
+clients that know no other: ids are unique. Callers sign for ``execute-api`` and belong to the API's
+account.
 Source: docs.aws.amazon.com/apigateway/latest/developerguide/
 apigateway-how-to-call-websocket-api-connections.html
 and the service model. The sentences are firelet's own, but for that of who has not signed.
@@ -38,11 +39,24 @@ class ConnectionManagement:
         self._limits = limits
 
     def serve(self, api: HttpApi, entry: Entry, request: Request) -> Response:
-        """The answer to one call of the management API."""
+        """The answer to one call at the address of a stage."""
+        connection_id = unquote(entry.path.removeprefix(PATH))
+        socket = self._hub.find(api.api_id, entry.stage.name, connection_id)
+        return self._answer(socket, (api.account, api.region), request)
+
+    def page(self, request: Request) -> Response:
+        """The answer to one call at the platform's address."""
+        connection_id = unquote(request.path.decode("latin-1").removeprefix(PATH))
+        socket = self._hub.find_anywhere(connection_id)
+        return self._answer(socket, None if socket is None else socket.peer.owner, request)
+
+    def _answer(
+        self, socket: OpenSocket | None, owner: tuple[str, str] | None, request: Request
+    ) -> Response:
+        """``owner`` is the account and region to sign for; None when nothing is known."""
         try:
-            self._authorize(api, request)
-            connection_id = unquote(entry.path.removeprefix(PATH))
-            socket = self._hub.find(api.api_id, entry.stage.name, connection_id)
+            if owner is not None:
+                self._authorize(*owner, request)
             if socket is None or not socket.stream.is_open:
                 raise CallerError("The connection is gone.", code="GoneException", status=410)
             return self._act(socket, request)
@@ -50,11 +64,11 @@ class ConnectionManagement:
             headers = (JSON_TYPE, (b"x-amzn-ErrorType", error.code.encode()))
             return Response(error.status, orjson.dumps({"message": error.message}), headers)
 
-    def _authorize(self, api: HttpApi, request: Request) -> None:
-        caller = self._callers.identify(request, _SERVICE, api.region)
+    def _authorize(self, account: str, region: str, request: Request) -> None:
+        caller = self._callers.identify(request, _SERVICE, region)
         if caller is None:
             raise CallerError("Missing Authentication Token", code="ForbiddenException", status=403)
-        if caller.account != api.account:
+        if caller.account != account:
             raise CallerError("Forbidden", code="ForbiddenException", status=403)
 
     def _act(self, socket: OpenSocket, request: Request) -> Response:
