@@ -302,6 +302,23 @@ def test_the_policy_of_the_function_says_which_requests_may_call_it(
     assert api.get("/dev/pets/1").status == status
 
 
+def test_a_stage_and_a_route_take_so_many_requests_and_no_more(
+    api: Api, name: str, client: Any
+) -> None:
+    api.allow(name)
+    integration = api.integrate(name)
+    api.route("GET /slow", integration)
+    api.route("$default", integration)
+    api.stage(
+        "dev",
+        DefaultRouteSettings={"ThrottlingRateLimit": 0.001, "ThrottlingBurstLimit": 2},
+        RouteSettings={"GET /slow": {"ThrottlingRateLimit": 0}},
+    )
+    assert [api.get("/dev/x").status for _ in range(3)] == [200, 200, 429]
+    answer = api.get("/dev/slow")
+    assert (answer.status, answer.json) == (429, {"message": "Too Many Requests"})
+
+
 def test_cors_of_an_api(served: Api, client: Any) -> None:
     client.update_api(
         ApiId=served.id,

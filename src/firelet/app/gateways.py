@@ -21,6 +21,7 @@ from firelet.gateway.http_api import HttpApiSite
 from firelet.gateway.integration_calls import IntegrationCalls
 from firelet.gateway.serving import Serving
 from firelet.gateway.signed_callers import SignedCallers
+from firelet.gateway.stage_throttles import StageThrottles
 from firelet.gateway.websocket import WebSocketSite
 from firelet.gateway.websocket_frames import WebSocketLimits
 from firelet.gateway.websocket_hub import WebSocketHub
@@ -52,8 +53,11 @@ class Gateways:
         urls = FunctionUrlSite(registry.urls, authorizer, calls, self._serving, time.time)
         self.routes.add(FUNCTION_URL_KIND, FUNCTION_URL_PATH, urls.visit)
         integrations = IntegrationCalls(registry.policies, calls)
+        throttles = StageThrottles(time.monotonic)
         authorizers = ApiAuthorizers(integrations, callers, time.monotonic)
-        http_apis = HttpApiSite(apis, integrations, authorizers, self._serving, time.time)
+        http_apis = HttpApiSite(
+            apis, integrations, authorizers, throttles, self._serving, time.time
+        )
         self.routes.add(API_KIND, API_PATH, http_apis.visit)
         hub = WebSocketHub()
         management = ConnectionManagement(hub, callers, websocket_limits)
@@ -61,6 +65,7 @@ class Gateways:
             apis,
             integrations,
             authorizers,
+            throttles,
             self._serving,
             management,
             hub,

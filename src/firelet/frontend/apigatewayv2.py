@@ -66,7 +66,7 @@ class HttpApiOperations:
             SERVICE,
             "CreateStage",
             self.create_stage,
-            lacks="access logs and throttling are stored, and not kept",
+            lacks="access logs are configured, and not written",
         )
 
     async def create_api(self, call: Call) -> Mapping[str, Any]:

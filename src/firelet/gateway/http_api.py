@@ -28,6 +28,7 @@ from firelet.gateway.integration_calls import (
 )
 from firelet.gateway.proxy_event import MalformedResult
 from firelet.gateway.serving import Serving
+from firelet.gateway.stage_throttles import StageThrottles
 from firelet.model.http_api import DEFAULT_ROUTE, HTTP, HttpApi
 from firelet.wire.http1 import Response
 
@@ -45,12 +46,14 @@ class HttpApiSite:
         apis: HttpApis,
         calls: IntegrationCalls,
         authorizers: ApiAuthorizers,
+        throttles: StageThrottles,
         serving: Serving,
         clock: Callable[[], float],
     ) -> None:
         self._apis = apis
         self._calls = calls
         self._authorizers = authorizers
+        self._throttles = throttles
         self._serving = serving
         self._clock = clock
         self._tables = RouteTables()
@@ -81,7 +84,11 @@ class HttpApiSite:
             return message_response(404, "Not Found")
         method = visit.request.method.decode("latin-1")
         taken = self._tables.of(api, entry.stage).take(method, entry.path)
-        return message_response(404, "Not Found") if taken is None else (entry, taken)
+        if taken is None:
+            return message_response(404, "Not Found")
+        if not self._throttles.admits(api, entry.stage, taken.route.key):
+            return message_response(429, "Too Many Requests")
+        return entry, taken
 
     async def _serve(
         self, api: HttpApi, entry: Entry, taken: Taken, visit: Visit, request_id: str

@@ -18,12 +18,12 @@ from typing import Any
 from firelet.control.http_apis import HttpApis
 from firelet.gateway.answers import message_response
 from firelet.gateway.api_authorizers import ApiAuthorizers
-from firelet.gateway.api_routes import RouteTable
 from firelet.gateway.api_stages import Entry, RouteTables, find_stage
 from firelet.gateway.hosts import Answering, Visit
 from firelet.gateway.integration_calls import IntegrationCalls, IntegrationFailed
 from firelet.gateway.proxy_event import MalformedResult, encode_value, parse_status
 from firelet.gateway.serving import Answer, Serving
+from firelet.gateway.stage_throttles import StageThrottles
 from firelet.gateway.websocket_event import Peer
 from firelet.gateway.websocket_frames import (
     VERSION,
@@ -33,7 +33,8 @@ from firelet.gateway.websocket_frames import (
 )
 from firelet.gateway.websocket_hub import OpenSocket, WebSocketHub, new_connection_id
 from firelet.gateway.websocket_management import PATH, ConnectionManagement
-from firelet.gateway.websocket_session import WebSocketSession
+from firelet.gateway.websocket_routes import CONNECT_ROUTE
+from firelet.gateway.websocket_session import Served, WebSocketSession
 from firelet.model.http_api import WEBSOCKET, HttpApi
 from firelet.wire.http1 import Response, UpgradedResponse
 
@@ -51,6 +52,7 @@ class WebSocketSite:
         apis: HttpApis,
         calls: IntegrationCalls,
         authorizers: ApiAuthorizers,
+        throttles: StageThrottles,
         serving: Serving,
         management: ConnectionManagement,
         hub: WebSocketHub,
@@ -60,6 +62,7 @@ class WebSocketSite:
         self._apis = apis
         self._calls = calls
         self._authorizers = authorizers
+        self._throttles = throttles
         self._serving = serving
         self._management = management
         self._hub = hub
@@ -85,6 +88,8 @@ class WebSocketSite:
         if visit.request.headers.get(b"sec-websocket-version") != VERSION:
             wanted = ((b"Sec-WebSocket-Version", VERSION),)
             return message_response(426, "Upgrade Required", wanted)
+        if not self._throttles.admits(api, entry.stage, CONNECT_ROUTE):
+            return message_response(429, "Too Many Requests")
         return self._serving.start_open(lambda answer: self._open(api, entry, visit, key, answer))
 
     async def _open(
@@ -107,6 +112,7 @@ class WebSocketSite:
             lambda: self._find(peer),
             self._calls,
             self._authorizers,
+            self._throttles,
             self._serving,
             self._clock,
             lambda: self._hub.remove(peer.connection_id),
@@ -151,12 +157,12 @@ class WebSocketSite:
             stream,
         )
 
-    def _find(self, peer: Peer) -> tuple[HttpApi, RouteTable] | None:
+    def _find(self, peer: Peer) -> Served | None:
         api = self._apis.find(peer.api_id)
         stage = None if api is None else api.stages.get(peer.stage)
         if api is None or stage is None:
             return None
-        return api, self._tables.of(api, stage)
+        return Served(api, stage, self._tables.of(api, stage))
 
 
 def _read_protocol(result: dict[str, Any]) -> list[tuple[bytes, bytes]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import orjson
@@ -25,6 +25,7 @@ from firelet.gateway.integration_calls import (
     IntegrationRequest,
 )
 from firelet.gateway.proxy_event import MalformedResult
+from firelet.gateway.stage_throttles import StageThrottles
 from firelet.gateway.websocket_event import (
     CONNECT,
     DISCONNECT,
@@ -42,7 +43,7 @@ from firelet.gateway.websocket_routes import (
     DISCONNECT_ROUTE,
     select,
 )
-from firelet.model.http_api import HttpApi
+from firelet.model.http_api import HttpApi, Stage
 
 log = logging.getLogger(__name__)
 
@@ -56,23 +57,28 @@ class Background(Protocol):
     def run(self, work: Coroutine[Any, Any, None]) -> None: ...
 
 
-class Current(Protocol):
-    """What the API is now; None once its stage is gone."""
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What a connection's stage is now."""
 
-    def __call__(self) -> tuple[HttpApi, RouteTable] | None: ...
+    api: HttpApi
+    stage: Stage
+    table: RouteTable
 
 
 class WebSocketSession:
-    """Listens to a ``WebSocketStream``. ``on_gone`` is called when it is closed. ``clock`` gives
+    """Listens to a ``WebSocketStream``. ``current`` gives what is served now, or None once the
+    stage is gone. ``on_gone`` is called when it is closed. ``clock`` gives
     epoch seconds."""
 
     def __init__(
         self,
         peer: Peer,
         stream: WebSocketStream,
-        current: Current,
+        current: Callable[[], Served | None],
         calls: IntegrationCalls,
         authorizers: ApiAuthorizers,
+        throttles: StageThrottles,
         background: Background,
         clock: Callable[[], float],
         on_gone: Callable[[], None],
@@ -82,6 +88,7 @@ class WebSocketSession:
         self._current = current
         self._calls = calls
         self._authorizers = authorizers
+        self._throttles = throttles
         self._authorized: Authorized | None = None
         self._background = background
         self._clock = clock
@@ -145,11 +152,13 @@ class WebSocketSession:
         current = self._current()
         if current is None:
             return self._format_failure("Forbidden", request_id)
-        api, table = current
+        api = current.api
         expression = api.settings.get("RouteSelectionExpression", DEFAULT_EXPRESSION)
-        route = select(table, expression, message)
+        route = select(current.table, expression, message)
         if route is None:
             return self._format_failure("Forbidden", request_id)
+        if not self._throttles.admits(api, current.stage, route.key):
+            return self._format_failure("Too Many Requests", request_id)
         occasion = self._occasion(route.key, MESSAGE, request_id)
         event = format_message(self.peer, occasion, message)
         payload = await self._call(api, route, occasion, event)
@@ -202,8 +211,8 @@ class WebSocketSession:
         current = self._current()
         if current is None:
             return None
-        route = current[1].by_key.get(key)
-        return None if route is None else (current[0], route)
+        route = current.table.by_key.get(key)
+        return None if route is None else (current.api, route)
 
     def _occasion(self, route_key: str, event_type: str, request_id: str | None = None) -> Occasion:
         trace = self.peer.request.headers.get(b"x-amzn-trace-id")
