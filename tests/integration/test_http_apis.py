@@ -317,6 +317,11 @@ def test_a_stage_and_a_route_take_so_many_requests_and_no_more(
     assert [api.get("/dev/x").status for _ in range(3)] == [200, 200, 429]
     answer = api.get("/dev/slow")
     assert (answer.status, answer.json) == (429, {"message": "Too Many Requests"})
+    client.update_stage(ApiId=api.id, StageName="dev", DefaultRouteSettings={})
+    assert api.get("/dev/slow").status == 429
+    client.delete_route_settings(ApiId=api.id, StageName="dev", RouteKey="GET /slow")
+    assert api.get("/dev/slow").status == 200
+    assert client.get_stage(ApiId=api.id, StageName="dev")["RouteSettings"] == {}
 
 
 def test_cors_of_an_api(served: Api, client: Any) -> None:

@@ -244,6 +244,18 @@ class HttpApis:
             api = with_stage(api, with_deployment(api, stage, deployment_id))
             return find_stage(await self._put(self._deploy(api)), name)
 
+    async def drop_stage_setting(
+        self, owner: Owner, api_id: str, name: str, setting: str, key: str | None = None
+    ) -> None:
+        """Takes one setting of a stage away, or one ``key`` of a setting that is a table."""
+        async with self._changing:
+            api = self.get(owner, api_id)
+            stage = find_stage(api, name)
+            settings = without(stage.settings, setting)
+            if key is not None:
+                settings[setting] = without(stage.settings.get(setting) or {}, key)
+            await self._put(with_stage(api, replace(stage, settings=settings)))
+
     async def delete_stage(self, owner: Owner, api_id: str, name: str) -> None:
         """Nothing answers at it any more."""
         async with self._changing:

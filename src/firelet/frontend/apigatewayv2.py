@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from firelet.control.http_api_import import parse_definition
-from firelet.control.http_api_rules import BadRequest
 from firelet.control.http_apis import HttpApis
 from firelet.frontend.apigatewayv2_shapes import (
     SERVICE,
@@ -23,6 +22,7 @@ from firelet.frontend.apigatewayv2_shapes import (
     stage_settings,
 )
 from firelet.frontend.operations import Call, Operations, Reply
+from firelet.model.errors import NotYetImplemented
 
 _UNSET: dict[str, Any] = {}
 
@@ -38,7 +38,6 @@ class HttpApiOperations:
             ("CreateApi", self.create_api),
             ("GetApi", self.get_api),
             ("GetApis", self.get_apis),
-            ("UpdateApi", self.update_api),
             ("DeleteApi", self.delete_api),
             ("ReimportApi", self.reimport_api),
             ("DeleteCorsConfiguration", self.delete_cors_configuration),
@@ -46,6 +45,8 @@ class HttpApiOperations:
             ("GetStages", self.get_stages),
             ("UpdateStage", self.update_stage),
             ("DeleteStage", self.delete_stage),
+            ("DeleteAccessLogSettings", self.delete_access_log_settings),
+            ("DeleteRouteSettings", self.delete_route_settings),
             ("CreateDeployment", self.create_deployment),
             ("GetDeployment", self.get_deployment),
             ("GetDeployments", self.get_deployments),
@@ -56,6 +57,12 @@ class HttpApiOperations:
             ("UntagResource", self.untag_resource),
         ):
             operations.add(SERVICE, name, handler)
+        operations.add(
+            SERVICE,
+            "UpdateApi",
+            self.update_api,
+            lacks="the target and route key of a quick create cannot be changed",
+        )
         operations.add(
             SERVICE,
             "ImportApi",
@@ -101,7 +108,7 @@ class HttpApiOperations:
     async def update_api(self, call: Call) -> Mapping[str, Any]:
         params = call.params
         if "Target" in params or "RouteKey" in params:
-            raise BadRequest("firelet changes targets by UpdateRoute and UpdateIntegration only")
+            raise NotYetImplemented("firelet changes a target by UpdateIntegration only")
         api = await self._apis.update(owner_of(call), params["ApiId"], api_settings(params))
         return format_api(call, api)
 
@@ -148,6 +155,24 @@ class HttpApiOperations:
     async def delete_stage(self, call: Call) -> Reply:
         params = call.params
         await self._apis.delete_stage(owner_of(call), params["ApiId"], params["StageName"])
+        return Reply(status=204)
+
+    async def delete_access_log_settings(self, call: Call) -> Reply:
+        params = call.params
+        await self._apis.drop_stage_setting(
+            owner_of(call), params["ApiId"], params["StageName"], "AccessLogSettings"
+        )
+        return Reply(status=204)
+
+    async def delete_route_settings(self, call: Call) -> Reply:
+        params = call.params
+        await self._apis.drop_stage_setting(
+            owner_of(call),
+            params["ApiId"],
+            params["StageName"],
+            "RouteSettings",
+            params["RouteKey"],
+        )
         return Reply(status=204)
 
     async def create_deployment(self, call: Call) -> Mapping[str, Any]:

@@ -26,7 +26,8 @@ from firelet.model.http_api import (
 ANY = "ANY"
 _STAGE_VARIABLE = re.compile(r"\$\{stageVariables\.([A-Za-z0-9_]+)\}")
 _LITERAL, _VARIABLE, _GREEDY = range(3)
-_DEFAULT_TIMEOUT_S = 30.0
+HTTP_TIMEOUT_S = 30.0  # quotas; the most that can be configured, and the default
+WEBSOCKET_TIMEOUT_S = 29.0
 _AUTHORIZER_TIMEOUT_S = 10.0  # quotas of HTTP APIs
 _TIMEOUT_SCALE = 1_000
 
@@ -89,11 +90,16 @@ class Taken:
 
 
 class RouteTable:
-    """The routes of one deployment."""
+    """The routes of one deployment. ``timeout_s`` is that of integrations which have none."""
 
-    def __init__(self, parts: Mapping[str, Mapping[str, ApiPart]]) -> None:
+    def __init__(
+        self,
+        parts: Mapping[str, Mapping[str, ApiPart]],
+        timeout_s: float = HTTP_TIMEOUT_S,
+    ) -> None:
         integrations = {
-            part_id: _read_integration(part) for part_id, part in parts.get(INTEGRATION, {}).items()
+            part_id: _read_integration(part, timeout_s)
+            for part_id, part in parts.get(INTEGRATION, {}).items()
         }
         authorizers = {
             part_id: _read_authorizer(part) for part_id, part in parts.get(AUTHORIZER, {}).items()
@@ -125,7 +131,7 @@ class RouteTable:
         return None if self._default is None else Taken(self._default, {})
 
 
-def _read_integration(part: ApiPart) -> Integration:
+def _read_integration(part: ApiPart, default_timeout_s: float) -> Integration:
     settings = part.settings
     timeout_ms = settings.get("TimeoutInMillis")
     return Integration(
@@ -133,7 +139,7 @@ def _read_integration(part: ApiPart) -> Integration:
         uri=settings.get("IntegrationUri") or "",
         is_mock=settings["IntegrationType"] == "MOCK",
         payload_version=settings.get("PayloadFormatVersion", "1.0"),
-        timeout_s=_DEFAULT_TIMEOUT_S if timeout_ms is None else timeout_ms / _TIMEOUT_SCALE,
+        timeout_s=default_timeout_s if timeout_ms is None else timeout_ms / _TIMEOUT_SCALE,
         has_role=bool(settings.get("CredentialsArn")),
     )
 

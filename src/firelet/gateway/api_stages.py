@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from firelet.gateway.api_routes import RouteTable
-from firelet.model.http_api import DEFAULT_STAGE, HttpApi, Stage
+from firelet.gateway.api_routes import HTTP_TIMEOUT_S, WEBSOCKET_TIMEOUT_S, RouteTable
+from firelet.model.http_api import DEFAULT_STAGE, HTTP, HttpApi, Stage
 
 _TABLES_MAX = 1_024
 _NO_ROUTES = RouteTable({})
@@ -54,5 +54,7 @@ class RouteTables:
         if table is None:
             if len(self._tables) >= _TABLES_MAX:
                 self._tables.clear()
-            table = self._tables[key] = RouteTable(api.deployments[stage.deployment_id].parts)
+            timeout_s = HTTP_TIMEOUT_S if api.protocol == HTTP else WEBSOCKET_TIMEOUT_S
+            deployment = api.deployments[stage.deployment_id]
+            table = self._tables[key] = RouteTable(deployment.parts, timeout_s)
         return table
