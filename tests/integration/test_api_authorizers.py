@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from running_platform import ACCOUNT, REGION, Deployer, Platform
+from tokens import Issuer, Signer, running_issuer
 from web_client import WebAnswer, fetch
 
 pytest_plugins = ("platform_fixtures",)
@@ -80,14 +82,18 @@ class Guarded:
             **({"PayloadFormatVersion": version} if protocol == "HTTP" else {}),
         )["IntegrationId"]
         guard: dict[str, Any] = {"AuthorizationType": options.pop("AuthorizationType", "CUSTOM")}
-        if guard["AuthorizationType"] == "CUSTOM":
+        if guard["AuthorizationType"] in ("CUSTOM", "JWT"):
             guard["AuthorizerId"] = self.authorizer_id = client.create_authorizer(
                 **{
                     "ApiId": self.id,
                     "Name": "guard",
                     "AuthorizerType": "REQUEST",
-                    "AuthorizerUri": self.uri(authorizer),
                     "IdentitySource": [],
+                    **(
+                        {}
+                        if "JwtConfiguration" in options
+                        else {"AuthorizerUri": self.uri(authorizer)}
+                    ),
                     **options,
                 }
             )["AuthorizerId"]
@@ -225,6 +231,13 @@ def test_what_is_no_authorizer(guard: Make) -> None:
         {"AuthorizerPayloadFormatVersion": "3.0"},
         {"AuthorizerPayloadFormatVersion": "1.0", "EnableSimpleResponses": True},
         {"IdentitySource": ["$request.body.x"]},
+        {"AuthorizerType": "JWT"},
+        {"AuthorizerType": "JWT", "IdentitySource": ["$request.header.A"]},
+        {
+            "AuthorizerType": "JWT",
+            "IdentitySource": ["$request.header.A"],
+            "JwtConfiguration": {"Issuer": "file:///a", "Audience": ["a"]},
+        },
     ):
         with pytest.raises(api.client.exceptions.BadRequestException):
             api.client.create_authorizer(**{**good, **wrong})
@@ -268,3 +281,83 @@ def test_who_may_connect(guard: Make) -> None:
         with pytest.raises(InvalidStatus) as caught:
             ask(**headers)
         assert caught.value.response.status_code == status
+
+
+class TestTokens:
+    """JWT authorizers, with an issuer of our own."""
+
+    @pytest.fixture
+    def issuer(self) -> Iterator[Issuer]:
+        with running_issuer() as issuer:
+            yield issuer
+
+    @pytest.fixture
+    def api(self, guard: Make, issuer: Issuer) -> Guarded:
+        return guard(
+            AuthorizationType="JWT",
+            AuthorizerType="JWT",
+            JwtConfiguration={"Issuer": issuer.url, "Audience": ["me"]},
+            IdentitySource=["$request.header.Authorization"],
+        )
+
+    def claims(self, issuer: Issuer, **changed: Any) -> dict[str, Any]:
+        return {"iss": issuer.url, "aud": "me", "exp": time.time() + 600, **changed}
+
+    def test_a_good_token_is_told_to_the_function(self, api: Guarded, issuer: Issuer) -> None:
+        claims = self.claims(issuer, sub="you", groups=["a", "b"], admin=True, exp=4_000_000_000)
+        token = issuer.signers[0].token(claims)
+        for text in (f"Bearer {token}", token):
+            answer = api.get(Authorization=text)
+            assert answer.status == 200
+            assert answer.json["requestContext"]["authorizer"]["jwt"] == {
+                "claims": {
+                    "iss": issuer.url,
+                    "aud": "me",
+                    "sub": "you",
+                    "groups": "[a b]",
+                    "admin": "true",
+                    "exp": "4000000000",
+                },
+                "scopes": None,
+            }
+        assert issuer.asked == 1
+
+    def test_others_are_unauthorized(self, api: Guarded, issuer: Issuer) -> None:
+        good = self.claims(issuer)
+        signer = issuer.signers[0]
+        for text in (
+            None,
+            "",
+            "Bearer ",
+            "Bearer a.b.c",
+            signer.token({**good, "aud": "you"}),
+            signer.token({**good, "exp": 1}),
+            signer.token(good, alg="none"),
+            signer.token(good, kid="two"),
+            Signer("one").token(good),
+        ):
+            headers = {} if text is None else {"Authorization": text}
+            answer = api.get(**headers)
+            assert (answer.status, answer.json) == (401, {"message": "Unauthorized"})
+
+    def test_scopes_of_a_route(self, api: Guarded, issuer: Issuer) -> None:
+        routes = api.client.get_routes(ApiId=api.id)["Items"]
+        (guarded,) = [route for route in routes if "AuthorizerId" in route]
+        api.client.update_route(
+            ApiId=api.id, RouteId=guarded["RouteId"], AuthorizationScopes=["read", "write"]
+        )
+        signer = issuer.signers[0]
+        for scope, status in (("other read", 200), ("other", 403)):
+            token = signer.token(self.claims(issuer, scope=scope))
+            assert api.get(Authorization=token).status == status
+
+    def test_an_issuer_that_is_gone_lets_nobody_in(self, guard: Make) -> None:
+        with running_issuer() as issuer:
+            token = issuer.signers[0].token(self.claims(issuer))
+        api = guard(
+            AuthorizationType="JWT",
+            AuthorizerType="JWT",
+            JwtConfiguration={"Issuer": issuer.url, "Audience": ["me"]},
+            IdentitySource=["$request.header.Authorization"],
+        )
+        assert api.get(Authorization=token).status == 401

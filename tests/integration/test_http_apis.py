@@ -386,7 +386,6 @@ def test_what_is_wrong_with_routes_integrations_and_stages(
 
 def test_what_firelet_would_not_keep_it_refuses(api: Api, name: str, client: Any) -> None:
     for refused in (
-        lambda: client.create_route(ApiId=api.id, RouteKey="GET /a", AuthorizationType="JWT"),
         lambda: client.create_route(ApiId=api.id, RouteKey="GET /a", ApiKeyRequired=True),
         lambda: api.integrate(name, IntegrationType="HTTP_PROXY"),
         lambda: api.integrate(name, RequestParameters={"append:header.a": "b"}),

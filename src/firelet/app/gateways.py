@@ -19,6 +19,8 @@ from firelet.gateway.hosts import (
 )
 from firelet.gateway.http_api import HttpApiSite
 from firelet.gateway.integration_calls import IntegrationCalls
+from firelet.gateway.jwt_authorizer import JwtAuthorizer
+from firelet.gateway.jwt_keys import JwtKeys
 from firelet.gateway.serving import Serving
 from firelet.gateway.signed_callers import SignedCallers
 from firelet.gateway.stage_throttles import StageThrottles
@@ -54,7 +56,9 @@ class Gateways:
         self.routes.add(FUNCTION_URL_KIND, FUNCTION_URL_PATH, urls.visit)
         integrations = IntegrationCalls(registry.policies, calls)
         throttles = StageThrottles(time.monotonic)
-        authorizers = ApiAuthorizers(integrations, callers, time.monotonic)
+        authorizers = ApiAuthorizers(
+            integrations, callers, JwtAuthorizer(JwtKeys(), time.time), time.monotonic
+        )
         http_apis = HttpApiSite(
             apis, integrations, authorizers, throttles, self._serving, time.time
         )

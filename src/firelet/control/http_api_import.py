@@ -63,6 +63,7 @@ class RouteDefinition:
 
     integration: Mapping[str, Any] | None
     guard: str | None
+    scopes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +118,9 @@ def define(api: HttpApi, definition: Definition) -> HttpApi:
         elif route.guard is not None:
             if route.guard not in guards:
                 raise BadRequest(f"The definition has no authorizer {route.guard}")
-            settings["AuthorizationType"] = "CUSTOM"
+            is_jwt = guards[route.guard].settings["AuthorizerType"] == "JWT"
+            settings["AuthorizationType"] = "JWT" if is_jwt else "CUSTOM"
+            settings["AuthorizationScopes"] = list(route.scopes)
             settings["AuthorizerId"] = guards[route.guard].part_id
         api = with_part(api, ROUTE, _make(api, ROUTE, settings))
     return api
@@ -162,11 +165,17 @@ def _read_authorizers(
         stated = scheme.get(_AUTHORIZER)
         if stated is not None:
             sources = stated.get("identitySource") or []
+            jwt = stated.get("jwtConfiguration")
             settings = {
                 member: stated[given]
                 for given, member in _AUTHORIZER_MEMBERS.items()
                 if given in stated
             }
+            if jwt is not None:
+                settings["JwtConfiguration"] = {
+                    "Issuer": jwt["issuer"],
+                    "Audience": list(jwt["audience"]),
+                }
             yield (
                 name,
                 {
@@ -182,16 +191,19 @@ def _read_authorizers(
             )
 
 
-def _find_guard(document: Mapping[str, Any], operation: Mapping[str, Any]) -> str | None:
-    """The first security scheme that is required, as API Gateway takes one only."""
+def _find_guard(
+    document: Mapping[str, Any], operation: Mapping[str, Any]
+) -> tuple[str | None, tuple[str, ...]]:
+    """The first security scheme that is required, as API Gateway takes one only, and scopes."""
     required = operation.get("security", document.get("security")) or []
-    names = [name for requirement in required for name in requirement]
-    if not names or names[0] == "NONE":
-        return None
+    named = [pair for requirement in required for pair in requirement.items()]
+    if not named or named[0][0] == "NONE":
+        return None, ()
+    name, scopes = named[0]
     schemes = (document.get("components") or {}).get("securitySchemes", {})
-    if schemes.get(names[0], {}).get(_AUTH_TYPE) == "awsSigv4":
-        return _IAM
-    return str(names[0])
+    if schemes.get(name, {}).get(_AUTH_TYPE) == "awsSigv4":
+        return _IAM, ()
+    return str(name), tuple(map(str, scopes))
 
 
 def _read_routes(
@@ -208,7 +220,7 @@ def _read_routes(
             is_default = path == _DEFAULT_PATH and name == "ANY"
             key = DEFAULT_ROUTE if is_default else f"{name} {path}"
             integration = _read_integration(document, operation.get(_INTEGRATION))
-            yield key, RouteDefinition(integration, _find_guard(document, operation))
+            yield key, RouteDefinition(integration, *_find_guard(document, operation))
 
 
 def _read_integration(

@@ -1,7 +1,7 @@
 """What API Gateway refuses when HTTP and WebSocket APIs are written. Pure.
 
-Only functions can be behind a route, and only functions and signatures can guard it: what would
-need more is refused as not implemented, since an API that is stored and not kept would mislead.
+Only functions can be behind a route, and only functions, signatures and tokens can guard it. What
+would need more is refused as not implemented: an API that is stored and not kept would mislead.
 Sentences about route keys, identifiers and stages are AWS's as users quote them; the others are
 firelet's own.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from firelet.model.errors import CallerError, NotYetImplemented
 from firelet.model.http_api import (
@@ -34,6 +35,7 @@ _LAMBDA_URI = re.compile(
     r"(?P<function>.+)/invocations"
 )
 _TARGET = "integrations/"
+_BY_AUTHORIZER = {"CUSTOM": "REQUEST", "JWT": "JWT"}  # types of authorization and of authorizers
 _SOURCE = re.compile(
     r"(\$request|route\.request)\.(header|querystring)\.[A-Za-z0-9_.-]+"
     r"|\$?(context|stageVariables)\.[A-Za-z0-9_.-]+"
@@ -77,9 +79,13 @@ def check_route(api: HttpApi, settings: Mapping[str, Any], route_id: str | None)
 
 
 def check_authorizer(api: HttpApi, settings: Mapping[str, Any]) -> None:
-    """BadRequest or NotYetImplemented unless it is a function that can be asked."""
-    if settings["AuthorizerType"] != "REQUEST":
-        raise NotYetImplemented("firelet has no authorizers of type JWT yet")
+    """BadRequest unless it is a function that can be asked, or says whose tokens are taken."""
+    for source in settings.get("IdentitySource") or ():
+        if _SOURCE.fullmatch(source) is None:
+            raise BadRequest(f"Invalid identity source specified: {source}")
+    if settings["AuthorizerType"] == "JWT":
+        _check_jwt(api, settings)
+        return
     if find_function(settings.get("AuthorizerUri") or "") is None:
         raise BadRequest(f"Invalid authorizer URI specified: {settings.get('AuthorizerUri')}")
     version = settings.get("AuthorizerPayloadFormatVersion")
@@ -87,18 +93,27 @@ def check_authorizer(api: HttpApi, settings: Mapping[str, Any]) -> None:
         raise BadRequest("AuthorizerPayloadFormatVersion must be 1.0 or 2.0")
     if settings.get("EnableSimpleResponses") and version != "2.0":
         raise BadRequest("EnableSimpleResponses needs AuthorizerPayloadFormatVersion 2.0")
-    for source in settings.get("IdentitySource") or ():
-        if _SOURCE.fullmatch(source) is None:
-            raise BadRequest(f"Invalid identity source specified: {source}")
+
+
+def _check_jwt(api: HttpApi, settings: Mapping[str, Any]) -> None:
+    if api.protocol != HTTP:
+        raise BadRequest("Only HTTP APIs can have JWT authorizers")
+    if len(settings.get("IdentitySource") or ()) != 1:
+        raise BadRequest("A JWT authorizer has one identity source")
+    jwt = settings.get("JwtConfiguration") or {}
+    issuer = urlsplit(jwt.get("Issuer") or "")
+    if issuer.scheme not in ("http", "https") or not issuer.netloc:
+        raise BadRequest(f"Invalid issuer: {jwt.get('Issuer')}. Issuer must have a valid URL")
+    if not jwt.get("Audience"):
+        raise BadRequest("Audience of the JWT authorizer must not be empty")
 
 
 def _check_authorization(api: HttpApi, settings: Mapping[str, Any]) -> None:
     kind = settings.get("AuthorizationType", "NONE")
-    if kind == "CUSTOM":
-        if settings.get("AuthorizerId") not in api.of_kind(AUTHORIZER):
+    if kind in _BY_AUTHORIZER:
+        guard = api.of_kind(AUTHORIZER).get(settings.get("AuthorizerId") or "")
+        if guard is None or guard.settings["AuthorizerType"] != _BY_AUTHORIZER[kind]:
             raise BadRequest("Invalid Authorizer identifier specified")
-    elif kind not in ("NONE", "AWS_IAM"):
-        raise NotYetImplemented(f"firelet does not authorize callers of routes by {kind} yet")
     if kind != "NONE" and api.protocol != HTTP and settings["RouteKey"] != "$connect":
         raise BadRequest("Only the route $connect can have an authorizer")
 

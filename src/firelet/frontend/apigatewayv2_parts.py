@@ -17,8 +17,7 @@ from firelet.model.http_api import AUTHORIZER, INTEGRATION, ROUTE, ROUTE_RESPONS
 
 _LACKS = {
     INTEGRATION: "Lambda proxies and mocks only: no HTTP proxies, AWS services or VPC links",
-    ROUTE: "no JWT authorizers and no API keys",
-    AUTHORIZER: "functions only, no JWT",
+    ROUTE: "no API keys, models or request parameters",
     ROUTE_RESPONSE: "results of functions go back as they are, without models or parameters",
 }
 

@@ -1,4 +1,4 @@
-"""Who may use a route of an HTTP or WebSocket API: signatures and Lambda authorizers.
+"""Who may use a route of an HTTP or WebSocket API: signatures, tokens and Lambda authorizers.
 
 What it is: the questions to authorizers, their answers, and how long those are remembered. What it
 is not: identity policies; as everywhere on a loopback address, whoever signs as the API's account
@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from firelet.gateway.api_routes import Authorizer, Route
+from firelet.gateway.api_routes import Authorizer, JwtSettings, Route
 from firelet.gateway.function_policy import Use, Verdict, judge
 from firelet.gateway.function_url_auth import format_authorizer
 from firelet.gateway.integration_calls import (
@@ -25,8 +25,10 @@ from firelet.gateway.integration_calls import (
     IntegrationFailed,
     IntegrationRequest,
 )
+from firelet.gateway.jwt_authorizer import InsufficientScope, JwtAuthorizer
 from firelet.gateway.proxy_event import parse_query
 from firelet.gateway.signed_callers import SignedCallers
+from firelet.iam.jwt import InvalidToken
 from firelet.model.errors import CallerError
 from firelet.model.http_api import HTTP, HttpApi, execution_arn
 from firelet.wire.http1 import Request
@@ -79,10 +81,15 @@ class ApiAuthorizers:
     """``clock`` is monotonic."""
 
     def __init__(
-        self, calls: IntegrationCalls, callers: SignedCallers, clock: Callable[[], float]
+        self,
+        calls: IntegrationCalls,
+        callers: SignedCallers,
+        tokens: JwtAuthorizer,
+        clock: Callable[[], float],
     ) -> None:
         self._calls = calls
         self._callers = callers
+        self._tokens = tokens
         self._clock = clock
         self._remembered: dict[tuple[str, ...], tuple[float, Grant]] = {}
 
@@ -96,6 +103,8 @@ class ApiAuthorizers:
             return self._check_signature(question)
         if route.authorizer is None:
             raise IntegrationFailed(500, "Internal Server Error", "the authorizer is gone")
+        if route.authorizer.jwt is not None:
+            return await self._check_token(question, route.authorizer, route.authorizer.jwt)
         grant = await self._find(question, route.authorizer)
         if grant.policy is not None:
             use = Use(action=_ACTION, resource=question.arn)
@@ -115,6 +124,20 @@ class ApiAuthorizers:
             raise IntegrationFailed(403, "Forbidden", "the caller has not signed for this API")
         member = format_authorizer(caller)
         return Authorized(member, member["iam"])
+
+    async def _check_token(
+        self, question: Question, authorizer: Authorizer, settings: JwtSettings
+    ) -> Authorized:
+        text = _read_source(authorizer.sources[0], question)
+        if not text:
+            raise IntegrationFailed(401, "Unauthorized", "there is no token")
+        try:
+            member = await self._tokens.check(text, settings, question.route.scopes)
+        except InvalidToken as error:
+            raise IntegrationFailed(401, "Unauthorized", f"the token: {error}") from None
+        except InsufficientScope:
+            raise IntegrationFailed(403, "Forbidden", "the token lacks the scope") from None
+        return Authorized({"jwt": member}, member)
 
     async def _find(self, question: Question, authorizer: Authorizer) -> Grant:
         identity = [_read_source(source, question) for source in authorizer.sources]

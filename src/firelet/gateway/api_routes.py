@@ -50,10 +50,19 @@ class Integration:
         return find_function(uri)
 
 
+@dataclass(frozen=True, slots=True)
+class JwtSettings:
+    """Whose tokens are taken, and for whom they must be."""
+
+    issuer: str
+    audience: frozenset[str]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Authorizer:
-    """A function that says who may call. ``sources`` are what identifies a caller: all must be
-    there. ``is_simple``: the result is yes or no, else a policy."""
+    """Who says whether somebody may call: a function, or tokens if there is ``jwt``. ``sources``
+    are what identifies a caller: all must be there. ``is_simple``: the function's result is yes or
+    no, else a policy."""
 
     authorizer_id: str
     function: Integration
@@ -61,6 +70,7 @@ class Authorizer:
     is_simple: bool
     sources: tuple[str, ...]
     ttl_s: float
+    jwt: JwtSettings | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +89,7 @@ class Route:
     has_response: bool = False
     authorization: str = "NONE"
     authorizer: Authorizer | None = None
+    scopes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +157,7 @@ def _read_integration(part: ApiPart, default_timeout_s: float) -> Integration:
 
 def _read_authorizer(part: ApiPart) -> Authorizer:
     settings = part.settings
+    jwt = settings.get("JwtConfiguration")
     return Authorizer(
         authorizer_id=part.part_id,
         function=Integration(
@@ -160,6 +172,7 @@ def _read_authorizer(part: ApiPart) -> Authorizer:
         is_simple=bool(settings.get("EnableSimpleResponses")),
         sources=tuple(settings.get("IdentitySource") or ()),
         ttl_s=float(settings.get("AuthorizerResultTtlInSeconds") or 0),
+        jwt=None if jwt is None else JwtSettings(jwt["Issuer"], frozenset(jwt["Audience"])),
     )
 
 
@@ -185,6 +198,7 @@ def _read_route(
         has_response=has_response and bool(part.settings.get("RouteResponseSelectionExpression")),
         authorization=part.settings.get("AuthorizationType", "NONE"),
         authorizer=authorizers.get(part.settings.get("AuthorizerId", "")),
+        scopes=frozenset(part.settings.get("AuthorizationScopes") or ()),
     )
 
 
