@@ -24,7 +24,6 @@ _INTEGRATION = "x-amazon-apigateway-integration"
 _INTEGRATIONS = "x-amazon-apigateway-integrations"
 _CORS = "x-amazon-apigateway-cors"
 _TAG_VALUE = "x-amazon-apigateway-tag-value"
-_DEFAULT_PATH = "/$default"
 _AUTHORIZER = "x-amazon-apigateway-authorizer"
 _AUTH_TYPE = "x-amazon-apigateway-authtype"
 _IAM = "AWS_IAM"
@@ -217,7 +216,8 @@ def _read_routes(
                 name = method.upper()
             else:
                 continue  # parameters, descriptions …
-            is_default = path == _DEFAULT_PATH and name == "ANY"
+            # SAM writes the path without its slash.
+            is_default = path.removeprefix("/") == DEFAULT_ROUTE and name == "ANY"
             key = DEFAULT_ROUTE if is_default else f"{name} {path}"
             integration = _read_integration(document, operation.get(_INTEGRATION))
             yield key, RouteDefinition(integration, *_find_guard(document, operation))

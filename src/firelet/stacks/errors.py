@@ -11,6 +11,7 @@ _MISSING = (
     "ResourceNotFoundException",
     "ProvisionedConcurrencyConfigNotFoundException",
     "NoSuchEntity",
+    "NotFoundException",  # of API Gateway
 )
 
 

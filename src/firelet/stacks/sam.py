@@ -93,4 +93,15 @@ def transform(
         causes = [str(cause.message) for cause in error.causes] or [str(error)]
         raise StackError("; ".join(causes)) from None
     translated.pop("Transform", None)
-    return translated
+    # The translator has texts and tables of its own kinds, which are not for the state.
+    plain: dict[str, Any] = _plain(translated)
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    """The same value of Python's own types; dates and whatever else YAML knows stay."""
+    if isinstance(value, Mapping):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return str.__str__(value) if isinstance(value, str) else value

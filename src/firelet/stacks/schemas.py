@@ -31,80 +31,81 @@ class Schema:
         return self.required | self.optional
 
 
-def _words(text: str) -> frozenset[str]:
+def words(text: str) -> frozenset[str]:
+    """The names in a text."""
     return frozenset(text.split())
 
 
 FUNCTION = Schema(
-    required=_words("Code Role"),
-    optional=_words(
+    required=words("Code Role"),
+    optional=words(
         "Architectures CodeSigningConfigArn DeadLetterConfig Description DurableConfig Environment"
         " EphemeralStorage FileSystemConfigs FunctionName Handler ImageConfig KmsKeyArn Layers"
         " LoggingConfig MemorySize PackageType RecursiveLoop ReservedConcurrentExecutions Runtime"
         " RuntimeManagementConfig SnapStart Tags TenancyConfig Timeout TracingConfig VpcConfig"
     ),
-    fixed=_words("FunctionName PackageType TenancyConfig"),
-    given=_words("DurableConfig"),
-    attributes=_words("Arn SnapStartResponse.ApplyOn SnapStartResponse.OptimizationStatus"),
+    fixed=words("FunctionName PackageType TenancyConfig"),
+    given=words("DurableConfig"),
+    attributes=words("Arn SnapStartResponse.ApplyOn SnapStartResponse.OptimizationStatus"),
     named_by="FunctionName",
 )
 VERSION = Schema(
-    required=_words("FunctionName"),
-    optional=_words("CodeSha256 Description ProvisionedConcurrencyConfig RuntimePolicy"),
-    fixed=_words("FunctionName CodeSha256 Description ProvisionedConcurrencyConfig RuntimePolicy"),
-    attributes=_words("Version FunctionArn"),
+    required=words("FunctionName"),
+    optional=words("CodeSha256 Description ProvisionedConcurrencyConfig RuntimePolicy"),
+    fixed=words("FunctionName CodeSha256 Description ProvisionedConcurrencyConfig RuntimePolicy"),
+    attributes=words("Version FunctionArn"),
 )
 ALIAS = Schema(
-    required=_words("FunctionName FunctionVersion Name"),
-    optional=_words("Description ProvisionedConcurrencyConfig RoutingConfig"),
-    fixed=_words("FunctionName Name"),
-    attributes=_words("AliasArn"),
+    required=words("FunctionName FunctionVersion Name"),
+    optional=words("Description ProvisionedConcurrencyConfig RoutingConfig"),
+    fixed=words("FunctionName Name"),
+    attributes=words("AliasArn"),
 )
 LAYER_VERSION = Schema(
-    required=_words("Content"),
-    optional=_words("CompatibleArchitectures CompatibleRuntimes Description LayerName LicenseInfo"),
-    fixed=_words(
+    required=words("Content"),
+    optional=words("CompatibleArchitectures CompatibleRuntimes Description LayerName LicenseInfo"),
+    fixed=words(
         "CompatibleArchitectures CompatibleRuntimes Content Description LayerName LicenseInfo"
     ),
-    attributes=_words("LayerVersionArn"),
+    attributes=words("LayerVersionArn"),
 )
 LAYER_VERSION_PERMISSION = Schema(
-    required=_words("Action LayerVersionArn Principal"),
-    optional=_words("OrganizationId"),
-    fixed=_words("Action LayerVersionArn OrganizationId Principal"),
-    attributes=_words("Id"),
+    required=words("Action LayerVersionArn Principal"),
+    optional=words("OrganizationId"),
+    fixed=words("Action LayerVersionArn OrganizationId Principal"),
+    attributes=words("Id"),
 )
 CODE_SIGNING_CONFIG = Schema(
-    required=_words("AllowedPublishers"),
-    optional=_words("CodeSigningPolicies Description Tags"),
-    attributes=_words("CodeSigningConfigArn CodeSigningConfigId"),
+    required=words("AllowedPublishers"),
+    optional=words("CodeSigningPolicies Description Tags"),
+    attributes=words("CodeSigningConfigArn CodeSigningConfigId"),
 )
 PERMISSION = Schema(
-    required=_words("Action FunctionName Principal"),
-    optional=_words(
+    required=words("Action FunctionName Principal"),
+    optional=words(
         "EventSourceToken FunctionUrlAuthType InvokedViaFunctionUrl PrincipalOrgID SourceAccount"
         " SourceArn"
     ),
-    fixed=_words(
+    fixed=words(
         "Action FunctionName Principal EventSourceToken FunctionUrlAuthType InvokedViaFunctionUrl"
         " PrincipalOrgID SourceAccount SourceArn"
     ),
-    attributes=_words("Id"),
+    attributes=words("Id"),
 )
 URL = Schema(
-    required=_words("AuthType TargetFunctionArn"),
-    optional=_words("Cors InvokeMode Qualifier"),
-    fixed=_words("TargetFunctionArn Qualifier"),
-    attributes=_words("FunctionArn FunctionUrl"),
+    required=words("AuthType TargetFunctionArn"),
+    optional=words("Cors InvokeMode Qualifier"),
+    fixed=words("TargetFunctionArn Qualifier"),
+    attributes=words("FunctionArn FunctionUrl"),
 )
 EVENT_INVOKE_CONFIG = Schema(
-    required=_words("FunctionName Qualifier"),
-    optional=_words("DestinationConfig MaximumEventAgeInSeconds MaximumRetryAttempts"),
-    fixed=_words("FunctionName Qualifier"),
+    required=words("FunctionName Qualifier"),
+    optional=words("DestinationConfig MaximumEventAgeInSeconds MaximumRetryAttempts"),
+    fixed=words("FunctionName Qualifier"),
 )
 EVENT_SOURCE_MAPPING = Schema(
-    required=_words("FunctionName"),
-    optional=_words(
+    required=words("FunctionName"),
+    optional=words(
         "AmazonManagedKafkaEventSourceConfig BatchSize BisectBatchOnFunctionError DestinationConfig"
         " DocumentDBEventSourceConfig Enabled EventSourceArn FilterCriteria FunctionResponseTypes"
         " KmsKeyArn LoggingConfig MaximumBatchingWindowInSeconds MaximumRecordAgeInSeconds"
@@ -113,41 +114,41 @@ EVENT_SOURCE_MAPPING = Schema(
         " SourceAccessConfigurations StartingPosition StartingPositionTimestamp Tags Topics"
         " TumblingWindowInSeconds"
     ),
-    fixed=_words(
+    fixed=words(
         "EventSourceArn StartingPosition StartingPositionTimestamp SelfManagedEventSource"
         " Topics Queues"
     ),
-    attributes=_words("Id EventSourceMappingArn"),
+    attributes=words("Id EventSourceMappingArn"),
 )
 ROLE = Schema(
-    required=_words("AssumeRolePolicyDocument"),
-    optional=_words(
+    required=words("AssumeRolePolicyDocument"),
+    optional=words(
         "Description ManagedPolicyArns MaxSessionDuration Path PermissionsBoundary Policies"
         " RoleName Tags"
     ),
-    fixed=_words("Path RoleName"),
-    attributes=_words("Arn RoleId"),
+    fixed=words("Path RoleName"),
+    attributes=words("Arn RoleId"),
     named_by="RoleName",
 )
 POLICY = Schema(
-    required=_words("PolicyDocument PolicyName"),
-    optional=_words("Roles"),
-    attributes=_words("Id"),
+    required=words("PolicyDocument PolicyName"),
+    optional=words("Roles"),
+    attributes=words("Id"),
 )
 ROLE_POLICY = Schema(
-    required=_words("PolicyDocument PolicyName RoleName"),
-    fixed=_words("PolicyName RoleName"),
+    required=words("PolicyDocument PolicyName RoleName"),
+    fixed=words("PolicyName RoleName"),
 )
 MANAGED_POLICY = Schema(
-    required=_words("PolicyDocument"),
-    optional=_words("Description ManagedPolicyName Path Roles"),
-    fixed=_words("Description ManagedPolicyName Path"),
-    attributes=_words("PolicyArn PolicyId"),
+    required=words("PolicyDocument"),
+    optional=words("Description ManagedPolicyName Path Roles"),
+    fixed=words("Description ManagedPolicyName Path"),
+    attributes=words("PolicyArn PolicyId"),
     named_by="ManagedPolicyName",
 )
 LOG_GROUP = Schema(
-    optional=_words("DeletionProtectionEnabled LogGroupClass LogGroupName RetentionInDays Tags"),
-    fixed=_words("LogGroupClass LogGroupName"),
-    attributes=_words("Arn"),
+    optional=words("DeletionProtectionEnabled LogGroupClass LogGroupName RetentionInDays Tags"),
+    fixed=words("LogGroupClass LogGroupName"),
+    attributes=words("Arn"),
     named_by="LogGroupName",
 )

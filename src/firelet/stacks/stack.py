@@ -25,6 +25,7 @@ from firelet.stacks.function_types import (
     Packages,
     VersionType,
 )
+from firelet.stacks.gateway_types import make_gateway_types
 from firelet.stacks.iam_types import ManagedPolicyType, PolicyType, RolePolicyType, RoleType
 from firelet.stacks.lock import hold_lock
 from firelet.stacks.logs_types import LogGroupType
@@ -162,6 +163,7 @@ def make_types(connect: Clients, packages: Packages) -> dict[str, ResourceType]:
         "AWS::IAM::RolePolicy": RolePolicyType(clients),
         "AWS::IAM::ManagedPolicy": ManagedPolicyType(clients),
         "AWS::Logs::LogGroup": LogGroupType(clients),
+        **make_gateway_types(clients),
     }
 
 
