@@ -185,6 +185,12 @@ def find_mirror() -> Path | None:
 
 
 @pytest.fixture
+def platform(make_platform: Callable[..., Platform]) -> Platform:
+    """One of its own: what functions have logged stays behind them."""
+    return make_platform()
+
+
+@pytest.fixture
 def terraform(platform: Platform, tmp_path: Path) -> Terraform:
     """Runs ``terraform`` in a directory with the configuration, initialised."""
     program, mirror = shutil.which("terraform"), find_mirror()

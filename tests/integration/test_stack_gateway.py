@@ -43,7 +43,7 @@ Outputs:
 def stacks(platform: Platform, tmp_path: Path) -> Iterator[Stacks]:
     made = Stacks(platform, tmp_path)
     yield made
-    assert made.everything() == made._before
+    made.check_nothing_left()
     assert platform.client("apigatewayv2").get_apis()["Items"] == []
 
 
