@@ -23,7 +23,7 @@ JSON = st.recursive(
 RESULTS = st.fixed_dictionaries(
     {"statusCode": JSON | st.integers(100, 700)},
     optional={
-        "headers": JSON | st.dictionaries(st.text(), st.text() | st.integers(), max_size=3),
+        "headers": JSON | st.dictionaries(st.text(), st.text() | st.integers(-9, 9), max_size=3),
         "cookies": JSON | st.lists(st.text(), max_size=3),
         "body": JSON,
         "isBase64Encoded": st.booleans(),
