@@ -1,0 +1,403 @@
+"""OpenAPI 2.0 and 3.0 documents with API Gateway's extensions, as the definition of a REST API.
+
+What it is: pure, from a document to an API. What it is not: a validator of OpenAPI: only what says
+how requests are answered is read. Called by ``frontend.apigateway_apis`` for ImportRestApi and
+PutRestApi, with which SAM and Terraform make APIs from a ``body``.
+
+Source: https://docs.aws.amazon.com/apigateway/latest/developerguide/
+api-gateway-swagger-extensions.html and api-gateway-import-api.html (basepath, modes).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+from urllib.parse import urlsplit
+
+from firelet.control.rest_api_errors import BadRequest
+from firelet.control.rest_api_integrations import complete_integration, complete_response
+from firelet.control.rest_api_records import Definition, RestApi, RestResource, Settings
+from firelet.control.rest_api_tree import add_resource
+from firelet.control.rest_apis import make_definition, new_id
+
+_EXTENSION = "x-amazon-apigateway-"
+_VERBS = ("get", "put", "post", "delete", "options", "head", "patch")
+_ANY = _EXTENSION + "any-method"
+_PLACES = {"query": "querystring", "header": "header", "path": "path"}
+_INTEGRATION_MEMBERS = (
+    "uri",
+    "credentials",
+    "requestParameters",
+    "requestTemplates",
+    "passthroughBehavior",
+    "cacheNamespace",
+    "cacheKeyParameters",
+    "connectionId",
+    "connectionType",
+    "contentHandling",
+    "timeoutInMillis",
+    "tlsConfig",
+)
+_SPLITS_PATH, _PREPENDS_PATH = "split", "prepend"
+
+
+def import_definition(
+    api: RestApi, body: bytes, options: Mapping[str, str], *, is_merge: bool
+) -> RestApi:
+    """The API with what ``body`` defines: added to what it has (``is_merge``), or in place of it.
+    BadRequest says what cannot be read."""
+    document = _parse(body)
+    before = api.definition
+    settings = _read_settings(document, before.settings, is_merge=is_merge)
+    base = replace(before if is_merge else make_definition({}), settings=settings)
+    if not is_merge:
+        # The root keeps its id: clients have seen it.
+        root = replace(base.root, id=before.root.id)
+        base = replace(base, resources={root.id: root})
+    reader = _Reader(document)
+    definition = reader.read(base, _base_path(document, options))
+    tags = {**api.tags, **reader.tags()}
+    return replace(api, definition=definition, tags=tags)
+
+
+class _Reader:
+    """One document. ``authorizers`` are ids by the names of their security schemes."""
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self._document = document
+        components = _mapping(document.get("components", {}), "components")
+        self._schemes = _mapping(
+            document.get("securityDefinitions") or components.get("securitySchemes") or {},
+            "securityDefinitions",
+        )
+        self._schemas = _mapping(
+            document.get("definitions") or components.get("schemas") or {}, "definitions"
+        )
+        self._authorizers: dict[str, str] = {}
+
+    def read(self, base: Definition, prefix: str) -> Definition:
+        authorizers = dict(base.authorizers)
+        for authorizer in self._read_authorizers(base.authorizers):
+            authorizers[authorizer["id"]] = authorizer
+        validators, by_name = self._read_validators(base.validators)
+        definition = replace(
+            base,
+            authorizers=authorizers,
+            validators=validators,
+            models={**base.models, **self._read_models()},
+            gateway_responses={**base.gateway_responses, **self._read_gateway_responses()},
+        )
+        for path, item in _mapping(self._document.get("paths", {}), "paths").items():
+            if path.startswith("x-"):
+                continue
+            definition, resource = _ensure_path(definition, prefix + path)
+            methods = dict(resource.methods)
+            for verb, operation, shared in _operations(path, item):
+                methods[verb] = self._read_method(verb, operation, shared, by_name, resource.id)
+            resource = replace(resource, methods=methods)
+            definition = replace(
+                definition, resources={**definition.resources, resource.id: resource}
+            )
+        return definition
+
+    def tags(self) -> dict[str, str]:
+        """The extension for tags is a map; OpenAPI's own tags are something else."""
+        given = self._document.get(_EXTENSION + "tags", {})
+        return {str(k): str(v) for k, v in given.items()} if isinstance(given, Mapping) else {}
+
+    def _read_method(
+        self,
+        verb: str,
+        operation: Mapping[str, Any],
+        shared: list[Any],
+        validators: Mapping[str, str],
+        resource_id: str,
+    ) -> Settings:
+        method: dict[str, Any] = {
+            "httpMethod": verb,
+            "apiKeyRequired": False,
+            "authorizationType": "NONE",
+            **self._read_security(operation),
+        }
+        if isinstance(operation.get("operationId"), str):
+            method["operationName"] = operation["operationId"]
+        parameters = [*shared, *_list(operation.get("parameters", []), "parameters")]
+        required = dict(filter(None, (_read_parameter(item) for item in parameters)))
+        if required:
+            method["requestParameters"] = required
+        name = operation.get(
+            _EXTENSION + "request-validator", self._document.get(_EXTENSION + "request-validator")
+        )
+        if name is not None:
+            if name not in validators:
+                raise BadRequest(f"Invalid request validator: {name}")
+            method["requestValidatorId"] = validators[name]
+        responses = _mapping(operation.get("responses", {}), "responses")
+        method["methodResponses"] = dict(_read_responses(responses))
+        integration = operation.get(_EXTENSION + "integration")
+        if integration is not None:
+            given = _mapping(integration, _EXTENSION + "integration")
+            method["methodIntegration"] = _read_integration(given, resource_id)
+        return method
+
+    def _read_security(self, operation: Mapping[str, Any]) -> dict[str, Any]:
+        """Of the method, else of the document. An empty list takes it away."""
+        found: dict[str, Any] = {}
+        security = operation.get("security", self._document.get("security", []))
+        for requirement in _list(security, "security"):
+            for name, scopes in _mapping(requirement, "security").items():
+                scheme = _mapping(self._schemes.get(name, {}), name)
+                if name in self._authorizers:
+                    kind = scheme.get(_EXTENSION + "authtype")
+                    is_cognito = kind == "cognito_user_pools"
+                    found["authorizationType"] = "COGNITO_USER_POOLS" if is_cognito else "CUSTOM"
+                    found["authorizerId"] = self._authorizers[name]
+                    if scopes:
+                        found["authorizationScopes"] = _list(scopes, "security")
+                elif scheme.get(_EXTENSION + "authtype") == "awsSigv4":
+                    found["authorizationType"] = "AWS_IAM"
+                elif scheme.get("type") == "apiKey":
+                    found["apiKeyRequired"] = True
+        return found
+
+    def _read_authorizers(self, before: Mapping[str, Settings]) -> Iterator[dict[str, Any]]:
+        ids = {item["name"]: identity for identity, item in before.items()}
+        for name, given in self._schemes.items():
+            scheme = _mapping(given, name)
+            extension = scheme.get(_EXTENSION + "authorizer")
+            if extension is None:
+                continue
+            authorizer = _read_authorizer(name, scheme, _mapping(extension, name))
+            authorizer["id"] = self._authorizers[name] = ids.get(name) or new_id()
+            yield authorizer
+
+    def _read_validators(
+        self, before: Mapping[str, Settings]
+    ) -> tuple[dict[str, Settings], dict[str, str]]:
+        """Validators by id, and their ids by name."""
+        by_name = {item["name"]: identity for identity, item in before.items()}
+        validators = dict(before)
+        extension = _EXTENSION + "request-validators"
+        for name, given in _mapping(self._document.get(extension, {}), extension).items():
+            flags = _mapping(given, name)
+            identity = by_name.setdefault(name, new_id())
+            validators[identity] = {
+                "id": identity,
+                "name": name,
+                "validateRequestBody": bool(flags.get("validateRequestBody", False)),
+                "validateRequestParameters": bool(flags.get("validateRequestParameters", False)),
+            }
+        return validators, by_name
+
+    def _read_models(self) -> dict[str, Settings]:
+        return {
+            name: {
+                "id": new_id(),
+                "name": name,
+                "contentType": "application/json",
+                "schema": json.dumps(schema),
+            }
+            for name, schema in self._schemas.items()
+        }
+
+    def _read_gateway_responses(self) -> dict[str, Settings]:
+        extension = _EXTENSION + "gateway-responses"
+        return {
+            kind: _read_gateway_response(kind, _mapping(given, kind))
+            for kind, given in _mapping(self._document.get(extension, {}), extension).items()
+        }
+
+
+def _parse(body: bytes) -> Mapping[str, Any]:
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(
+            f"Unable to parse API definition because of a malformed integration at path /: {error}."
+            " firelet reads JSON."
+        ) from None
+    if not isinstance(document, dict) or not ("swagger" in document or "openapi" in document):
+        raise BadRequest("Invalid OpenAPI input: neither swagger nor openapi names a version")
+    return document
+
+
+def _read_settings(
+    document: Mapping[str, Any], before: Settings, *, is_merge: bool
+) -> dict[str, Any]:
+    info = _mapping(document.get("info", {}), "info")
+    settings = dict(before) if is_merge else {"name": before["name"]}
+    title = info.get("title")
+    if title and (not is_merge or not settings["name"]):
+        settings["name"] = str(title)
+    if not settings["name"]:
+        raise BadRequest("Invalid OpenAPI input: info.title is missing")
+    for member in ("description", "version"):
+        if isinstance(info.get(member), str):
+            settings[member] = info[member]
+    types = document.get(_EXTENSION + "binary-media-types")
+    if types is not None:
+        settings["binaryMediaTypes"] = [str(item) for item in _list(types, "binary-media-types")]
+    source = document.get(_EXTENSION + "api-key-source")
+    if source is not None:
+        settings["apiKeySource"] = str(source).upper()
+    size = document.get(_EXTENSION + "minimum-compression-size")
+    if isinstance(size, int):
+        settings["minimumCompressionSize"] = size
+    policy = document.get(_EXTENSION + "policy")
+    if policy is not None:
+        settings["policy"] = json.dumps(policy)
+    endpoints = document.get(_EXTENSION + "endpoint-configuration")
+    if isinstance(endpoints, Mapping) and "disableExecuteApiEndpoint" in endpoints:
+        settings["disableExecuteApiEndpoint"] = bool(endpoints["disableExecuteApiEndpoint"])
+    return settings
+
+
+def _base_path(document: Mapping[str, Any], options: Mapping[str, str]) -> str:
+    """What the option ``basepath`` puts before each path: nothing (ignore), all of the document's
+    base path (prepend), or all but its first part, which is the stage's name (split)."""
+    wanted = options.get("basepath", "ignore").lower()
+    if wanted not in (_PREPENDS_PATH, _SPLITS_PATH):
+        return ""
+    path = document.get("basePath")
+    servers = document.get("servers")
+    if path is None and isinstance(servers, list) and servers:
+        server = _mapping(servers[0], "servers")
+        variables = _mapping(server.get("variables", {}), "variables")
+        default = _mapping(variables.get("basePath", {}), "basePath").get("default")
+        path = default if default is not None else urlsplit(str(server.get("url", ""))).path
+    parts = [part for part in str(path or "").split("/") if part]
+    if wanted == _SPLITS_PATH:
+        parts = parts[1:]
+    return "".join(f"/{part}" for part in parts)
+
+
+def _ensure_path(definition: Definition, path: str) -> tuple[Definition, RestResource]:
+    """The resource of a path; those that are missing on the way are made."""
+    at = definition.root
+    for part in filter(None, path.split("/")):
+        child = next(
+            (
+                item
+                for item in definition.resources.values()
+                if item.parent_id == at.id and item.path_part == part
+            ),
+            None,
+        )
+        if child is None:
+            definition, child = add_resource(definition, at, part)
+        at = child
+    return definition, at
+
+
+def _operations(path: str, item: object) -> Iterator[tuple[str, Mapping[str, Any], list[Any]]]:
+    """Methods of a path: the HTTP method, what the document says of it, shared parameters."""
+    members = _mapping(item, path)
+    shared = _list(members.get("parameters", []), "parameters")
+    for name, operation in members.items():
+        if name.lower() in _VERBS:
+            yield name.upper(), _mapping(operation, f"{path} {name}"), shared
+        elif name == _ANY:
+            yield "ANY", _mapping(operation, f"{path} {name}"), shared
+
+
+def _read_parameter(given: object) -> tuple[str, bool] | None:
+    parameter = _mapping(given, "parameters")
+    place = _PLACES.get(str(parameter.get("in")))
+    if place is None or "name" not in parameter:
+        return None
+    return f"method.request.{place}.{parameter['name']}", bool(parameter.get("required", False))
+
+
+def _read_responses(responses: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for status, given in responses.items():
+        if not status.isdigit():
+            continue  # `default` is a word of OpenAPI that REST APIs have no place for
+        response: dict[str, Any] = {"statusCode": status}
+        headers = _mapping(_mapping(given, status).get("headers", {}), "headers")
+        if headers:
+            response["responseParameters"] = {
+                f"method.response.header.{name}": False for name in headers
+            }
+        yield status, response
+
+
+def _read_integration(given: Mapping[str, Any], resource_id: str) -> dict[str, Any]:
+    integration: dict[str, Any] = {
+        name: given[name] for name in _INTEGRATION_MEMBERS if name in given
+    }
+    integration["type"] = str(given.get("type", "")).upper()
+    if "httpMethod" in given:
+        integration["httpMethod"] = str(given["httpMethod"]).upper()
+    if "passthroughBehavior" in given:
+        integration["passthroughBehavior"] = str(given["passthroughBehavior"]).upper()
+    complete = complete_integration(integration, resource_id)
+    responses = {}
+    for pattern, value in _mapping(given.get("responses", {}), "responses").items():
+        response = dict(_mapping(value, "responses"))
+        status = str(response.get("statusCode", "200"))
+        kept: dict[str, Any] = {
+            name: response[name]
+            for name in ("responseParameters", "responseTemplates", "contentHandling")
+            if name in response
+        }
+        responses[status] = complete_response({"statusCode": status, **kept})
+        if pattern != "default":
+            responses[status]["selectionPattern"] = pattern
+    return {**complete, "integrationResponses": responses}
+
+
+def _read_authorizer(
+    name: str, scheme: Mapping[str, Any], extension: Mapping[str, Any]
+) -> dict[str, Any]:
+    kind = str(extension.get("type", "token")).upper()
+    authorizer: dict[str, Any] = {
+        "name": name,
+        "type": kind,
+        "authType": scheme.get(_EXTENSION + "authtype", "custom"),
+    }
+    for member in (
+        "authorizerUri",
+        "authorizerCredentials",
+        "identitySource",
+        "identityValidationExpression",
+        "authorizerResultTtlInSeconds",
+        "providerARNs",
+    ):
+        if member in extension:
+            authorizer[member] = extension[member]
+    if "identitySource" not in authorizer and kind != "REQUEST":
+        # The scheme says in which header the token is.
+        header = scheme.get("name", "Authorization")
+        authorizer["identitySource"] = f"method.request.header.{header}"
+    authorizer.setdefault("authorizerResultTtlInSeconds", 300)
+    return authorizer
+
+
+def _read_gateway_response(kind: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    response: dict[str, Any] = {
+        "responseType": kind,
+        "responseParameters": _texts(given.get("responseParameters", {}), kind),
+        "responseTemplates": _texts(given.get("responseTemplates", {}), kind),
+        "defaultResponse": False,
+    }
+    if "statusCode" in given:
+        response["statusCode"] = str(given["statusCode"])
+    return response
+
+
+def _texts(given: object, where: str) -> dict[str, str]:
+    return {name: str(value) for name, value in _mapping(given, where).items()}
+
+
+def _mapping(given: object, where: str) -> Mapping[str, Any]:
+    if not isinstance(given, Mapping):
+        raise BadRequest(f"Invalid OpenAPI input: {where[:100]} is no object")
+    return given
+
+
+def _list(given: object, where: str) -> list[Any]:
+    if not isinstance(given, list):
+        raise BadRequest(f"Invalid OpenAPI input: {where[:100]} is no list")
+    return given
