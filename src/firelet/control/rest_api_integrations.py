@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from firelet.control.gateway_regex import compile_whole
 from firelet.control.rest_api_errors import BadRequest
 from firelet.model.errors import NotYetImplemented
 from firelet.model.mapping_template import UnsupportedTemplate, parse_template
@@ -61,10 +62,7 @@ def complete_response(given: Mapping[str, Any]) -> dict[str, Any]:
     _check_templates(given.get("responseTemplates"))
     pattern = given.get("selectionPattern")
     if pattern:
-        try:
-            re.compile(pattern)
-        except re.error:
-            raise BadRequest("Invalid selection pattern specified") from None
+        compile_whole(pattern)
     return dict(given)
 
 
@@ -82,6 +80,8 @@ def _check_function(given: Mapping[str, Any]) -> None:
         raise BadRequest("Invalid ARN specified in the request")
     if function_of(uri) is None:
         raise NotYetImplemented("firelet serves integrations with Lambda functions only")
+    if "integration.request.header.X-Amz-Invocation-Type" in given.get("requestParameters", {}):
+        raise NotYetImplemented("firelet does not invoke asynchronously for REST APIs yet")
     if given.get("responseTransferMode") == "STREAM":
         raise NotYetImplemented("firelet does not stream the responses of REST APIs yet")
 

@@ -22,7 +22,12 @@ from firelet.store.documents import DocumentStore
 _VALUE_LENGTH, _VALUE_MIN, _VALUE_MAX = 40, 20, 128
 _VALUE_ALPHABET = string.ascii_letters + string.digits
 _KEY_ID_LENGTH = 10
-_PERIODS = ("DAY", "WEEK", "MONTH")
+# By the period of a quota: the last day on which one can begin, and how AWS says so.
+_OFFSETS = {
+    "DAY": (0, "zero"),
+    "WEEK": (6, "between zero and six inclusive"),
+    "MONTH": (27, "between zero and 27 inclusive"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,13 +265,11 @@ def _check_quota(quota: Mapping[str, Any]) -> None:
     if quota.get("limit", 0) <= 0:
         raise BadRequest("Usage Plan quota limit must be greater than 0")
     period = quota.get("period")
-    if period not in _PERIODS:
+    if period not in _OFFSETS:
         raise BadRequest("Usage Plan quota period must be one of: [DAY, WEEK, MONTH]")
-    most = {"DAY": 0, "WEEK": 6, "MONTH": 27}[period]
+    most, sentence = _OFFSETS[period]
     if not 0 <= quota.get("offset", 0) <= most:
-        raise BadRequest(
-            f"Usage Plan quota offset must be between 0 and {most} for the period {period}"
-        )
+        raise BadRequest(f"Usage Plan quota offset must be {sentence} in the {period} period")
 
 
 def _is_equal(one: str, other: str) -> bool:

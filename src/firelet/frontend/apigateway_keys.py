@@ -43,7 +43,9 @@ _USAGE_DAYS_MAX = 90
 class Counts(Protocol):
     """How often keys were used."""
 
-    def daily(self, plan_id: str, key_id: str, start: date, end: date) -> list[tuple[int, int]]:
+    def daily(
+        self, plan_id: str, key_id: str, start: date, end: date, quota: Mapping[str, Any] | None
+    ) -> list[tuple[int, int]]:
         """Used and remaining of each day, both days included."""
 
 
@@ -200,7 +202,8 @@ class RestKeyOperations:
             raise BadRequest(f"Usage can be asked for up to {_USAGE_DAYS_MAX} days")
         wanted = params.get("keyId")
         keys = [key for key in plan.keys if wanted in (None, key)]
-        days = {key: self._counts.daily(plan.id, key, start, end) for key in keys}
+        quota = plan.settings.get("quota")
+        days = {key: self._counts.daily(plan.id, key, start, end, quota) for key in keys}
         return {
             "usagePlanId": plan.id,
             "startDate": params["startDate"],

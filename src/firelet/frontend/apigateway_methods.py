@@ -277,7 +277,10 @@ def _check_method(api: RestApi, method: Mapping[str, Any]) -> None:
             " [NONE, AWS_IAM, CUSTOM, COGNITO_USER_POOLS]"
         )
     definition = api.definition
-    if kind == "CUSTOM" and method.get("authorizerId") not in definition.authorizers:
+    if (
+        kind in ("CUSTOM", "COGNITO_USER_POOLS")
+        and method.get("authorizerId") not in definition.authorizers
+    ):
         raise BadRequest(
             "Invalid authorizer ID specified. Setting the authorization type to CUSTOM or"
             " COGNITO_USER_POOLS requires a valid authorizer."

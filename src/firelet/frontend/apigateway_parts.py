@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from firelet.control.gateway_regex import compile_whole
 from firelet.control.rest_api_errors import BadRequest, Conflict
+from firelet.control.rest_api_integrations import function_of
 from firelet.control.rest_api_patch import Entries, Items, Schema, apply_patch, flag, integer, text
 from firelet.control.rest_api_records import RestApi, Settings
 from firelet.control.rest_api_tree import named, with_definition
@@ -309,6 +311,10 @@ def _check_authorizer(authorizer: Settings) -> None:
         raise BadRequest("Authorizer URI must be specified for custom authorizers")
     if kind == "TOKEN" and not authorizer.get("identitySource"):
         raise BadRequest("Invalid identity source: a TOKEN authorizer needs one")
+    if authorizer.get("identityValidationExpression"):
+        compile_whole(authorizer["identityValidationExpression"])
+    if function_of(authorizer["authorizerUri"]) is None:
+        raise BadRequest(f"Invalid Authorizer URI: {authorizer['authorizerUri']}")
     ttl = authorizer["authorizerResultTtlInSeconds"]
     if not 0 <= ttl <= 3600:
         raise BadRequest("Authorizer result TTL must be between 0 and 3600 seconds")

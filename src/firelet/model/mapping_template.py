@@ -30,7 +30,7 @@ _PATH_STEP = re.compile(r"\.([\w-]+)|\[(\d+)\]|\['([^']+)'\]|\[\"([^\"]+)\"\]")
 _ROOTS = frozenset(("input", "context", "stageVariables", "util"))
 _DEPTH_MAX = 20
 
-_MISSING = object()
+MISSING = object()
 
 
 class UnsupportedTemplate(ValueError):
@@ -184,7 +184,7 @@ def _evaluate(reference: _Reference, variables: Variables) -> Any:
 
 def _argument(step: _Call, variables: Variables) -> Any:
     if not step.arguments:
-        return _MISSING
+        return MISSING
     first = step.arguments[0]
     return first if isinstance(first, str) else _evaluate(first, variables)
 
@@ -198,11 +198,11 @@ def _follow(value: Any, step: _Call, variables: Variables) -> Any:
             old, new = (part if isinstance(part, str) else "" for part in step.arguments)
             return value.replace(old.replace("\\\\", "\\"), new.replace("\\\\", "\\"))
         key = given if isinstance(given, str) else ""
-    return value.get(key, _MISSING) if isinstance(value, Mapping) else _MISSING
+    return value.get(key, MISSING) if isinstance(value, Mapping) else MISSING
 
 
 def _format(value: Any) -> str:
-    if value is _MISSING or value is None:
+    if value is MISSING or value is None:
         return ""
     if isinstance(value, str):
         return value
@@ -216,7 +216,7 @@ def _body(variables: Variables, argument: Any) -> Any:
 def _json(variables: Variables, argument: Any) -> Any:
     """JSON text of what is at a path of the body."""
     found = _path(variables, argument)
-    if found is _MISSING:
+    if found is MISSING:
         return '""'
     return json.dumps(found, separators=(",", ":"), ensure_ascii=False)
 
@@ -226,34 +226,34 @@ def _path(variables: Variables, argument: Any) -> Any:
     try:
         value = json.loads(variables.body) if variables.body else {}
     except (ValueError, RecursionError):
-        return _MISSING
-    return _find(value, path)
+        return MISSING
+    return find_path(value, path)
 
 
-def _find(value: Any, path: str) -> Any:
-    """JSONPath without wildcards, filters or slices."""
+def find_path(value: Any, path: str) -> Any:
+    """JSONPath without wildcards, filters or slices; ``MISSING`` when there is nothing."""
     if not path.startswith("$"):
-        return _MISSING
+        return MISSING
     at = 1
     while at < len(path):
         step = _PATH_STEP.match(path, at)
         if step is None:
-            return _MISSING
+            return MISSING
         at = step.end()
         name = step[1] or step[3] or step[4]
         if name is not None and isinstance(value, Mapping) and name in value:
             value = value[name]
         elif step[2] is not None and isinstance(value, Sequence) and not isinstance(value, str):
             index = int(step[2])
-            value = value[index] if index < len(value) else _MISSING
+            value = value[index] if index < len(value) else MISSING
         else:
-            return _MISSING
+            return MISSING
     return value
 
 
 def _params(variables: Variables, argument: Any) -> Any:
     """All parameters, or one: looked for in the path, the query string and the headers."""
-    if argument is _MISSING:
+    if argument is MISSING:
         return variables.params
     for place in ("path", "querystring", "header"):
         for name, value in variables.params.get(place, {}).items():
@@ -279,7 +279,7 @@ def _parse_json(value: Any) -> Any:
     try:
         return json.loads(_format(value))
     except (ValueError, RecursionError):
-        return _MISSING
+        return MISSING
 
 
 _INPUT: Mapping[str, Callable[[Variables, Any], Any]] = {

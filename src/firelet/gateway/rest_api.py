@@ -1,0 +1,145 @@
+"""REST APIs: requests to an API's address, by stage, resource and method to what answers them.
+
+What it is: a site of ``hosts``. What it is not: the records of APIs (``control.rest_apis``).
+Order: stage, resource, size, authorizer, key and throttles, parameters, integration.
+
+Source: https://docs.aws.amazon.com/apigateway/latest/developerguide/how-to-call-api.html;
+sentences as users have seen them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from firelet.control.rest_api_records import Deployment, RestApi, Stage
+from firelet.control.rest_apis import RestApis
+from firelet.gateway.answers import message_response
+from firelet.gateway.function_calls import make_request_id, make_trace_id
+from firelet.gateway.hosts import Answering, Visit
+from firelet.gateway.rest_api_authorizers import RestAuthorizers
+from firelet.gateway.rest_api_failures import Refusal, answer
+from firelet.gateway.rest_api_guard import RestGuard
+from firelet.gateway.rest_api_integrations import RestIntegrations
+from firelet.gateway.rest_api_request import RestRequest
+from firelet.gateway.rest_api_routes import Routes
+from firelet.gateway.serving import Serving
+from firelet.model.mapping_template import Variables
+from firelet.wire.http1 import Request, Response
+
+BODY_MAX_BYTES = 10_485_760  # quotas of REST APIs
+_ROUTES_MAX = 256  # deployments whose routes are remembered
+_USER_REQUEST = b"_user_request_"
+_LOCAL_PREFIX = b"/restapis/"
+
+
+class RestApiSite:
+    """``visit`` is given to ``HostRoutes``, ``match_path`` to the router: it is the address that
+    tools for local clouds make, ``/restapis/ID/STAGE/_user_request_/path``. ``clock`` gives epoch
+    seconds."""
+
+    def __init__(
+        self,
+        apis: RestApis,
+        authorizers: RestAuthorizers,
+        guard: RestGuard,
+        integrations: RestIntegrations,
+        serving: Serving,
+        clock: Callable[[], float],
+    ) -> None:
+        self._apis = apis
+        self._authorizers = authorizers
+        self._guard = guard
+        self._integrations = integrations
+        self._serving = serving
+        self._clock = clock
+        self._routes: dict[tuple[str, str], Routes] = {}
+
+    def match_path(self, request: Request) -> Answering | None:
+        """The answer to a request for a local address; None for all others."""
+        if not request.target.startswith(_LOCAL_PREFIX) or _USER_REQUEST not in request.target:
+            return None
+        path, mark, query = request.target.partition(b"?")
+        parts = path.split(b"/", 5)  # "", restapis, id, stage, _user_request_, rest
+        if len(parts) < 5 or parts[4] != _USER_REQUEST:
+            return None
+        rest = parts[5] if len(parts) > 5 else b""
+        target = b"/" + parts[3] + b"/" + rest + mark + query
+        found = self.visit(Visit(parts[2].decode("latin-1"), target, request))
+        return message_response(403, "Forbidden") if found is None else found
+
+    def visit(self, visit: Visit) -> Answering | None:
+        """The answer to one request; None when the id is no REST API's."""
+        api = self._apis.find(visit.site_id)
+        if api is None:
+            return None
+        request_id = make_request_id()
+        path = visit.target.partition(b"?")[0].decode("latin-1")
+        name, slash, rest = path[1:].partition("/")
+        stage = api.stages.get(name)
+        is_closed = api.definition.settings.get("disableExecuteApiEndpoint", False)
+        if stage is None or is_closed or visit.region not in (None, api.region):
+            return _with_ids(message_response(403, "Forbidden"), request_id)
+        return self._serving.start(self._serve(api, stage, visit, slash + rest or "/", request_id))
+
+    async def _serve(
+        self, api: RestApi, stage: Stage, visit: Visit, path: str, request_id: str
+    ) -> Response:
+        trace = make_trace_id(visit.request.headers.get(b"x-amzn-trace-id"))
+        deployment = self._apis.find_deployment(api.id, stage.deployment_id)
+        if deployment is None:
+            return _with_ids(message_response(500, "Internal server error"), request_id, trace)
+        match = self._routes_of(deployment).find(path, visit.request.method.decode("latin-1"))
+        if match is None:
+            return _with_ids(_refuse_path(deployment, request_id), request_id, trace)
+        request = RestRequest(
+            api=api,
+            stage=stage,
+            definition=deployment.definition,
+            match=match,
+            visit=visit,
+            path=path,
+            request_id=request_id,
+            trace_id=trace,
+            epoch_s=self._clock(),
+        )
+        try:
+            response = await self._answer(request)
+        except Refusal as refusal:
+            settings = deployment.definition.gateway_responses
+            response = answer(refusal, settings, request.context(), request.variables(""))
+        return _with_ids(response, request_id, trace)
+
+    async def _answer(self, request: RestRequest) -> Response:
+        if len(request.body) > BODY_MAX_BYTES:
+            raise Refusal("REQUEST_TOO_LARGE", "Request Too Long")
+        usage_key = await self._authorizers.authorize(request)
+        self._guard.check(request, usage_key)
+        return await self._integrations.run(request)
+
+    def _routes_of(self, deployment: Deployment) -> Routes:
+        """Compiled once: a deployment never changes."""
+        key = (deployment.api_id, deployment.id)
+        routes = self._routes.get(key)
+        if routes is None:
+            if len(self._routes) >= _ROUTES_MAX:
+                self._routes.clear()
+            routes = self._routes[key] = Routes(deployment.definition)
+        return routes
+
+
+def _refuse_path(deployment: Deployment, request_id: str) -> Response:
+    """Nothing is at that path, or not by that method. The sentence is AWS's, for this too."""
+    return answer(
+        Refusal("MISSING_AUTHENTICATION_TOKEN", "Missing Authentication Token"),
+        deployment.definition.gateway_responses,
+        {"requestId": request_id, "apiId": deployment.api_id},
+        Variables(),
+    )
+
+
+def _with_ids(response: Response, request_id: str, trace: str | None = None) -> Response:
+    ids = [(b"x-amzn-RequestId", request_id.encode())]
+    if trace is not None:
+        ids.append((b"X-Amzn-Trace-Id", trace.encode("latin-1", "replace")))
+    response.headers = [*response.headers, *ids]
+    return response
