@@ -9,6 +9,7 @@ from typing import Protocol
 
 from firelet.app.config import PlatformConfig
 from firelet.app.gateways import Gateways
+from firelet.app.web import WebRecords, WebSites, web_operations
 from firelet.control.http_apis import HttpApis
 from firelet.control.invoke import Invoker
 from firelet.control.latencies import Latencies
@@ -66,6 +67,7 @@ SERVICES = (
     "cloudwatch",
     "application-autoscaling",
     "apigatewayv2",
+    "apigateway",
 )
 
 
@@ -89,6 +91,7 @@ class EndpointParts:
     metrics: MetricStore
     scaling: Scaling
     http_apis: HttpApis
+    web: WebRecords
     roles: Roles
     policies: Policies
     sessions: SessionCredentials
@@ -114,18 +117,26 @@ class Endpoint:
             accounts,
             WebSocketLimits(idle_s=config.websocket_idle_s, lifetime_s=config.websocket_lifetime_s),
         )
+        self._sites = WebSites(parts.web, parts.registry, parts.invoker, accounts)
+        self._sites.add_to(self._gateways.routes)
         router = Router(
             make_operations(parts),
             load_services(SERVICES),
             accounts=accounts,
             default_region=config.region,
-            fast=[self._gateways.routes.match, self._invoke.match, self._stream.match],
+            fast=[
+                self._gateways.routes.match,
+                self._invoke.match,
+                self._stream.match,
+                self._sites.match,
+            ],
             pages={**_pages(parts, callers), **self._gateways.pages},
         )
         self._server = HttpServer(router, on_reject=router.reject, body_limit=router.body_limit)
 
     async def listen(self, host: str, port: int) -> tuple[str, int]:
         """Starts to serve; the address in use."""
+        self._sites.start()
         return await self._server.listen(host, port)
 
     async def close(self, drain_s: float) -> None:
@@ -134,6 +145,7 @@ class Endpoint:
         await self._invoke.drain(drain_s)
         await self._stream.drain(drain_s)
         await self._gateways.drain(drain_s)
+        await self._sites.close(drain_s)
 
 
 def make_operations(parts: EndpointParts) -> Operations:
@@ -170,6 +182,7 @@ def _families(parts: EndpointParts) -> list[OperationFamily]:
         AutoScalingOperations(parts.scaling, registry),
         HttpApiOperations(parts.http_apis),
         *part_operations(parts.http_apis),
+        *web_operations(parts.web),
     ]
 
 

@@ -24,6 +24,7 @@ from firelet.app.measuring import Measuring, open_metrics
 from firelet.app.references import ReferenceWatch
 from firelet.app.scaling import Scaler
 from firelet.app.signing import load_signing_trust
+from firelet.app.web import WebRecords
 from firelet.control import records
 from firelet.control.counting import Counting
 from firelet.control.floor import FloorView
@@ -176,6 +177,8 @@ async def _assembled(config: PlatformConfig, facts: HostFacts) -> AsyncIterator[
         await asyncio.to_thread(scaling.load)
         http_apis = HttpApis(documents, time.time)
         await asyncio.to_thread(http_apis.load)
+        web = WebRecords(documents, time.time)
+        await asyncio.to_thread(web.load)
         scaler = Scaler(
             scaling, registry.provisioned, meter, metrics, in_after_s=config.scale_in_after_s
         )
@@ -204,6 +207,7 @@ async def _assembled(config: PlatformConfig, facts: HostFacts) -> AsyncIterator[
                 metrics=metrics,
                 scaling=scaling,
                 http_apis=http_apis,
+                web=web,
                 roles=roles,
                 policies=policies,
                 sessions=sessions,

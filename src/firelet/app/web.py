@@ -1,0 +1,105 @@
+"""REST APIs and load balancers: their records, their operations and the sites that serve them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from firelet.control.registry import Registry
+from firelet.control.rest_api_account import ApiGatewayAccounts
+from firelet.control.rest_apis import RestApis
+from firelet.control.usage_plans import UsagePlans
+from firelet.frontend.apigateway import ApiGatewayOperations
+from firelet.gateway.function_calls import FunctionCalls, Invoker
+from firelet.gateway.hosts import API_KIND, API_PATH, Answering, HostRoutes
+from firelet.gateway.rest_api import RestApiSite
+from firelet.gateway.rest_api_authorizers import RestAuthorizers
+from firelet.gateway.rest_api_guard import RestGuard
+from firelet.gateway.rest_api_integrations import RestIntegrations
+from firelet.gateway.service_calls import ServiceCalls
+from firelet.gateway.serving import Serving
+from firelet.gateway.usage import Buckets, UsageCounts
+from firelet.iam.accounts import Accounts
+from firelet.store.documents import DocumentStore
+from firelet.wire.http1 import Request
+
+log = logging.getLogger(__name__)
+
+_FLUSH_EVERY_S = 3.0
+
+
+class WebRecords:
+    """What is kept. ``load`` first; ``clock`` gives epoch seconds."""
+
+    def __init__(self, documents: DocumentStore, clock: Callable[[], float]) -> None:
+        self.rest_apis = RestApis(documents, clock)
+        self.usage_plans = UsagePlans(documents, self.rest_apis, clock)
+        self.accounts = ApiGatewayAccounts(documents)
+        self.usage_counts = UsageCounts(documents, clock)
+
+    def load(self) -> None:
+        """Blocking: at start-up only."""
+        self.rest_apis.load()
+        self.usage_plans.load()
+        self.accounts.load()
+        self.usage_counts.load()
+
+
+def web_operations(records: WebRecords) -> list[ApiGatewayOperations]:
+    """The families of the API."""
+    return [
+        ApiGatewayOperations(
+            records.rest_apis, records.usage_plans, records.accounts, records.usage_counts
+        )
+    ]
+
+
+class WebSites:
+    """What serves requests. ``start`` once the loop runs, ``close`` after the last request."""
+
+    def __init__(
+        self, records: WebRecords, registry: Registry, invoker: Invoker, accounts: Accounts
+    ) -> None:
+        self._records = records
+        self._serving = Serving()
+        self._calls = ServiceCalls(registry.policies, FunctionCalls(registry, invoker))
+        self._flushing: asyncio.Task[None] | None = None
+        self._rest = RestApiSite(
+            records.rest_apis,
+            RestAuthorizers(self._calls, accounts, time.monotonic),
+            RestGuard(records.usage_plans, records.usage_counts, Buckets(time.monotonic)),
+            RestIntegrations(self._calls),
+            self._serving,
+            time.time,
+        )
+
+    def add_to(self, routes: HostRoutes) -> None:
+        """The names of the sites."""
+        routes.add(API_KIND, API_PATH, self._rest.visit)
+
+    def match(self, request: Request) -> Answering | None:
+        """A fast route, of addresses that tools for local clouds make."""
+        return self._rest.match_path(request)
+
+    def start(self) -> None:
+        self._flushing = asyncio.create_task(self._flush())
+
+    async def close(self, drain_s: float) -> None:
+        """Waits for what runs, then gives up what still does; no count is lost."""
+        await self._serving.drain(drain_s)
+        await self._calls.drain(drain_s)
+        if self._flushing is not None:
+            self._flushing.cancel()
+            await asyncio.gather(self._flushing, return_exceptions=True)
+        await self._records.usage_counts.flush()
+
+    async def _flush(self) -> None:
+        while True:
+            await asyncio.sleep(_FLUSH_EVERY_S)
+            try:
+                await self._records.usage_counts.flush()
+            except Exception:
+                # The supervisor of the counts: what cannot be written now is written the next time.
+                log.exception("usage of api keys not written")
