@@ -43,9 +43,9 @@ class Api:
             at = (
                 found[0]["id"]
                 if found
-                else self.client.create_resource(
-                    restApiId=self.id, parentId=at, pathPart=part
-                )["id"]
+                else self.client.create_resource(restApiId=self.id, parentId=at, pathPart=part)[
+                    "id"
+                ]
             )
         return at
 
@@ -92,9 +92,7 @@ def proxy(function: str, **options: Any) -> dict[str, Any]:
 
 def lambda_uri(function: str) -> str:
     arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{function}"
-    return (
-        f"arn:aws:apigateway:{REGION}:lambda:path/2015-03-31/functions/{arn}/invocations"
-    )
+    return f"arn:aws:apigateway:{REGION}:lambda:path/2015-03-31/functions/{arn}/invocations"
 
 
 def permit(platform: Platform, function: str, **options: Any) -> None:

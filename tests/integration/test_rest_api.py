@@ -161,9 +161,7 @@ def test_a_function_that_fails_is_a_502(api: Api) -> None:
     assert (got.status, got.json) == (502, INTERNAL)
 
 
-def test_a_function_that_is_too_slow_is_a_504_and_runs_on(
-    platform: Platform, echo: str
-) -> None:
+def test_a_function_that_is_too_slow_is_a_504_and_runs_on(platform: Platform, echo: str) -> None:
     api = make_api(platform)
     api.method("/{proxy+}", "ANY", proxy(echo, timeoutInMillis=50))
     api.deploy()
@@ -284,9 +282,7 @@ def make_preflight(api: Api, path: str) -> None:
     )
     place = {"restApiId": api.id, "resourceId": resource, "httpMethod": "OPTIONS"}
     header = "method.response.header.Access-Control-Allow-Origin"
-    api.client.put_method_response(
-        **place, statusCode="200", responseParameters={header: True}
-    )
+    api.client.put_method_response(**place, statusCode="200", responseParameters={header: True})
     api.client.put_integration_response(
         **place, statusCode="200", responseParameters={header: "'*'"}
     )

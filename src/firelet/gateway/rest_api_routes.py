@@ -4,7 +4,8 @@ Pure; made once for each deployment. What it is not: anything that depends on a 
 
 Source: https://docs.aws.amazon.com/apigateway/latest/developerguide/
 api-gateway-method-settings-method-request.html; recorded events for undecoded path parameters, and
-for a slash at the end, which makes no difference.
+for a slash at the end, which makes no difference. That a resource which lacks the method leaves the
+request to the next best one is firelet's own.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ ANY = "ANY"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntegrationReply:
     """One integration response, with its templates by content type. ``pattern`` is None for the
-    default one; ``is_blank`` says whether each mapping is of a header."""
+    default one."""
 
     status: int
     pattern: str | None

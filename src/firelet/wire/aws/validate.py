@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 _CODES = {
     "iam": "ValidationError",
     "sts": "ValidationError",
+    "elbv2": "ValidationError",
     "logs": "InvalidParameterException",
 }
 
