@@ -26,6 +26,7 @@ from firelet.frontend.code_signing import CodeSigningOperations
 from firelet.frontend.codelink import PATH_PREFIX, CodeLinks
 from firelet.frontend.concurrency import ConcurrencyOperations
 from firelet.frontend.debug import DEBUG_PATH, Debugging, DebugPage
+from firelet.frontend.elbv2_groups import Targets
 from firelet.frontend.event_invoke import EventInvokeOperations
 from firelet.frontend.function_options import FunctionOptionOperations
 from firelet.frontend.functions import FunctionOperations
@@ -49,6 +50,7 @@ from firelet.frontend.sts import StsOperations
 from firelet.frontend.tags import TagOperations
 from firelet.frontend.urls import UrlOperations
 from firelet.frontend.versions import VersionOperations
+from firelet.gateway.signed_callers import SignedCallers
 from firelet.gateway.websocket_frames import WebSocketLimits
 from firelet.iam.accounts import Accounts
 from firelet.iam.credentials import SessionCredentials
@@ -68,6 +70,7 @@ SERVICES = (
     "application-autoscaling",
     "apigatewayv2",
     "apigateway",
+    "elbv2",
 )
 
 
@@ -117,10 +120,11 @@ class Endpoint:
             accounts,
             WebSocketLimits(idle_s=config.websocket_idle_s, lifetime_s=config.websocket_lifetime_s),
         )
-        self._sites = WebSites(parts.web, parts.registry, parts.invoker, accounts)
+        signed = SignedCallers(sessions, accounts, time.time)
+        self._sites = WebSites(parts.web, parts.registry, parts.invoker, signed)
         self._sites.add_to(self._gateways.routes)
         router = Router(
-            make_operations(parts),
+            make_operations(parts, self._sites.targets),
             load_services(SERVICES),
             accounts=accounts,
             default_region=config.region,
@@ -148,10 +152,10 @@ class Endpoint:
         await self._sites.close(drain_s)
 
 
-def make_operations(parts: EndpointParts) -> Operations:
+def make_operations(parts: EndpointParts, targets: Targets) -> Operations:
     """The table of every operation that has a handler."""
     operations = Operations()
-    for family in _families(parts):
+    for family in (*_families(parts), *web_operations(parts.web, targets)):
         family.register(operations)
     return operations
 
@@ -182,7 +186,6 @@ def _families(parts: EndpointParts) -> list[OperationFamily]:
         AutoScalingOperations(parts.scaling, registry),
         HttpApiOperations(parts.http_apis),
         *part_operations(parts.http_apis),
-        *web_operations(parts.web),
     ]
 
 

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from firelet.app.endpoint import EndpointParts, make_operations
 from firelet.frontend import invoke, invoke_stream
+from firelet.frontend.elbv2_groups import Targets
 from firelet.wire.aws.model import load_services
 
 
@@ -35,7 +36,7 @@ class Coverage:
 
 def list_coverage(service: str = "lambda") -> Sequence[Coverage]:
     """Every operation of AWS's model of a service, by name."""
-    operations = make_operations(cast(EndpointParts, _Absent()))
+    operations = make_operations(cast(EndpointParts, _Absent()), cast(Targets, _Absent()))
     served = set(operations.names(service))
     if service == "lambda":
         served |= {*invoke.OPERATIONS, *invoke_stream.OPERATIONS}

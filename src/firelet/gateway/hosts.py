@@ -46,6 +46,7 @@ class HostRoutes:
 
     def __init__(self) -> None:
         self._by_host: dict[bytes, list[Site]] = {}
+        self._by_last: dict[bytes, list[Site]] = {}
         self._by_path: dict[bytes, list[Site]] = {}
 
     def add(self, kind: bytes, path: bytes, site: Site) -> None:
@@ -55,6 +56,10 @@ class HostRoutes:
         sites.append(site)
         self._by_path[path] = sites
 
+    def add_last(self, kind: bytes, path: bytes, site: Site) -> None:
+        """As ``add``, for names whose kind comes after the region: ``<id>.<region>.<kind>.``."""
+        self._by_last[kind] = self._by_path[path] = [site]
+
     def match(self, request: Request) -> Answering | None:
         """The answer of a site; None for a request that is for none."""
         host = request.headers.get(b"host")
@@ -63,6 +68,10 @@ class HostRoutes:
             if len(labels) > 2:
                 sites = self._by_host.get(labels[1].lower())
                 if sites is not None:
+                    return _visit(sites, _by_host(host, labels, request))
+                sites = self._by_last.get(labels[2].lower())
+                if sites is not None:
+                    labels[1], labels[2] = labels[2], labels[1]
                     return _visit(sites, _by_host(host, labels, request))
         if request.target.startswith(PATH_PREFIX):
             return self._match_path(request)

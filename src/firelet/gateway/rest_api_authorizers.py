@@ -27,9 +27,7 @@ from firelet.gateway.rest_api_failures import Refusal, evaluate
 from firelet.gateway.rest_api_integrations import SERVICE, substitute
 from firelet.gateway.rest_api_request import RestRequest
 from firelet.gateway.service_calls import ServiceCall, ServiceCaller, ServiceCalls
-from firelet.iam.accounts import Accounts
-from firelet.iam.sigv4 import parse_signature
-from firelet.model.errors import FireletError
+from firelet.model.errors import CallerError, FireletError
 from firelet.model.invocation import Outcome
 
 log = logging.getLogger(__name__)
@@ -37,6 +35,7 @@ log = logging.getLogger(__name__)
 _TIMEOUT_S = 29.0
 _CACHED_MAX = 10_000
 _ACTION = "execute-api:Invoke"
+_SIGNED_SERVICE = "execute-api"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +51,11 @@ class Grant:
 class RestAuthorizers:
     """``authorize`` once for each request. ``clock`` gives monotonic seconds."""
 
-    def __init__(self, calls: ServiceCalls, accounts: Accounts, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, calls: ServiceCalls, callers: SignedCallers, clock: Callable[[], float]
+    ) -> None:
         self._calls = calls
-        self._accounts = accounts
+        self._callers = callers
         self._clock = clock
         self._cached: dict[tuple[str, ...], tuple[float, Grant]] = {}
 
@@ -77,16 +78,20 @@ class RestAuthorizers:
         return None
 
     def _check_signature(self, request: RestRequest) -> None:
-        signature = parse_signature(request.visit.request.headers, request.visit.request.query)
-        if signature is None:
+        try:
+            caller = self._callers.identify(
+                request.visit.request, _SIGNED_SERVICE, request.api.region
+            )
+        except CallerError as error:
+            raise Refusal("INVALID_SIGNATURE", error.message) from None
+        if caller is None:
             raise Refusal("MISSING_AUTHENTICATION_TOKEN", "Missing Authentication Token")
-        account = self._accounts.find(signature.access_key)
         request.identity |= {
-            "accessKey": signature.access_key,
-            "accountId": account,
-            "caller": account,
-            "user": account,
-            "userArn": f"arn:aws:iam::{account}:root",
+            "accessKey": caller.access_key,
+            "accountId": caller.account,
+            "caller": caller.user_id,
+            "user": caller.user_id,
+            "userArn": caller.arn,
         }
 
     async def _find_grant(self, request: RestRequest, authorizer: Settings) -> Grant:
