@@ -27,6 +27,7 @@ from firelet.gateway.rest_api_failures import Refusal, evaluate
 from firelet.gateway.rest_api_integrations import SERVICE, substitute
 from firelet.gateway.rest_api_request import RestRequest
 from firelet.gateway.service_calls import ServiceCall, ServiceCaller, ServiceCalls
+from firelet.gateway.signed_callers import SignedCallers
 from firelet.model.errors import CallerError, FireletError
 from firelet.model.invocation import Outcome
 
