@@ -19,9 +19,11 @@ _REMEMBERED = 256
 @lru_cache(_REMEMBERED)
 def compile_whole(pattern: str) -> Regex:
     """An expression whose ``search`` finds a text as a whole. NotYetImplemented for groups."""
-    parts = [part.removeprefix("^") for part in _split(pattern)]
+    parts = [_without_ends(part) for part in _split(pattern)]
     try:
-        return Regex("|".join(f"^{_without_end(part)}$" for part in parts))
+        if any(_is_escaped(part, len(part)) for part in parts):
+            raise InvalidLogParameter("nothing follows the last backslash")
+        return Regex("|".join(f"^{part}$" for part in parts))
     except InvalidLogParameter:
         raise NotYetImplemented(
             "firelet matches regular expressions without groups and with ASCII symbols only:"
@@ -29,9 +31,16 @@ def compile_whole(pattern: str) -> Regex:
         ) from None
 
 
-def _without_end(part: str) -> str:
-    escapes = len(part[:-1]) - len(part[:-1].rstrip("\\"))
-    return part[:-1] if part.endswith("$") and escapes % 2 == 0 else part
+def _without_ends(part: str) -> str:
+    part = part.removeprefix("^")
+    at = len(part) - 1
+    return part[:at] if part.endswith("$") and not _is_escaped(part, at) else part
+
+
+def _is_escaped(part: str, at: int) -> bool:
+    """Whether the character at ``at`` follows an odd number of backslashes."""
+    before = part[:at]
+    return (len(before) - len(before.rstrip("\\"))) % 2 == 1
 
 
 def _split(pattern: str) -> list[str]:

@@ -1,0 +1,165 @@
+"""Patterns, rules, weights and redirects of load balancers."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from firelet.control.load_balancer_records import Listener, Rule
+from firelet.control.load_balancer_rules import complete_conditions
+from firelet.gateway.load_balancer_rules import (
+    Facts,
+    choose_weighted,
+    find_rule,
+    matches,
+    redirect_target,
+)
+
+FACTS: dict[str, Any] = {
+    "method": "GET",
+    "scheme": "http",
+    "host": "example.com",
+    "port": "80",
+    "path": "/",
+    "query": "",
+    "headers": {},
+    "peer": "127.0.0.1",
+}
+ACTION = {"Type": "fixed-response", "FixedResponseConfig": {"StatusCode": "200"}}
+
+
+def fits(pattern: str, text: str) -> bool:
+    """The definition of wildcards, by dynamic programming."""
+    reached = {0}
+    for sign in pattern:
+        if sign == "*":
+            reached = {at for start in reached for at in range(start, len(text) + 1)}
+        else:
+            reached = {at + 1 for at in reached if at < len(text) and sign in ("?", text[at])}
+    return len(text) in reached
+
+
+@given(st.text("ab*?.[\n", max_size=8), st.text("ab.[\n", max_size=10))
+def test_wildcards_mean_what_they_are_said_to_mean(pattern: str, text: str) -> None:
+    assert matches(pattern, text, fold=False) == fits(pattern, text)
+    assert matches(pattern.upper(), text, fold=True) == fits(pattern, text)
+
+
+def test_a_pattern_of_many_wildcards_does_not_search_without_end() -> None:
+    started = time.process_time()
+    assert not matches("*a" * 60 + "b", "a" * 4_000, fold=False)
+    # Going back would take longer than the age of the universe.
+    assert time.process_time() - started < 60
+
+
+def make_listener(*rules: tuple[int, list[dict[str, Any]]]) -> Listener:
+    made = [
+        Rule(
+            arn=f"rule{priority}",
+            priority=priority,
+            conditions=complete_conditions(conditions),
+            actions=(ACTION,),
+        )
+        for priority, conditions in rules
+    ]
+    default = Rule(arn="default", actions=(ACTION,))
+    return Listener(arn="l", port=80, protocol="HTTP", rules={r.arn: r for r in (default, *made)})
+
+
+def test_the_first_rule_by_priority_is_met() -> None:
+    anything = [{"Field": "path-pattern", "Values": ["*"]}]
+    listener = make_listener((20, anything), (3, anything), (100, anything))
+
+    assert find_rule(listener, Facts(**FACTS)).arn == "rule3"
+
+
+def test_all_conditions_must_hold_and_one_value_of_each() -> None:
+    listener = make_listener(
+        (
+            1,
+            [
+                {"Field": "host-header", "Values": ["a.com", "*.B.com"]},
+                {"Field": "http-request-method", "HttpRequestMethodConfig": {"Values": ["PUT"]}},
+            ],
+        )
+    )
+
+    def met(**facts: str) -> bool:
+        return find_rule(listener, Facts(**{**FACTS, **facts})).arn == "rule1"
+
+    assert met(host="x.b.com", method="PUT")
+    assert met(host="a.com", method="PUT")
+    assert not met(host="a.com", method="put")
+    assert not met(host="b.com", method="PUT")
+
+
+@pytest.mark.parametrize(
+    ("query", "is_met"),
+    [
+        ("version=v1", True),
+        ("x=1&VERSION=V1", True),
+        ("version=v%31", True),
+        ("version=v2", False),
+        ("version", False),
+        ("", False),
+        ("=&&%zz", False),
+    ],
+)
+def test_query_strings_are_compared_decoded_and_whatever_their_case(
+    query: str, is_met: bool
+) -> None:
+    pairs = [{"Key": "version", "Value": "v1"}]
+    listener = make_listener(
+        (1, [{"Field": "query-string", "QueryStringConfig": {"Values": pairs}}])
+    )
+
+    assert (find_rule(listener, Facts(**{**FACTS, "query": query})).arn == "rule1") is is_met
+
+
+@pytest.mark.parametrize(
+    ("peer", "is_met"), [("10.1.2.3", True), ("11.0.0.1", False), ("::1", True), ("", False)]
+)
+def test_sources_are_networks(peer: str, is_met: bool) -> None:
+    listener = make_listener(
+        (1, [{"Field": "source-ip", "SourceIpConfig": {"Values": ["10.0.0.0/8", "::1/128"]}}])
+    )
+
+    assert (find_rule(listener, Facts(**{**FACTS, "peer": peer})).arn == "rule1") is is_met
+
+
+@given(
+    st.dictionaries(st.text(max_size=3), st.integers(0, 999), max_size=5),
+    st.floats(0, 1, exclude_max=True),
+)
+def test_a_group_of_weight_zero_is_never_chosen(groups: dict[str, int], point: float) -> None:
+    chosen = choose_weighted(groups, point)
+
+    if chosen is None:
+        assert not any(groups.values())
+    else:
+        assert groups[chosen] > 0
+
+
+def test_weights_divide_the_points() -> None:
+    groups = {"a": 1, "b": 3}
+
+    assert [choose_weighted(groups, n / 8) for n in range(8)] == ["a"] * 2 + ["b"] * 6
+
+
+def test_a_redirect_is_an_absolute_url() -> None:
+    config = {
+        "Protocol": "#{protocol}",
+        "Host": "new.#{host}",
+        "Port": "#{port}",
+        "Path": "/new/#{path}",
+        "Query": "#{query}&a=#{nothing}",
+    }
+    facts = Facts(**{**FACTS, "path": "/a/b", "query": "x=#{host}"})
+
+    assert redirect_target(config, facts) == (
+        "http://new.example.com:80/new/a/b?x=#{host}&a=#{nothing}"
+    )
