@@ -84,12 +84,12 @@ class HealthChecks:
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
             try:
-                self._look()
+                self.look()
             except Exception:
                 # The supervisor of the checks: one that cannot be made must not end the others.
                 log.exception("health checks not made")
 
-    def _look(self) -> None:
+    def look(self) -> None:
         """Begins the checks that are due, and forgets targets that are not checked any more."""
         groups = [g for g in self._groups.everything() if g.settings["HealthCheckEnabled"]]
         used = self._balancers.used_groups() if groups else set()
