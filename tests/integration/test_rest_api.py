@@ -118,15 +118,20 @@ def test_the_event_is_that_of_a_proxy_integration(api: Api) -> None:
     }
 
 
-def test_an_api_has_three_addresses(api: Api) -> None:
+def test_an_api_has_addresses_by_path(api: Api) -> None:
     url = api.platform.url
-    ours = fetch(f"{url}/_firelet/api/{api.id}/prod/x?q=1").json
-    local = fetch(f"{url}/restapis/{api.id}/prod/_user_request_/x?q=1").json
-
-    assert ours["path"] == local["path"] == "/x"
-    assert ours["queryStringParameters"] == local["queryStringParameters"] == {"q": "1"}
-    assert api.fetch("/prod/x").json["path"] == "/x"
-    assert fetch(f"{url}/restapis/none/prod/_user_request_/x").status == 403
+    for address in (
+        f"/_firelet/api/{api.id}/prod",
+        f"/restapis/{api.id}/prod/_user_request_",
+        f"/_aws/execute-api/{api.id}/prod",
+    ):
+        event = fetch(f"{url}{address}/x?q=1").json
+        assert event["path"] == "/x"
+        assert event["queryStringParameters"] == {"q": "1"}
+        assert event["requestContext"]["domainPrefix"] == api.id
+        assert fetch(f"{url}{address}").status == 403  # nothing is at the root
+    for address in ("/restapis/none/prod/_user_request_/x", "/_aws/execute-api/none/prod/x"):
+        assert fetch(f"{url}{address}").json == FORBIDDEN
 
 
 def test_a_result_is_the_answer(api: Api) -> None:

@@ -16,30 +16,24 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
+import orjson
+
 from firelet.control.rest_api_errors import BadRequest
-from firelet.control.rest_api_integrations import complete_integration, complete_response
+from firelet.control.rest_api_openapi import (
+    EXTENSION,
+    read_authorizer,
+    read_gateway_response,
+    read_integration,
+    read_operations,
+    read_parameter,
+    read_responses,
+    to_list,
+    to_mapping,
+)
 from firelet.control.rest_api_records import Definition, RestApi, RestResource, Settings
 from firelet.control.rest_api_tree import add_resource
 from firelet.control.rest_apis import make_definition, new_id
 
-_EXTENSION = "x-amazon-apigateway-"
-_VERBS = ("get", "put", "post", "delete", "options", "head", "patch")
-_ANY = _EXTENSION + "any-method"
-_PLACES = {"query": "querystring", "header": "header", "path": "path"}
-_INTEGRATION_MEMBERS = (
-    "uri",
-    "credentials",
-    "requestParameters",
-    "requestTemplates",
-    "passthroughBehavior",
-    "cacheNamespace",
-    "cacheKeyParameters",
-    "connectionId",
-    "connectionType",
-    "contentHandling",
-    "timeoutInMillis",
-    "tlsConfig",
-)
 _SPLITS_PATH, _PREPENDS_PATH = "split", "prepend"
 
 
@@ -67,12 +61,12 @@ class _Reader:
 
     def __init__(self, document: Mapping[str, Any]) -> None:
         self._document = document
-        components = _mapping(document.get("components", {}), "components")
-        self._schemes = _mapping(
+        components = to_mapping(document.get("components", {}), "components")
+        self._schemes = to_mapping(
             document.get("securityDefinitions") or components.get("securitySchemes") or {},
             "securityDefinitions",
         )
-        self._schemas = _mapping(
+        self._schemas = to_mapping(
             document.get("definitions") or components.get("schemas") or {}, "definitions"
         )
         self._authorizers: dict[str, str] = {}
@@ -89,12 +83,12 @@ class _Reader:
             models={**base.models, **self._read_models()},
             gateway_responses={**base.gateway_responses, **self._read_gateway_responses()},
         )
-        for path, item in _mapping(self._document.get("paths", {}), "paths").items():
+        for path, item in to_mapping(self._document.get("paths", {}), "paths").items():
             if path.startswith("x-"):
                 continue
             definition, resource = _ensure_path(definition, prefix + path)
             methods = dict(resource.methods)
-            for verb, operation, shared in _operations(path, item):
+            for verb, operation, shared in read_operations(path, item):
                 methods[verb] = self._read_method(verb, operation, shared, by_name, resource.id)
             resource = replace(resource, methods=methods)
             definition = replace(
@@ -104,7 +98,7 @@ class _Reader:
 
     def tags(self) -> dict[str, str]:
         """The extension for tags is a map; OpenAPI's own tags are something else."""
-        given = self._document.get(_EXTENSION + "tags", {})
+        given = self._document.get(EXTENSION + "tags", {})
         return {str(k): str(v) for k, v in given.items()} if isinstance(given, Mapping) else {}
 
     def _read_method(
@@ -123,40 +117,41 @@ class _Reader:
         }
         if isinstance(operation.get("operationId"), str):
             method["operationName"] = operation["operationId"]
-        parameters = [*shared, *_list(operation.get("parameters", []), "parameters")]
-        required = dict(filter(None, (_read_parameter(item) for item in parameters)))
+        parameters = [*shared, *to_list(operation.get("parameters", []), "parameters")]
+        required = dict(filter(None, (read_parameter(item) for item in parameters)))
         if required:
             method["requestParameters"] = required
         name = operation.get(
-            _EXTENSION + "request-validator", self._document.get(_EXTENSION + "request-validator")
+            EXTENSION + "request-validator", self._document.get(EXTENSION + "request-validator")
         )
         if name is not None:
-            if name not in validators:
-                raise BadRequest(f"Invalid request validator: {name}")
+            if not isinstance(name, str) or name not in validators:
+                raise BadRequest(f"Invalid request validator: {str(name)[:100]}")
             method["requestValidatorId"] = validators[name]
-        responses = _mapping(operation.get("responses", {}), "responses")
-        method["methodResponses"] = dict(_read_responses(responses))
-        integration = operation.get(_EXTENSION + "integration")
+        responses = to_mapping(operation.get("responses", {}), "responses")
+        method["methodResponses"] = dict(read_responses(responses))
+        integration = operation.get(EXTENSION + "integration")
         if integration is not None:
-            given = _mapping(integration, _EXTENSION + "integration")
-            method["methodIntegration"] = _read_integration(given, resource_id)
+            given = to_mapping(integration, EXTENSION + "integration")
+            method["methodIntegration"] = read_integration(given, resource_id)
         return method
 
     def _read_security(self, operation: Mapping[str, Any]) -> dict[str, Any]:
         """Of the method, else of the document. An empty list takes it away."""
         found: dict[str, Any] = {}
         security = operation.get("security", self._document.get("security", []))
-        for requirement in _list(security, "security"):
-            for name, scopes in _mapping(requirement, "security").items():
-                scheme = _mapping(self._schemes.get(name, {}), name)
+        for requirement in to_list(security, "security"):
+            for name, scopes in to_mapping(requirement, "security").items():
+                scheme = to_mapping(self._schemes.get(name, {}), name)
                 if name in self._authorizers:
-                    kind = scheme.get(_EXTENSION + "authtype")
+                    kind = scheme.get(EXTENSION + "authtype")
                     is_cognito = kind == "cognito_user_pools"
                     found["authorizationType"] = "COGNITO_USER_POOLS" if is_cognito else "CUSTOM"
                     found["authorizerId"] = self._authorizers[name]
                     if scopes:
-                        found["authorizationScopes"] = _list(scopes, "security")
-                elif scheme.get(_EXTENSION + "authtype") == "awsSigv4":
+                        listed = to_list(scopes, "security")
+                        found["authorizationScopes"] = [str(item) for item in listed]
+                elif scheme.get(EXTENSION + "authtype") == "awsSigv4":
                     found["authorizationType"] = "AWS_IAM"
                 elif scheme.get("type") == "apiKey":
                     found["apiKeyRequired"] = True
@@ -165,11 +160,11 @@ class _Reader:
     def _read_authorizers(self, before: Mapping[str, Settings]) -> Iterator[dict[str, Any]]:
         ids = {item["name"]: identity for identity, item in before.items()}
         for name, given in self._schemes.items():
-            scheme = _mapping(given, name)
-            extension = scheme.get(_EXTENSION + "authorizer")
+            scheme = to_mapping(given, name)
+            extension = scheme.get(EXTENSION + "authorizer")
             if extension is None:
                 continue
-            authorizer = _read_authorizer(name, scheme, _mapping(extension, name))
+            authorizer = read_authorizer(name, scheme, to_mapping(extension, name))
             authorizer["id"] = self._authorizers[name] = ids.get(name) or new_id()
             yield authorizer
 
@@ -179,9 +174,9 @@ class _Reader:
         """Validators by id, and their ids by name."""
         by_name = {item["name"]: identity for identity, item in before.items()}
         validators = dict(before)
-        extension = _EXTENSION + "request-validators"
-        for name, given in _mapping(self._document.get(extension, {}), extension).items():
-            flags = _mapping(given, name)
+        extension = EXTENSION + "request-validators"
+        for name, given in to_mapping(self._document.get(extension, {}), extension).items():
+            flags = to_mapping(given, name)
             identity = by_name.setdefault(name, new_id())
             validators[identity] = {
                 "id": identity,
@@ -203,17 +198,17 @@ class _Reader:
         }
 
     def _read_gateway_responses(self) -> dict[str, Settings]:
-        extension = _EXTENSION + "gateway-responses"
+        extension = EXTENSION + "gateway-responses"
         return {
-            kind: _read_gateway_response(kind, _mapping(given, kind))
-            for kind, given in _mapping(self._document.get(extension, {}), extension).items()
+            kind: read_gateway_response(kind, to_mapping(given, kind))
+            for kind, given in to_mapping(self._document.get(extension, {}), extension).items()
         }
 
 
 def _parse(body: bytes) -> Mapping[str, Any]:
     try:
-        document = json.loads(body)
-    except (ValueError, RecursionError) as error:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
         raise BadRequest(
             f"Unable to parse API definition because of a malformed integration at path /: {error}."
             " firelet reads JSON."
@@ -226,7 +221,7 @@ def _parse(body: bytes) -> Mapping[str, Any]:
 def _read_settings(
     document: Mapping[str, Any], before: Settings, *, is_merge: bool
 ) -> dict[str, Any]:
-    info = _mapping(document.get("info", {}), "info")
+    info = to_mapping(document.get("info", {}), "info")
     settings = dict(before) if is_merge else {"name": before["name"]}
     title = info.get("title")
     if title and (not is_merge or not settings["name"]):
@@ -236,19 +231,19 @@ def _read_settings(
     for member in ("description", "version"):
         if isinstance(info.get(member), str):
             settings[member] = info[member]
-    types = document.get(_EXTENSION + "binary-media-types")
+    types = document.get(EXTENSION + "binary-media-types")
     if types is not None:
-        settings["binaryMediaTypes"] = [str(item) for item in _list(types, "binary-media-types")]
-    source = document.get(_EXTENSION + "api-key-source")
+        settings["binaryMediaTypes"] = [str(item) for item in to_list(types, "binary-media-types")]
+    source = document.get(EXTENSION + "api-key-source")
     if source is not None:
         settings["apiKeySource"] = str(source).upper()
-    size = document.get(_EXTENSION + "minimum-compression-size")
-    if isinstance(size, int):
+    size = document.get(EXTENSION + "minimum-compression-size")
+    if isinstance(size, int) and not isinstance(size, bool):
         settings["minimumCompressionSize"] = size
-    policy = document.get(_EXTENSION + "policy")
+    policy = document.get(EXTENSION + "policy")
     if policy is not None:
         settings["policy"] = json.dumps(policy)
-    endpoints = document.get(_EXTENSION + "endpoint-configuration")
+    endpoints = document.get(EXTENSION + "endpoint-configuration")
     if isinstance(endpoints, Mapping) and "disableExecuteApiEndpoint" in endpoints:
         settings["disableExecuteApiEndpoint"] = bool(endpoints["disableExecuteApiEndpoint"])
     return settings
@@ -263,9 +258,9 @@ def _base_path(document: Mapping[str, Any], options: Mapping[str, str]) -> str:
     path = document.get("basePath")
     servers = document.get("servers")
     if path is None and isinstance(servers, list) and servers:
-        server = _mapping(servers[0], "servers")
-        variables = _mapping(server.get("variables", {}), "variables")
-        default = _mapping(variables.get("basePath", {}), "basePath").get("default")
+        server = to_mapping(servers[0], "servers")
+        variables = to_mapping(server.get("variables", {}), "variables")
+        default = to_mapping(variables.get("basePath", {}), "basePath").get("default")
         path = default if default is not None else urlsplit(str(server.get("url", ""))).path
     parts = [part for part in str(path or "").split("/") if part]
     if wanted == _SPLITS_PATH:
@@ -289,115 +284,3 @@ def _ensure_path(definition: Definition, path: str) -> tuple[Definition, RestRes
             definition, child = add_resource(definition, at, part)
         at = child
     return definition, at
-
-
-def _operations(path: str, item: object) -> Iterator[tuple[str, Mapping[str, Any], list[Any]]]:
-    """Methods of a path: the HTTP method, what the document says of it, shared parameters."""
-    members = _mapping(item, path)
-    shared = _list(members.get("parameters", []), "parameters")
-    for name, operation in members.items():
-        if name.lower() in _VERBS:
-            yield name.upper(), _mapping(operation, f"{path} {name}"), shared
-        elif name == _ANY:
-            yield "ANY", _mapping(operation, f"{path} {name}"), shared
-
-
-def _read_parameter(given: object) -> tuple[str, bool] | None:
-    parameter = _mapping(given, "parameters")
-    place = _PLACES.get(str(parameter.get("in")))
-    if place is None or "name" not in parameter:
-        return None
-    return f"method.request.{place}.{parameter['name']}", bool(parameter.get("required", False))
-
-
-def _read_responses(responses: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    for status, given in responses.items():
-        if not status.isdigit():
-            continue  # `default` is a word of OpenAPI that REST APIs have no place for
-        response: dict[str, Any] = {"statusCode": status}
-        headers = _mapping(_mapping(given, status).get("headers", {}), "headers")
-        if headers:
-            response["responseParameters"] = {
-                f"method.response.header.{name}": False for name in headers
-            }
-        yield status, response
-
-
-def _read_integration(given: Mapping[str, Any], resource_id: str) -> dict[str, Any]:
-    integration: dict[str, Any] = {
-        name: given[name] for name in _INTEGRATION_MEMBERS if name in given
-    }
-    integration["type"] = str(given.get("type", "")).upper()
-    if "httpMethod" in given:
-        integration["httpMethod"] = str(given["httpMethod"]).upper()
-    if "passthroughBehavior" in given:
-        integration["passthroughBehavior"] = str(given["passthroughBehavior"]).upper()
-    complete = complete_integration(integration, resource_id)
-    responses = {}
-    for pattern, value in _mapping(given.get("responses", {}), "responses").items():
-        response = dict(_mapping(value, "responses"))
-        status = str(response.get("statusCode", "200"))
-        kept: dict[str, Any] = {
-            name: response[name]
-            for name in ("responseParameters", "responseTemplates", "contentHandling")
-            if name in response
-        }
-        responses[status] = complete_response({"statusCode": status, **kept})
-        if pattern != "default":
-            responses[status]["selectionPattern"] = pattern
-    return {**complete, "integrationResponses": responses}
-
-
-def _read_authorizer(
-    name: str, scheme: Mapping[str, Any], extension: Mapping[str, Any]
-) -> dict[str, Any]:
-    kind = str(extension.get("type", "token")).upper()
-    authorizer: dict[str, Any] = {
-        "name": name,
-        "type": kind,
-        "authType": scheme.get(_EXTENSION + "authtype", "custom"),
-    }
-    for member in (
-        "authorizerUri",
-        "authorizerCredentials",
-        "identitySource",
-        "identityValidationExpression",
-        "authorizerResultTtlInSeconds",
-        "providerARNs",
-    ):
-        if member in extension:
-            authorizer[member] = extension[member]
-    if "identitySource" not in authorizer and kind != "REQUEST":
-        # The scheme says in which header the token is.
-        header = scheme.get("name", "Authorization")
-        authorizer["identitySource"] = f"method.request.header.{header}"
-    authorizer.setdefault("authorizerResultTtlInSeconds", 300)
-    return authorizer
-
-
-def _read_gateway_response(kind: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    response: dict[str, Any] = {
-        "responseType": kind,
-        "responseParameters": _texts(given.get("responseParameters", {}), kind),
-        "responseTemplates": _texts(given.get("responseTemplates", {}), kind),
-        "defaultResponse": False,
-    }
-    if "statusCode" in given:
-        response["statusCode"] = str(given["statusCode"])
-    return response
-
-
-def _texts(given: object, where: str) -> dict[str, str]:
-    return {name: str(value) for name, value in _mapping(given, where).items()}
-
-
-def _mapping(given: object, where: str) -> Mapping[str, Any]:
-    if not isinstance(given, Mapping):
-        raise BadRequest(f"Invalid OpenAPI input: {where[:100]} is no object")
-    return given
-
-
-def _list(given: object, where: str) -> list[Any]:
-    if not isinstance(given, list):
-        raise BadRequest(f"Invalid OpenAPI input: {where[:100]} is no list")
-    return given

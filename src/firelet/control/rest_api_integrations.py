@@ -13,19 +13,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from firelet.control.gateway_regex import compile_whole
+from firelet.control.rest_api_checks import check_status, check_templates, function_of
 from firelet.control.rest_api_errors import BadRequest
 from firelet.model.errors import NotYetImplemented
-from firelet.model.mapping_template import UnsupportedTemplate, parse_template
 
 TIMEOUT_MIN_MS, TIMEOUT_MAX_MS = 50, 29_000
 
 _TYPES = ("AWS", "AWS_PROXY", "MOCK", "HTTP", "HTTP_PROXY")
 _PASSTHROUGH = ("WHEN_NO_MATCH", "WHEN_NO_TEMPLATES", "NEVER")
 _ARN = re.compile(r"arn:aws[a-z-]*:apigateway:[a-z0-9-]+:[a-z0-9.-]+:(path|action)/.+")
-_LAMBDA = re.compile(
-    r"arn:aws[a-z-]*:apigateway:[a-z0-9-]+:lambda:path/2015-03-31/functions/(?P<function>.+)"
-    r"/invocations"
-)
 
 
 def complete_integration(given: Mapping[str, Any], resource_id: str) -> dict[str, Any]:
@@ -38,7 +34,7 @@ def complete_integration(given: Mapping[str, Any], resource_id: str) -> dict[str
         raise NotYetImplemented(f"firelet does not serve integrations of type {kind} yet")
     if kind != "MOCK":
         _check_function(given)
-    _check_templates(given.get("requestTemplates"))
+    check_templates(given.get("requestTemplates"))
     passthrough = given.get("passthroughBehavior") or "WHEN_NO_MATCH"
     if passthrough not in _PASSTHROUGH:
         raise BadRequest("Invalid passthrough behavior specified")
@@ -59,17 +55,12 @@ def complete_integration(given: Mapping[str, Any], resource_id: str) -> dict[str
 def complete_response(given: Mapping[str, Any]) -> dict[str, Any]:
     """An integration response. BadRequest, or NotYetImplemented for templates that firelet does
     not evaluate."""
-    _check_templates(given.get("responseTemplates"))
+    check_templates(given.get("responseTemplates"))
+    check_status(given["statusCode"])
     pattern = given.get("selectionPattern")
     if pattern:
         compile_whole(pattern)
     return dict(given)
-
-
-def function_of(uri: str) -> str | None:
-    """The function that a URI invokes, as it is named there; None unless it is Lambda's."""
-    found = _LAMBDA.fullmatch(uri)
-    return None if found is None else found["function"]
 
 
 def _check_function(given: Mapping[str, Any]) -> None:
@@ -84,15 +75,3 @@ def _check_function(given: Mapping[str, Any]) -> None:
         raise NotYetImplemented("firelet does not invoke asynchronously for REST APIs yet")
     if given.get("responseTransferMode") == "STREAM":
         raise NotYetImplemented("firelet does not stream the responses of REST APIs yet")
-
-
-def _check_templates(templates: object) -> None:
-    if templates is None:
-        return
-    if not isinstance(templates, Mapping):
-        raise BadRequest("Invalid templates specified")
-    for text in templates.values():
-        try:
-            parse_template(str(text))
-        except UnsupportedTemplate as error:
-            raise NotYetImplemented(f"firelet does not evaluate this template: {error}") from None

@@ -22,6 +22,7 @@ from firelet.frontend.apigateway_apis import RestApiOperations
 from firelet.frontend.apigateway_keys import Counts, RestKeyOperations
 from firelet.frontend.apigateway_methods import RestMethodOperations
 from firelet.frontend.apigateway_parts import RestPartOperations
+from firelet.frontend.apigateway_responses import GatewayResponseOperations
 from firelet.frontend.apigateway_stages import RestStageOperations
 from firelet.frontend.operations import Call, Operations
 
@@ -48,6 +49,7 @@ class ApiGatewayOperations:
             RestApiOperations(apis),
             RestMethodOperations(apis),
             RestPartOperations(apis),
+            GatewayResponseOperations(apis),
             RestStageOperations(apis),
             RestKeyOperations(plans, counts),
         )

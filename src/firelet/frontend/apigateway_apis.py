@@ -41,6 +41,7 @@ _API_PATHS: Schema = {
     "endpointAccessMode": text,
 }
 _COMPRESSION_MAX_BYTES = 10_485_760
+_KEPT = "policies are kept and not evaluated, and answers are not compressed"
 _CUSTOM_ID_TAG = "_custom_id_"  # what tools for local clouds use to ask for an id
 
 
@@ -51,14 +52,17 @@ class RestApiOperations:
         self._apis = apis
 
     def register(self, operations: Operations) -> None:
+        for name, partly, lacks in (
+            ("CreateRestApi", self.create_rest_api, _KEPT),
+            ("UpdateRestApi", self.update_rest_api, _KEPT),
+            ("ImportRestApi", self.import_rest_api, "OpenAPI as JSON, not as YAML"),
+            ("PutRestApi", self.put_rest_api, "OpenAPI as JSON, not as YAML"),
+        ):
+            operations.add("apigateway", name, partly, lacks=lacks)
         for name, handler in (
-            ("CreateRestApi", self.create_rest_api),
             ("GetRestApi", self.get_rest_api),
             ("GetRestApis", self.get_rest_apis),
-            ("UpdateRestApi", self.update_rest_api),
             ("DeleteRestApi", self.delete_rest_api),
-            ("ImportRestApi", self.import_rest_api),
-            ("PutRestApi", self.put_rest_api),
             ("CreateResource", self.create_resource),
             ("GetResource", self.get_resource),
             ("GetResources", self.get_resources),
@@ -114,7 +118,7 @@ class RestApiOperations:
         document, options = call.params["body"], call.params.get("parameters", {})
 
         def change(api: RestApi) -> RestApi:
-            return import_definition(api, document, options, is_merge=False)
+            return _import(api, document, options, is_merge=False)
 
         return format_api(
             await self._apis.create(call.account, call.region, {"name": ""}, {}, change=change)
@@ -125,7 +129,7 @@ class RestApiOperations:
         is_merge = call.params.get("mode", "merge") == "merge"
 
         def change(api: RestApi) -> RestApi:
-            return import_definition(api, document, options, is_merge=is_merge)
+            return _import(api, document, options, is_merge=is_merge)
 
         return format_api(await self._change(call, change))
 
@@ -173,6 +177,14 @@ class RestApiOperations:
 
     async def _change(self, call: Call, change: Any) -> RestApi:
         return await self._apis.change(call.account, call.region, call.params["restApiId"], change)
+
+
+def _import(
+    api: RestApi, document: bytes, options: Mapping[str, str], *, is_merge: bool
+) -> RestApi:
+    after = import_definition(api, document, options, is_merge=is_merge)
+    _check(after.definition.settings)
+    return after
 
 
 def _check(settings: Mapping[str, Any]) -> None:

@@ -83,9 +83,7 @@ class RestMethodOperations:
             ("GetMethodResponse", self.get_method_response),
             ("UpdateMethodResponse", self.update_method_response),
             ("DeleteMethodResponse", self.delete_method_response),
-            ("PutIntegration", self.put_integration),
             ("GetIntegration", self.get_integration),
-            ("UpdateIntegration", self.update_integration),
             ("DeleteIntegration", self.delete_integration),
             ("PutIntegrationResponse", self.put_integration_response),
             ("GetIntegrationResponse", self.get_integration_response),
@@ -93,6 +91,9 @@ class RestMethodOperations:
             ("DeleteIntegrationResponse", self.delete_integration_response),
         ):
             operations.add("apigateway", name, handler)
+        kinds = "functions and MOCK; templates without directives"
+        operations.add("apigateway", "PutIntegration", self.put_integration, lacks=kinds)
+        operations.add("apigateway", "UpdateIntegration", self.update_integration, lacks=kinds)
 
     async def put_method(self, call: Call) -> Output:
         _, resource_id, verb = _place(call)

@@ -1,6 +1,6 @@
-"""What methods refer to: authorizers, models, request validators, gateway responses.
+"""What methods refer to: authorizers, models and request validators.
 
-Four families of the same five operations. Source: the API reference of API Gateway and the service
+Three families of the same five operations. Source: the API reference of API Gateway and the service
 model of ``apigateway``.
 """
 
@@ -9,18 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from firelet.control.gateway_regex import compile_whole
+from firelet.control.rest_api_checks import TTL_DEFAULT_S, check_authorizer
 from firelet.control.rest_api_errors import BadRequest, Conflict
-from firelet.control.rest_api_integrations import function_of
-from firelet.control.rest_api_patch import Entries, Items, Schema, apply_patch, flag, integer, text
+from firelet.control.rest_api_patch import Items, Schema, apply_patch, flag, integer, text
 from firelet.control.rest_api_records import RestApi, Settings
 from firelet.control.rest_api_tree import named, with_definition
 from firelet.control.rest_apis import RestApis, new_id
 from firelet.frontend.apigateway_shapes import cut, without
 from firelet.frontend.operations import Call, Operations
-from firelet.model.errors import NotYetImplemented
-from firelet.model.gateway_responses import STATUSES, default_response
-from firelet.model.mapping_template import UnsupportedTemplate, parse_template
 
 Output = Mapping[str, Any]
 
@@ -44,11 +40,6 @@ _VALIDATOR_PATHS: Schema = {
     "validateRequestBody": flag,
     "validateRequestParameters": flag,
 }
-_GATEWAY_RESPONSE_PATHS: Schema = {
-    "statusCode": text,
-    "responseParameters": Entries(),
-    "responseTemplates": Entries(),
-}
 
 
 class RestPartOperations:
@@ -59,7 +50,6 @@ class RestPartOperations:
 
     def register(self, operations: Operations) -> None:
         for name, handler in (
-            ("CreateAuthorizer", self.create_authorizer),
             ("GetAuthorizer", self.get_authorizer),
             ("GetAuthorizers", self.get_authorizers),
             ("UpdateAuthorizer", self.update_authorizer),
@@ -69,25 +59,29 @@ class RestPartOperations:
             ("GetModels", self.get_models),
             ("UpdateModel", self.update_model),
             ("DeleteModel", self.delete_model),
-            ("CreateRequestValidator", self.create_request_validator),
             ("GetRequestValidator", self.get_request_validator),
             ("GetRequestValidators", self.get_request_validators),
             ("UpdateRequestValidator", self.update_request_validator),
             ("DeleteRequestValidator", self.delete_request_validator),
-            ("PutGatewayResponse", self.put_gateway_response),
-            ("GetGatewayResponse", self.get_gateway_response),
-            ("GetGatewayResponses", self.get_gateway_responses),
-            ("UpdateGatewayResponse", self.update_gateway_response),
-            ("DeleteGatewayResponse", self.delete_gateway_response),
         ):
             operations.add("apigateway", name, handler)
+        for name, handler, lacks in (
+            ("CreateAuthorizer", self.create_authorizer, "types TOKEN and REQUEST"),
+            ("CreateRequestValidator", self.create_request_validator, "bodies are not checked"),
+        ):
+            operations.add("apigateway", name, handler, lacks=lacks)
 
     # Authorizers.
 
     async def create_authorizer(self, call: Call) -> Output:
         given = without(call.params, "restApiId")
-        made = {"id": new_id(), "authType": "custom", "authorizerResultTtlInSeconds": 300, **given}
-        _check_authorizer(made)
+        made = {
+            "id": new_id(),
+            "authType": "custom",
+            "authorizerResultTtlInSeconds": TTL_DEFAULT_S,
+            **given,
+        }
+        check_authorizer(made)
 
         def change(api: RestApi) -> RestApi:
             authorizers = api.definition.authorizers
@@ -113,7 +107,7 @@ class RestPartOperations:
             call.params["authorizerId"],
             _AUTHORIZER_PATHS,
             _NO_AUTHORIZER,
-            _check_authorizer,
+            check_authorizer,
         )
 
     async def delete_authorizer(self, call: Call) -> None:
@@ -193,54 +187,6 @@ class RestPartOperations:
 
         await self._delete(call, "validators", identity, _NO_VALIDATOR, is_used)
 
-    # Gateway responses: all of them exist always, and some are set.
-
-    async def put_gateway_response(self, call: Call) -> Output:
-        kind = call.params["responseType"]
-        given = {
-            "responseParameters": {},
-            "responseTemplates": {},
-            **without(call.params, "restApiId"),
-            "defaultResponse": False,
-        }
-        _check_gateway_response(given)
-
-        def change(api: RestApi) -> RestApi:
-            responses = api.definition.gateway_responses
-            return with_definition(api, gateway_responses={**responses, kind: given})
-
-        await self._change(call, change)
-        return _with_status(given)
-
-    async def get_gateway_response(self, call: Call) -> Output:
-        return _gateway_response(self._api(call), call.params["responseType"])
-
-    async def get_gateway_responses(self, call: Call) -> Output:
-        api = self._api(call)
-        page = cut(call, sorted(STATUSES), str)
-        return {**page, "items": [_gateway_response(api, kind) for kind in page["items"]]}
-
-    async def update_gateway_response(self, call: Call) -> Output:
-        kind = call.params["responseType"]
-
-        def change(api: RestApi) -> RestApi:
-            before = _gateway_response(api, kind)
-            after = apply_patch(
-                _GATEWAY_RESPONSE_PATHS, before, call.params.get("patchOperations", [])
-            )
-            after["defaultResponse"] = False
-            _check_gateway_response(after)
-            responses = api.definition.gateway_responses
-            return with_definition(api, gateway_responses={**responses, kind: after})
-
-        return _gateway_response(await self._change(call, change), kind)
-
-    async def delete_gateway_response(self, call: Call) -> None:
-        kind = call.params["responseType"]
-        await self._delete(
-            call, "gateway_responses", kind, "Gateway response type not defined on api", None
-        )
-
     # Their common parts.
 
     def _api(self, call: Call) -> RestApi:
@@ -276,14 +222,14 @@ class RestPartOperations:
         member: str,
         name: str,
         missing: str,
-        is_used: Callable[[Settings], bool] | None,
+        is_used: Callable[[Settings], bool],
     ) -> None:
         def change(api: RestApi) -> RestApi:
             parts = dict(getattr(api.definition, member))
             named(parts, name, missing)
             for resource in api.definition.resources.values():
                 for verb, method in resource.methods.items():
-                    if is_used is not None and is_used(method):
+                    if is_used(method):
                         raise Conflict(
                             f"Cannot delete '{name}': it is used by the method {verb} of"
                             f" {resource.path}"
@@ -301,43 +247,3 @@ def _list(call: Call, parts: Mapping[str, Settings]) -> Output:
 
 def _no_model(name: str) -> str:
     return f"Invalid model name specified: {name}"
-
-
-def _check_authorizer(authorizer: Settings) -> None:
-    kind = authorizer["type"]
-    if kind not in ("TOKEN", "REQUEST"):
-        raise NotYetImplemented(f"firelet does not serve authorizers of type {kind} yet")
-    if not authorizer.get("authorizerUri"):
-        raise BadRequest("Authorizer URI must be specified for custom authorizers")
-    if kind == "TOKEN" and not authorizer.get("identitySource"):
-        raise BadRequest("Invalid identity source: a TOKEN authorizer needs one")
-    if authorizer.get("identityValidationExpression"):
-        compile_whole(authorizer["identityValidationExpression"])
-    if function_of(authorizer["authorizerUri"]) is None:
-        raise BadRequest(f"Invalid Authorizer URI: {authorizer['authorizerUri']}")
-    ttl = authorizer["authorizerResultTtlInSeconds"]
-    if not 0 <= ttl <= 3600:
-        raise BadRequest("Authorizer result TTL must be between 0 and 3600 seconds")
-    if kind == "REQUEST" and ttl and not authorizer.get("identitySource"):
-        raise BadRequest("Identity source is required when the authorizer caches its results")
-
-
-def _check_gateway_response(response: Mapping[str, Any]) -> None:
-    status = response.get("statusCode")
-    if status is not None and not (status.isascii() and status.isdigit() and len(status) == 3):
-        raise BadRequest("Invalid status code specified for the gateway response")
-    for template in response["responseTemplates"].values():
-        try:
-            parse_template(template)
-        except UnsupportedTemplate as error:
-            raise NotYetImplemented(f"firelet does not evaluate this template: {error}") from None
-
-
-def _gateway_response(api: RestApi, kind: str) -> dict[str, Any]:
-    found = api.definition.gateway_responses.get(kind)
-    return default_response(kind) if found is None else _with_status(found)
-
-
-def _with_status(response: Mapping[str, Any]) -> dict[str, Any]:
-    status = response.get("statusCode") or STATUSES[response["responseType"]]
-    return {**response, "statusCode": status}

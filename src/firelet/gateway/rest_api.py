@@ -28,14 +28,15 @@ from firelet.wire.http1 import Request, Response
 
 BODY_MAX_BYTES = 10_485_760  # quotas of REST APIs
 _ROUTES_MAX = 256  # deployments whose routes are remembered
-_USER_REQUEST = b"_user_request_"
-_LOCAL_PREFIX = b"/restapis/"
+_USER_REQUEST = b"/_user_request_"
+# What tools for local clouds put before the id of an API, the older way and the newer one.
+_OLD_PREFIX, _NEW_PREFIX = b"/restapis/", b"/_aws/execute-api/"
 
 
 class RestApiSite:
-    """``visit`` is given to ``HostRoutes``, ``match_path`` to the router: it is the address that
-    tools for local clouds make, ``/restapis/ID/STAGE/_user_request_/path``. ``clock`` gives epoch
-    seconds."""
+    """``visit`` is given to ``HostRoutes``, ``match_path`` to the router: these are the
+    addresses that tools for local clouds make, ``/restapis/ID/STAGE/_user_request_/path`` and
+    ``/_aws/execute-api/ID/STAGE/path``. ``clock`` gives epoch seconds."""
 
     def __init__(
         self,
@@ -56,15 +57,19 @@ class RestApiSite:
 
     def match_path(self, request: Request) -> Answering | None:
         """The answer to a request for a local address; None for all others."""
-        if not request.target.startswith(_LOCAL_PREFIX) or _USER_REQUEST not in request.target:
-            return None
         path, mark, query = request.target.partition(b"?")
-        parts = path.split(b"/", 5)  # "", restapis, id, stage, _user_request_, rest
-        if len(parts) < 5 or parts[4] != _USER_REQUEST:
+        if path.startswith(_NEW_PREFIX):
+            site_id, _, rest = path.removeprefix(_NEW_PREFIX).partition(b"/")
+        elif path.startswith(_OLD_PREFIX):
+            head, is_ours, rest = path.removeprefix(_OLD_PREFIX).partition(_USER_REQUEST)
+            site_id, _, stage = head.partition(b"/")
+            if not is_ours:  # an operation of the API
+                return None
+            rest = stage + rest
+        else:
             return None
-        rest = parts[5] if len(parts) > 5 else b""
-        target = b"/" + parts[3] + b"/" + rest + mark + query
-        found = self.visit(Visit(parts[2].decode("latin-1"), target, request))
+        target = b"/" + rest + mark + query
+        found = self.visit(Visit(site_id.decode("latin-1"), target, request))
         return message_response(403, "Forbidden") if found is None else found
 
     def visit(self, visit: Visit) -> Answering | None:

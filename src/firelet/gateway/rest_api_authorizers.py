@@ -20,7 +20,7 @@ from typing import Any
 import orjson
 
 from firelet.control.gateway_regex import compile_whole
-from firelet.control.rest_api_integrations import function_of
+from firelet.control.rest_api_checks import function_of
 from firelet.control.rest_api_records import Settings
 from firelet.gateway.function_policy import Use, Verdict, judge
 from firelet.gateway.rest_api_failures import Refusal, evaluate
@@ -97,7 +97,7 @@ class RestAuthorizers:
 
     async def _find_grant(self, request: RestRequest, authorizer: Settings) -> Grant:
         sources = _identity(request, authorizer)
-        ttl = authorizer.get("authorizerResultTtlInSeconds", 300)
+        ttl = authorizer["authorizerResultTtlInSeconds"]
         key = (request.api.id, request.stage.name, authorizer["id"], *sources)
         cached = self._cached.get(key)
         if ttl and cached is not None and cached[0] > self._clock():

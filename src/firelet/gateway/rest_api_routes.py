@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from firelet.control.rest_api_integrations import function_of
+from firelet.control.rest_api_checks import function_of
 from firelet.control.rest_api_records import Definition, RestResource, Settings
 from firelet.model.mapping_template import Template, parse_template
 
