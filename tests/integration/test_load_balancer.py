@@ -170,9 +170,18 @@ def test_a_group_without_a_target_is_a_503(platform: Platform) -> None:
 
 
 def test_web_sockets_are_refused(balancer: Balancer) -> None:
-    got = balancer.fetch("/", headers={"Sec-WebSocket-Key": "x"})
+    got = balancer.fetch(
+        "/",
+        headers={
+            "Connection": "Upgrade",
+            "Upgrade": "websocket",
+            "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+            "Sec-WebSocket-Version": "13",
+        },
+    )
 
     assert got.status == 400
+    assert page_of(got, "400 Bad Request")
 
 
 def test_rules_are_tried_by_priority(platform: Platform) -> None:

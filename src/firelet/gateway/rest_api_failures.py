@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from firelet.control.rest_api_records import Settings
@@ -35,6 +36,10 @@ _ERROR_TYPES = {
     "AUTHORIZER_FAILURE": "AuthorizerFailureException",
     "AUTHORIZER_CONFIGURATION_ERROR": "AuthorizerConfigurationException",
 }
+
+
+# What APIs have worded themselves is parsed once.
+_parse = lru_cache(64)(parse_template)
 
 
 class Refusal(Exception):
@@ -81,7 +86,7 @@ def answer(
         stage_variables=stage.stage_variables,
     )
     content_type, template = _choose(chosen.get("responseTemplates") or {_JSON: TEMPLATE})
-    body = parse_template(template).render(seen)
+    body = _parse(template).render(seen)
     headers = [(b"Content-Type", encode_value(content_type))]
     error_type = _ERROR_TYPES.get(refusal.kind)
     if error_type is not None:

@@ -25,10 +25,11 @@ _STRING = re.compile(r"\s*(?:'((?:[^']|'')*)'|\"((?:[^\"]|\"\")*)\")\s*")
 _DIRECTIVE = re.compile(
     r"#\{?(set|if|elseif|else|end|foreach|break|stop|include|parse|macro|define|evaluate)\b"
 )
-_COMMENT = re.compile(r"##[^\n]*(\n|$)|#\*.*?\*#", re.DOTALL)
+_LINE_COMMENT = re.compile(r"##[^\n]*(\n|$)")
 _PATH_STEP = re.compile(r"\.([\w-]+)|\[(\d+)\]|\['([^']+)'\]|\[\"([^\"]+)\"\]")
 _ROOTS = frozenset(("input", "context", "stageVariables", "util"))
 _DEPTH_MAX = 20
+_TEMPLATE_MAX_CHARS = 307_200  # quotas of REST APIs
 
 MISSING = object()
 
@@ -83,7 +84,9 @@ class Template:
 
 def parse_template(text: str) -> Template:
     """UnsupportedTemplate for directives and for methods that are not known."""
-    text = _COMMENT.sub("", text)
+    if len(text) > _TEMPLATE_MAX_CHARS:
+        raise UnsupportedTemplate(f"it is longer than {_TEMPLATE_MAX_CHARS} characters")
+    text = _LINE_COMMENT.sub("", _without_block_comments(text))
     directive = _DIRECTIVE.search(text)
     if directive is not None:
         raise UnsupportedTemplate(f"the directive #{directive[1]} is not evaluated by firelet")
@@ -97,6 +100,19 @@ def parse_template(text: str) -> Template:
         at = end
     parts.append(text[at:])
     return Template(tuple(part for part in parts if part != ""))
+
+
+def _without_block_comments(text: str) -> str:
+    """Without ``#* … *#``. One that does not end is text."""
+    kept = []
+    at = 0
+    while True:
+        start = text.find("#*", at)
+        end = text.find("*#", start + 2) if start >= 0 else -1
+        if end < 0:
+            return "".join((*kept, text[at:]))
+        kept.append(text[at:start])
+        at = end + 2
 
 
 def _parse_reference(text: str, start: re.Match[str], depth: int) -> tuple[_Reference, int]:

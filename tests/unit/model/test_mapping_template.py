@@ -53,6 +53,7 @@ SEEN = Variables(
         ("$util.parseJson('{\"a\": 1}').a", "1"),
         ("cost: $5, $ and $unknown.thing $!quiet", "cost: $5, $ and $unknown.thing "),
         ("a ## a comment\nb", "a b"),
+        ("a #* a\ncomment *#b#* #", "a b#* #"),
         ("it''s #1", "it''s #1"),
     ],
 )
@@ -73,6 +74,7 @@ def test_a_template_renders(template: str, text: str) -> None:
         "$input.json(1)",
         "$input.json('$'",
         "$util.urlEncode(" * 50,
+        "x" * 307_201,
     ],
 )
 def test_what_is_not_evaluated_is_refused(template: str) -> None:
