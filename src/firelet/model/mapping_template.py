@@ -104,7 +104,7 @@ def parse_template(text: str) -> Template:
 
 def _without_block_comments(text: str) -> str:
     """Without ``#* … *#``. One that does not end is text."""
-    kept = []
+    kept: list[str] = []
     at = 0
     while True:
         start = text.find("#*", at)
