@@ -430,6 +430,22 @@ def test_hostile_requests_get_an_answer(api: Api, head: bytes) -> None:
     assert api.fetch("/prod/x").status == 200
 
 
+def test_a_repeated_header_is_a_list(api: Api) -> None:
+    port = urlsplit(api.platform.url).port
+    assert port is not None
+    head = (
+        f"GET /prod/x HTTP/1.1\r\nHost: {api.id}.execute-api.{REGION}.localhost:{port}\r\n"
+        "X-A: 1\r\nX-A: 2, 3\r\nConnection: close\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.sendall(head.encode())
+        answer = b"".join(iter(lambda: connection.recv(65_536), b""))
+
+    event = json.loads(answer.partition(b"\r\n\r\n")[2])
+    assert event["multiValueHeaders"]["X-A"] == ["1", "2, 3"]
+    assert event["headers"]["X-A"] == "2, 3"
+
+
 def test_names_of_others_are_no_api(api: Api) -> None:
     port = urlsplit(api.platform.url).port
     for host in (f"nobody.execute-api.{REGION}.localhost", f"{api.id}.execute-api.eu-west-1.x"):

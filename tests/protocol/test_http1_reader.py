@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firelet.wire.http1 import HttpLimits, Rejection, RejectionReason, Request
+from firelet.wire.http1 import HttpLimits, Rejection, RejectionReason, Request, header_values
 from firelet.wire.http1_reader import CLOSE, KEEP_ALIVE, PERSIST, Phase, RequestReader
 
 
@@ -57,6 +57,13 @@ def test_repeated_headers_are_joined_and_cookies_by_semicolon() -> None:
     head = b"GET / HTTP/1.1\r\nA: 1\r\nCookie: a=1\r\na: 1\r\ncookie: b=2\r\n\r\n"
     (request,) = read(head).requests
     assert request.headers == {b"a": b"1, 1", b"cookie": b"a=1; b=2"}
+
+
+def test_the_values_of_repeated_headers_can_be_told_apart() -> None:
+    head = b"GET / HTTP/1.1\r\nA: 1, 2\r\na: 3\r\nB: 4, 5\r\nA: 6 \r\n\r\n"
+    (request,) = read(head).requests
+    assert header_values(request.headers[b"a"]) == (b"1, 2", b"3", b"6")
+    assert header_values(request.headers[b"b"]) == (b"4, 5",)
 
 
 def test_a_chunked_body_is_joined_and_its_trailers_dropped() -> None:

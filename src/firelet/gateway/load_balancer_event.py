@@ -25,7 +25,7 @@ from firelet.gateway.proxy_event import (
     parse_headers,
     parse_status,
 )
-from firelet.wire.http1 import Request, Response
+from firelet.wire.http1 import Request, Response, header_values
 
 BODY_MAX_BYTES = RESULT_MAX_BYTES = 1_048_576  # quotas of functions as targets
 
@@ -53,7 +53,8 @@ class Forwarding:
 
 def format_event(request: Request, path: str, query: str, forwarding: Forwarding) -> bytes:
     """The event, as JSON. ``path`` and ``query`` are undecoded."""
-    headers = _headers(request, forwarding)
+    listed = _list_headers(request, forwarding)
+    headers = {name: values[-1] for name, values in listed.items()}
     content_type = headers.get("content-type", "")
     is_text = "content-encoding" not in headers and (not request.body or _is_text(content_type))
     try:
@@ -68,7 +69,7 @@ def format_event(request: Request, path: str, query: str, forwarding: Forwarding
     parameters = group([(n, v) for n, _, v in (p.partition("=") for p in query.split("&") if p)])
     if forwarding.is_multi_value:
         event["multiValueQueryStringParameters"] = parameters
-        event["multiValueHeaders"] = {name: [value] for name, value in headers.items()}
+        event["multiValueHeaders"] = listed
     else:
         event["queryStringParameters"] = last_of(parameters) or {}
         event["headers"] = headers
@@ -126,21 +127,21 @@ def _parse_body(result: Mapping[str, Any]) -> bytes:
         raise MalformedResult("isBase64Encoded is true and the body is no base64") from None
 
 
-def _headers(request: Request, forwarding: Forwarding) -> dict[str, str]:
-    """By name."""
-    headers = {
-        name.decode("latin-1"): decode_value(value)
+def _list_headers(request: Request, forwarding: Forwarding) -> dict[str, list[str]]:
+    """All values of each, by name."""
+    listed = {
+        name.decode("latin-1"): [decode_value(one) for one in header_values(value)]
         for name, value in request.headers.items()
         if name not in _DROPPED
     }
-    added = forwarded(
-        headers, request.peer, forwarding.port, forwarding.scheme, forwarding.trace_id
-    )
+    before = {_XFF: ", ".join(listed.get(_XFF, ()))}
+    added = forwarded(before, request.peer, forwarding.port, forwarding.scheme, forwarding.trace_id)
     if forwarding.xff_mode != "append":
         del added[_XFF]
     if forwarding.xff_mode == "remove":
-        headers.pop(_XFF, None)
-    return dict(sorted({**headers, **added}.items()))
+        listed.pop(_XFF, None)
+    listed |= {name: [value] for name, value in added.items()}
+    return dict(sorted(listed.items()))
 
 
 def _is_text(content_type: str) -> bool:

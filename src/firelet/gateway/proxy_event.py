@@ -7,8 +7,7 @@ and by HTTP APIs that ask for payload 1.0.
 Source: https://docs.aws.amazon.com/apigateway/latest/developerguide/
 set-up-lambda-proxy-integrations.html (both formats, the merging of headers) and
 api-gateway-known-issues.html (headers that are remapped).
-The server keeps no header's spelling and joins repeated ones (RFC 9110, section 5.3): names are
-written here as most clients send them, and a repeated header is one value.
+The server keeps no header's spelling: names are written here as most clients send them.
 """
 
 from __future__ import annotations
@@ -22,6 +21,8 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import orjson
+
+from firelet.wire.http1 import header_values
 
 # Members of a result. A REST API refuses any other. Source: known answers of the real service.
 _RESULT_MEMBERS = frozenset(
@@ -48,6 +49,7 @@ _REMAPPED = frozenset(
     )
 )
 _DROPPED = frozenset(("keep-alive", "te", "trailer", "transfer-encoding", "upgrade"))
+_XFF = "x-forwarded-for"
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 _LINE_BREAK = re.compile("[\r\n\0]+")
 
@@ -150,23 +152,25 @@ def list_headers(
 ) -> list[Header]:
     """Headers of a request as a function sees them: spelled as usual, without those that belong to
     the connection, and with those that the gateway adds. By name."""
-    decoded = {
-        name.decode("latin-1"): decode_value(value)
+    listed = {
+        name.decode("latin-1"): [decode_value(one) for one in header_values(value)]
         for name, value in headers.items()
         if name.decode("latin-1") not in _NOT_PASSED_ON
     }
-    decoded |= forwarded(decoded, peer, port, scheme, trace_id)
-    return [(spell(name), decoded[name]) for name in sorted(decoded)]
+    before = {_XFF: ", ".join(listed.get(_XFF, ()))}
+    added = forwarded(before, peer, port, scheme, trace_id)
+    listed |= {name: [value] for name, value in added.items()}
+    return [(spell(name), value) for name in sorted(listed) for value in listed[name]]
 
 
 def forwarded(
     headers: Mapping[str, str], peer: str, port: str, scheme: str, trace_id: str
 ) -> dict[str, str]:
     """What a gateway says of the connection that it ended; names are in lower case."""
-    before = headers.get("x-forwarded-for")
+    before = headers.get(_XFF)
     return {
         "x-amzn-trace-id": trace_id,
-        "x-forwarded-for": f"{before}, {peer}" if before else peer,
+        _XFF: f"{before}, {peer}" if before else peer,
         "x-forwarded-port": port,
         "x-forwarded-proto": scheme,
     }

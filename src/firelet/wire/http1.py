@@ -18,6 +18,7 @@ from firelet.wire.http1_message import (
     RejectionReason,
     Request,
     Response,
+    header_values,
     plain_rejection,
 )
 from firelet.wire.http1_stream import Flow, IncomingBody, OpenBody, OutgoingBody, StreamedResponse
@@ -40,6 +41,7 @@ __all__ = [
     "StreamedResponse",
     "UpgradedResponse",
     "UpgradedStream",
+    "header_values",
     "plain_rejection",
 ]
 

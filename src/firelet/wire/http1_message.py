@@ -15,11 +15,30 @@ from typing import TypeAlias
 from firelet.model.limits import CONTROL_REQUEST_MAX_BYTES, MIB
 
 
+class RepeatedHeader(bytes):
+    """A header that a request repeats: joined, as the bytes that it is, and one by one."""
+
+    values: tuple[bytes, ...]
+
+    @classmethod
+    def of(cls, before: bytes, value: bytes, separator: bytes) -> RepeatedHeader:
+        """``before`` may have been joined already."""
+        joined = cls(before + separator + value)
+        joined.values = (*header_values(before), value)
+        return joined
+
+
+def header_values(value: bytes) -> tuple[bytes, ...]:
+    """The values of a header, as the client sent them."""
+    return value.values if isinstance(value, RepeatedHeader) else (value,)
+
+
 @dataclass(slots=True)
 class Request:
     """One request, complete. ``target`` is raw and never decoded; header names are lower-case.
 
-    Repeated headers are joined by ``b", "`` (``cookie`` by ``b"; "``, RFC 9113 section 8.2.3).
+    Repeated headers are joined by ``b", "`` (``cookie`` by ``b"; "``, RFC 9113 section 8.2.3);
+    ``header_values`` tells them apart.
     ``peer`` is the client's IP address, or "" on a Unix socket. Trailers are dropped.
     ``upgrade`` is the protocol that the client offers to change to, in lower case: an application
     that does not answer with ``http1_upgrade.UpgradedResponse`` need not look at it.

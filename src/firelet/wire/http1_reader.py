@@ -19,6 +19,7 @@ from firelet.wire.http1_message import (
     HttpLimits,
     Rejection,
     RejectionReason,
+    RepeatedHeader,
     Request,
     Response,
 )
@@ -183,7 +184,8 @@ class RequestReader:
         self._repeats += 1
         if self._repeats > self._limits.header_count:  # Joining them takes quadratic time.
             self._refuse(RejectionReason.HEADERS_TOO_LARGE)
-        headers[name] += (b"; " if name == b"cookie" else b", ") + value.rstrip()
+        separator = b"; " if name == b"cookie" else b", "
+        headers[name] = RepeatedHeader.of(headers[name], value.rstrip(), separator)
 
     def on_headers_complete(self) -> None:
         headers = self._headers

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from firelet.gateway.load_balancer_event import Forwarding, format_event, parse_result
 from firelet.gateway.proxy_event import MalformedResult
 from firelet.wire.http1 import Request
+from firelet.wire.http1_message import RepeatedHeader
 
 FORWARDING = Forwarding(group_arn="tg", scheme="https", port="443", trace_id="Root=1-2-3")
 
@@ -70,6 +71,19 @@ def test_what_is_said_of_clients_before_can_be_kept_or_removed() -> None:
     assert sent("append") == "10.0.0.1, 72.21.198.66"
     assert sent("preserve") == "10.0.0.1"
     assert sent("remove") is None
+
+
+def test_a_repeated_header_is_a_list_or_its_last_value() -> None:
+    repeated = RepeatedHeader.of(b"1", b"2", b", ")
+    multiple = Forwarding(
+        group_arn="tg", scheme="http", port="80", trace_id="t", is_multi_value=True
+    )
+
+    assert make_event(x_own=repeated)["headers"]["x-own"] == "2"
+    assert make_event(forwarding=multiple, x_own=repeated)["multiValueHeaders"]["x-own"] == [
+        "1",
+        "2",
+    ]
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from firelet.gateway import proxy_event
 from firelet.gateway.proxy_event import MalformedResult, ProxyRequest, format_event, parse_result
+from firelet.wire.http1_message import RepeatedHeader
 
 
 def make_event(**changes: Any) -> dict[str, Any]:
@@ -89,7 +90,8 @@ def test_headers_are_spelled_as_usual_and_those_of_the_connection_are_left_out()
             b"user-agent": b"curl",
             b"connection": b"close",
             b"content-length": b"3",
-            b"x-forwarded-for": b"10.0.0.1",
+            b"x-forwarded-for": RepeatedHeader.of(b"10.0.0.1", b"10.0.0.2", b", "),
+            b"x-own": RepeatedHeader.of(b"1", b"2, 3", b", "),
         },
         "127.0.0.1",
         "4566",
@@ -100,9 +102,11 @@ def test_headers_are_spelled_as_usual_and_those_of_the_connection_are_left_out()
     assert headers == [
         ("User-Agent", "curl"),
         ("X-Amzn-Trace-Id", "Root=1-2-3"),
-        ("X-Forwarded-For", "10.0.0.1, 127.0.0.1"),
+        ("X-Forwarded-For", "10.0.0.1, 10.0.0.2, 127.0.0.1"),
         ("X-Forwarded-Port", "4566"),
         ("X-Forwarded-Proto", "http"),
+        ("X-Own", "1"),
+        ("X-Own", "2, 3"),
     ]
 
 
