@@ -30,7 +30,7 @@ from firelet.gateway.rest_api_integrations import RestIntegrations
 from firelet.gateway.service_calls import ServiceCalls
 from firelet.gateway.serving import Serving
 from firelet.gateway.signed_callers import SignedCallers
-from firelet.gateway.usage import Buckets, UsageCounts
+from firelet.gateway.usage import UsageCounts
 from firelet.store.documents import DocumentStore
 from firelet.wire.http1 import Request
 
@@ -74,7 +74,7 @@ class WebSites:
         self._rest = RestApiSite(
             records.rest_apis,
             RestAuthorizers(self._calls, callers, time.monotonic),
-            RestGuard(records.usage_plans, records.usage_counts, Buckets(time.monotonic)),
+            RestGuard(records.usage_plans, records.usage_counts, time.monotonic),
             RestIntegrations(self._calls),
             self._serving,
             time.time,

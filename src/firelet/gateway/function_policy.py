@@ -9,7 +9,6 @@ docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_o
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -17,6 +16,8 @@ from functools import lru_cache
 from typing import Any
 
 import orjson
+
+from firelet.gateway.wildcards import matches
 
 _POLICIES_REMEMBERED = 1_024
 _IF_EXISTS = "ifexists"
@@ -113,22 +114,7 @@ def _conditions_hold(
 
 
 def _matches_any(patterns: Any, text: str, *, fold: bool = False) -> bool:
-    return any(_matches(pattern, text, fold=fold) for pattern in _listed(patterns))
-
-
-def _matches(pattern: str, text: str, *, fold: bool = False) -> bool:
-    return _compile(pattern, fold).fullmatch(text) is not None
-
-
-@lru_cache(_POLICIES_REMEMBERED)
-def _compile(pattern: str, fold: bool) -> re.Pattern[str]:
-    first, *rest = [re.escape(part).replace(r"\?", ".") for part in pattern.split("*")]
-    text = first
-    if rest:
-        # Atomic: the first place where a part fits is as good as any later one, and patterns from
-        # callers must not make the search go back without end.
-        text += "".join(f"(?>.*?{part})" for part in rest[:-1]) + f".*{rest[-1]}"
-    return re.compile(text, re.DOTALL | (re.IGNORECASE if fold else 0))
+    return any(matches(pattern, text, fold=fold) for pattern in _listed(patterns))
 
 
 def _listed(value: Any) -> list[str]:
@@ -147,7 +133,7 @@ def _equal_folded(expected: list[str], actual: str | None) -> bool:
 
 
 def _like(expected: list[str], actual: str | None) -> bool:
-    return actual is not None and any(_matches(pattern, actual) for pattern in expected)
+    return actual is not None and any(matches(pattern, actual) for pattern in expected)
 
 
 def _null(expected: list[str], actual: str | None) -> bool:

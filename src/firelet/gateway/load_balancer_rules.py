@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from urllib.parse import unquote_plus
 
 from firelet.control.load_balancer_records import Listener, Rule, Shape
 from firelet.control.load_balancer_rules import values_of
+from firelet.gateway.wildcards import matches
 
-_REMEMBERED = 1_024
 _PLACEHOLDER = re.compile(r"#\{(protocol|host|port|path|query)\}")
 
 
@@ -60,22 +59,6 @@ def redirect_target(config: Shape, facts: Facts) -> str:
     query = fill("Query")
     location = f"{fill('Protocol').lower()}://{fill('Host')}:{fill('Port')}{fill('Path')}"
     return f"{location}?{query}" if query else location
-
-
-def matches(pattern: str, text: str, *, fold: bool) -> bool:
-    """``*`` is any number of characters, ``?`` is one. ``fold``: whatever the case."""
-    return _compile(pattern, fold).fullmatch(text) is not None
-
-
-@lru_cache(_REMEMBERED)
-def _compile(pattern: str, fold: bool) -> re.Pattern[str]:
-    first, *rest = [re.escape(part).replace(r"\?", ".") for part in pattern.split("*")]
-    text = first
-    if rest:
-        # Atomic: where a part fits first is as good as later, and a pattern must not make the
-        # search go back without end.
-        text += "".join(f"(?>.*?{part})" for part in rest[:-1]) + f".*{rest[-1]}"
-    return re.compile(text, re.DOTALL | (re.IGNORECASE if fold else 0))
 
 
 def _holds(condition: Shape, facts: Facts) -> bool:
@@ -143,8 +126,5 @@ def choose_weighted(groups: Mapping[str, int], point: float) -> str | None:
         at -= weight
         if at < 0:
             return arn
-    return _last_of([arn for arn, weight in groups.items() if weight])
-
-
-def _last_of(arns: Sequence[str]) -> str:
-    return arns[-1]
+    # What rounding has left belongs to the last one.
+    return [arn for arn, weight in groups.items() if weight][-1]

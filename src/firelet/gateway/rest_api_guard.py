@@ -9,13 +9,14 @@ api-gateway-request-throttling.html, api-gateway-setup-api-key-with-console.html
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from firelet.control.rates import RateLimits
 from firelet.control.usage_plans import ApiKey, UsagePlan, UsagePlans
 from firelet.gateway.rest_api_failures import Refusal
 from firelet.gateway.rest_api_request import RestRequest
-from firelet.gateway.usage import Buckets, UsageCounts
+from firelet.gateway.usage import UsageCounts
 
 _KEY_HEADER = b"x-api-key"
 _ANY_METHOD = "*/*"
@@ -23,12 +24,13 @@ _DEFAULT_BURST = 5_000  # of an account
 
 
 class RestGuard:
-    """``check`` once for each request; it counts."""
+    """``check`` once for each request; it counts. ``clock`` gives monotonic seconds."""
 
-    def __init__(self, plans: UsagePlans, counts: UsageCounts, buckets: Buckets) -> None:
+    def __init__(self, plans: UsagePlans, counts: UsageCounts, clock: Callable[[], float]) -> None:
         self._plans = plans
         self._counts = counts
-        self._buckets = buckets
+        self._clock = clock
+        self._rates = RateLimits()
 
     def check(self, request: RestRequest, usage_key: str | None) -> None:
         """Refusal. ``usage_key`` is the key that an authorizer named."""
@@ -59,11 +61,11 @@ class RestGuard:
         name = f"{method.resource_path}/{request.method}"
         limit = throttles.get(name) or throttles.get(f"{method.resource_path}/{method.verb}")
         for scope, throttle in (
-            ((plan.id, key.id, stage, name), limit),
-            ((plan.id, key.id), plan.settings.get("throttle")),
+            (f"{stage}{name}", limit),
+            ("", plan.settings.get("throttle")),
         ):
-            if throttle and not self._take(scope, throttle):
-                raise _throttled()
+            if throttle:
+                self._admit((plan.id, key.id, scope), throttle)
         if not self._counts.take(plan.id, key.id, plan.settings.get("quota")):
             raise Refusal("QUOTA_EXCEEDED", "Limit Exceeded")
 
@@ -81,18 +83,18 @@ class RestGuard:
                 "burstLimit": found.get("throttlingBurstLimit", _DEFAULT_BURST),
             }
             # A negative limit says that the account's is the only one.
-            is_limited = min(throttle.values()) >= 0
-            if is_limited and not self._take((request.api.id, request.stage.name, name), throttle):
-                raise _throttled()
+            if min(throttle.values()) >= 0:
+                self._admit((request.api.id, request.stage.name, name), throttle)
             return
 
-    def _take(self, name: tuple[str, ...], throttle: Mapping[str, Any]) -> bool:
-        rate = throttle.get("rateLimit", 0)
-        return self._buckets.take(name, rate, throttle.get("burstLimit", 0))
-
-
-def _throttled() -> Refusal:
-    return Refusal("THROTTLED", "Too Many Requests")
+    def _admit(self, name: tuple[str, str, str], throttle: Mapping[str, Any]) -> None:
+        """Too Many Requests. Without a rate there is no limit; without a burst it is a second's."""
+        rate = throttle.get("rateLimit")
+        if rate is None:
+            return
+        burst = throttle.get("burstLimit", rate)
+        if rate <= 0 or not self._rates.admits(name, self._clock(), rate, burst / rate):
+            raise Refusal("THROTTLED", "Too Many Requests")
 
 
 def _check_parameters(request: RestRequest) -> None:

@@ -1,12 +1,11 @@
-"""How much the keys of usage plans, and the methods of stages, have been used.
+"""How often the keys of usage plans have been used, and what their quotas leave.
 
-What it is: token buckets in memory, and counts by day that are written every few seconds: a crash
-can lose that much of them. What it is not: the plans (``control.usage_plans``). Called by
-``gateway.rest_api``; counts are shown by ``frontend.apigateway_keys``.
+What it is: counts by day that are written every few seconds: a crash can lose that much of them.
+What it is not: the plans (``control.usage_plans``), or throttles (``control.rates``). Called by
+``gateway.rest_api_guard``; counts are shown by ``frontend.apigateway_keys``.
 
-Source: https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-request-throttling
-.html (token buckets) and api-gateway-api-usage-plans.html (quotas). That a week begins on Sunday
-is firelet's own; all days are those of UTC.
+Source: https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-api-usage-plans
+.html. That a week begins on Sunday is firelet's own; all days are those of UTC.
 """
 
 from __future__ import annotations
@@ -20,24 +19,6 @@ from firelet.iam.records import Records
 from firelet.store.documents import DocumentStore
 
 _DAYS_KEPT = 92  # as long as GetUsage can be asked about, and a day
-
-
-class Buckets:
-    """Token buckets by name. ``clock`` gives monotonic seconds."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._levels: dict[tuple[str, ...], tuple[float, float]] = {}
-
-    def take(self, name: tuple[str, ...], rate: float, burst: float) -> bool:
-        """Whether one more request is let through now. ``rate`` is tokens a second, ``burst`` how
-        many there are at most; a limit of 0 lets nothing through."""
-        now = self._clock()
-        level, before = self._levels.get(name, (burst, now))
-        level = min(burst, level + (now - before) * rate)
-        is_taken = level >= 1 and rate > 0
-        self._levels[name] = (level - 1 if is_taken else level, now)
-        return is_taken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

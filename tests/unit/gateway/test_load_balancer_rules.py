@@ -1,8 +1,7 @@
-"""Patterns, rules, weights and redirects of load balancers."""
+"""Rules, weights and redirects of load balancers."""
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
@@ -15,7 +14,6 @@ from firelet.gateway.load_balancer_rules import (
     Facts,
     choose_weighted,
     find_rule,
-    matches,
     redirect_target,
 )
 
@@ -30,30 +28,6 @@ FACTS: dict[str, Any] = {
     "peer": "127.0.0.1",
 }
 ACTION = {"Type": "fixed-response", "FixedResponseConfig": {"StatusCode": "200"}}
-
-
-def fits(pattern: str, text: str) -> bool:
-    """The definition of wildcards, by dynamic programming."""
-    reached = {0}
-    for sign in pattern:
-        if sign == "*":
-            reached = {at for start in reached for at in range(start, len(text) + 1)}
-        else:
-            reached = {at + 1 for at in reached if at < len(text) and sign in ("?", text[at])}
-    return len(text) in reached
-
-
-@given(st.text("ab*?.[\n", max_size=8), st.text("ab.[\n", max_size=10))
-def test_wildcards_mean_what_they_are_said_to_mean(pattern: str, text: str) -> None:
-    assert matches(pattern, text, fold=False) == fits(pattern, text)
-    assert matches(pattern.upper(), text, fold=True) == fits(pattern, text)
-
-
-def test_a_pattern_of_many_wildcards_does_not_search_without_end() -> None:
-    started = time.process_time()
-    assert not matches("*a" * 60 + "b", "a" * 4_000, fold=False)
-    # Going back would take longer than the age of the universe.
-    assert time.process_time() - started < 60
 
 
 def make_listener(*rules: tuple[int, list[dict[str, Any]]]) -> Listener:

@@ -1,14 +1,12 @@
-"""Token buckets and counts of usage plans, on a clock of their own."""
+"""Counts and quotas of usage plans, on a clock of their own."""
 
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from firelet.gateway.usage import Buckets, UsageCounts
+from firelet.gateway.usage import UsageCounts
 from firelet.store.documents import MemoryDocuments
 
 
@@ -21,40 +19,6 @@ class Clock:
 
     def set(self, day: str) -> None:
         self.now = datetime.fromisoformat(f"{day}T12:00").replace(tzinfo=UTC).timestamp()
-
-
-@given(
-    st.floats(0.1, 100),
-    st.integers(1, 50),
-    st.lists(st.floats(0, 10), min_size=1, max_size=60),
-)
-def test_no_more_is_let_through_than_the_burst_and_the_rate_allow(
-    rate: float, burst: int, pauses: list[float]
-) -> None:
-    clock = Clock()
-    buckets = Buckets(clock)
-    passed = 0
-    for pause in pauses:
-        clock.now += pause
-        passed += buckets.take(("a",), rate, burst)
-        assert passed <= burst + clock.now * rate + 1e-6
-
-
-def test_a_bucket_fills_again() -> None:
-    clock = Clock()
-    buckets = Buckets(clock)
-
-    assert [buckets.take(("a",), 2, 1) for _ in range(2)] == [True, False]
-    clock.now = 0.5
-    assert [buckets.take(("a",), 2, 1) for _ in range(2)] == [True, False]
-    assert buckets.take(("b",), 2, 1)
-
-
-def test_limits_of_nothing_let_nothing_through() -> None:
-    buckets = Buckets(Clock())
-
-    assert not buckets.take(("a",), 0, 10)
-    assert not buckets.take(("b",), 10, 0)
 
 
 @pytest.mark.parametrize(
