@@ -34,6 +34,7 @@ from firelet.control.rest_api_records import Definition, RestApi, RestResource, 
 from firelet.control.rest_api_tree import add_resource
 from firelet.control.rest_apis import make_definition, new_id
 
+_NOT_DEFINED = ("name", "endpointConfiguration")
 _SPLITS_PATH, _PREPENDS_PATH = "split", "prepend"
 
 
@@ -222,7 +223,9 @@ def _read_settings(
     document: Mapping[str, Any], before: Settings, *, is_merge: bool
 ) -> dict[str, Any]:
     info = to_mapping(document.get("info", {}), "info")
-    settings = dict(before) if is_merge else {"name": before["name"]}
+    # Where an API is reached is no part of what a document defines.
+    kept = {name: before[name] for name in _NOT_DEFINED if name in before}
+    settings = dict(before) if is_merge else kept
     title = info.get("title")
     if title and (not is_merge or not settings["name"]):
         settings["name"] = str(title)

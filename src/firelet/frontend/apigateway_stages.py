@@ -94,9 +94,9 @@ class RestStageOperations:
             ("FlushStageCache", self.flush_stage_cache),
         ):
             operations.add("apigateway", name, handler)
-        canary = "canarySettings is kept and answered, but all requests go to the deployment"
-        operations.add("apigateway", "CreateStage", self.create_stage, lacks=canary)
-        operations.add("apigateway", "UpdateStage", self.update_stage, lacks=canary)
+        kept = "canaries, caches and access logs are kept and answered, and have no effect"
+        operations.add("apigateway", "CreateStage", self.create_stage, lacks=kept)
+        operations.add("apigateway", "UpdateStage", self.update_stage, lacks=kept)
 
     async def create_deployment(self, call: Call) -> Output:
         """With a stage name, the deployment is served there: by a new stage, or one that is."""

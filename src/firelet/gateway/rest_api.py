@@ -20,7 +20,7 @@ from firelet.gateway.rest_api_authorizers import RestAuthorizers
 from firelet.gateway.rest_api_failures import Refusal, answer
 from firelet.gateway.rest_api_guard import RestGuard
 from firelet.gateway.rest_api_integrations import RestIntegrations
-from firelet.gateway.rest_api_request import RestRequest
+from firelet.gateway.rest_api_request import RestRequest, extended_id
 from firelet.gateway.rest_api_routes import Routes
 from firelet.gateway.serving import Serving
 from firelet.model.mapping_template import Variables
@@ -143,7 +143,10 @@ def _refuse_path(deployment: Deployment, request_id: str) -> Response:
 
 
 def _with_ids(response: Response, request_id: str, trace: str | None = None) -> Response:
-    ids = [(b"x-amzn-RequestId", request_id.encode())]
+    ids = [
+        (b"x-amzn-RequestId", request_id.encode()),
+        (b"x-amz-apigw-id", extended_id(request_id).encode()),
+    ]
     if trace is not None:
         ids.append((b"X-Amzn-Trace-Id", trace.encode("latin-1", "replace")))
     response.headers = [*response.headers, *ids]

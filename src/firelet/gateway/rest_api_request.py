@@ -129,7 +129,7 @@ class RestRequest:
             "deploymentId": self.stage.deployment_id,
             "domainName": self.domain,
             "domainPrefix": self.domain.partition(".")[0],
-            "extendedRequestId": self._extended_id(),
+            "extendedRequestId": extended_id(self.request_id),
             "httpMethod": self.method,
             "identity": identity,
             "path": f"/{self.stage.name}{self.path}",
@@ -172,9 +172,10 @@ class RestRequest:
             stage_variables=self.stage_variables,
         )
 
-    def _extended_id(self) -> str:
-        """15 characters and ``=``, as API Gateway's ids for its own logs."""
-        return base64.b64encode(bytes.fromhex(self.request_id.replace("-", ""))[:11]).decode()
+
+def extended_id(request_id: str) -> str:
+    """15 characters and ``=``, as API Gateway's ids for its own logs."""
+    return base64.b64encode(bytes.fromhex(request_id.replace("-", ""))[:11]).decode()
 
 
 def _execute_arn(api: RestApi, stage: str, method: str, path: str) -> str:
