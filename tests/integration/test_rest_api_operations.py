@@ -69,6 +69,18 @@ def test_an_api_is_made_patched_and_deleted(api: Api) -> None:
     )
 
 
+def test_a_tag_chooses_the_id_of_an_api(platform: Platform) -> None:
+    client = platform.client("apigateway")
+
+    def make(api_id: str) -> Any:
+        return client.create_rest_api(name="own", tags={"_custom_id_": api_id})
+
+    assert make("my-api")["id"] == "my-api"
+    assert "taken" in refused(make, api_id="my-api")[1]
+    for wrong in ("", "a/b", "A", "a.b", "-"):
+        assert refused(make, api_id=wrong)[0] == "BadRequestException"
+
+
 def test_an_api_of_others_is_not_there(platform: Platform, api: Api) -> None:
     for client in (
         platform.client("apigateway", account="111122223333"),
@@ -354,6 +366,16 @@ def test_parts_in_use_are_kept(api: Api) -> None:
     responses = client.get_gateway_responses(restApiId=api.id, limit=500)["items"]
     assert {item["defaultResponse"] for item in responses} == {True}
     assert len(responses) == 21
+    for parameters in ({"gatewayresponse.header.a b": "'1'"}, {"header.A": "'1'"}):
+        assert (
+            "Invalid mapping expression"
+            in refused(
+                client.put_gateway_response,
+                restApiId=api.id,
+                responseType="UNAUTHORIZED",
+                responseParameters=parameters,
+            )[1]
+        )
 
 
 def test_a_usage_plan_has_existing_stages_and_sane_limits(api: Api) -> None:

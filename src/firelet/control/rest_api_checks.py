@@ -25,6 +25,7 @@ _LAMBDA = re.compile(
     r"arn:aws[a-z-]*:apigateway:[a-z0-9-]+:lambda:path/2015-03-31/functions/(?P<function>.+)"
     r"/invocations"
 )
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _STATUS = re.compile(r"[1-5][0-9]{2}")
 
 
@@ -61,7 +62,18 @@ def check_gateway_response(response: Mapping[str, Any]) -> None:
         raise BadRequest(f"Invalid gateway response type: {response['responseType'][:100]}")
     if response.get("statusCode") is not None:
         check_status(response["statusCode"])
+    check_headers("gatewayresponse.header.", response["responseParameters"])
     check_templates(response["responseTemplates"])
+
+
+def check_headers(prefix: str, parameters: Mapping[str, Any]) -> None:
+    """Parameters of a response are headers, and their names are such (RFC 9110, section 5.6.2)."""
+    for parameter in parameters:
+        if not parameter.startswith(prefix) or not _TOKEN.fullmatch(parameter[len(prefix) :]):
+            raise BadRequest(
+                "Invalid mapping expression specified: Validation Result: warnings : [], errors :"
+                f" [Invalid mapping expression parameter specified: {parameter[:200]}]"
+            )
 
 
 def check_status(status: str) -> None:

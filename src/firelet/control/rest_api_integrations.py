@@ -13,7 +13,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from firelet.control.gateway_regex import compile_whole
-from firelet.control.rest_api_checks import check_status, check_templates, function_of
+from firelet.control.rest_api_checks import (
+    check_headers,
+    check_status,
+    check_templates,
+    function_of,
+)
 from firelet.control.rest_api_errors import BadRequest
 from firelet.model.errors import NotYetImplemented
 
@@ -57,6 +62,7 @@ def complete_response(given: Mapping[str, Any]) -> dict[str, Any]:
     not evaluate."""
     check_templates(given.get("responseTemplates"))
     check_status(given["statusCode"])
+    check_headers("method.response.header.", given.get("responseParameters", {}))
     pattern = given.get("selectionPattern")
     if pattern:
         compile_whole(pattern)

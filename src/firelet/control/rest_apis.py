@@ -9,6 +9,7 @@ Source: API reference of API Gateway; sentences as recorded by users.
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 import string
 from collections.abc import Callable, Mapping
@@ -28,6 +29,7 @@ from firelet.store.documents import DocumentStore
 
 _ALPHABET = string.ascii_lowercase + string.digits
 _API_ID_LENGTH, _PART_ID_LENGTH = 10, 6
+_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 # Every API begins with these two models. Source: GetModels on a new API.
 _FIRST_MODELS = {
@@ -91,8 +93,8 @@ class RestApis:
         """A new API with a root resource, or what ``change`` makes of it. ``api_id`` is one that
         the caller wishes for; BadRequest when it is taken."""
         async with self._changing:
-            if api_id is not None and self._apis.get(api_id) is not None:
-                raise BadRequest(f"The API identifier {api_id} is taken.")
+            if api_id is not None:
+                self._check_id(api_id)
             api = RestApi(
                 account=account,
                 region=region,
@@ -104,6 +106,13 @@ class RestApis:
             api = api if change is None else change(api)
             await self._apis.put(api.id, api)
             return api
+
+    def _check_id(self, api_id: str) -> None:
+        """Of a caller's own choice: it is a label of a host's name."""
+        if _ID.fullmatch(api_id) is None:
+            raise BadRequest("An API identifier has lower-case letters, digits and hyphens.")
+        if self._apis.get(api_id) is not None:
+            raise BadRequest(f"The API identifier {api_id} is taken.")
 
     async def change(self, account: str, region: str, api_id: str, change: Change) -> RestApi:
         """``change`` is pure: it gets the API as it is and returns it as it shall be, or raises."""
