@@ -17,7 +17,9 @@ import json, time
 def handler(event, context):
     if event["path"].endswith("/as-told"):
         told = json.loads(event["body"])
-        time.sleep(told.get("sleep", 0))
+        if "sleep" in told:
+            time.sleep(told["sleep"])
+            print("slept")
         if "fail" in told:
             raise ValueError(told["fail"])
         return told.get("answer")

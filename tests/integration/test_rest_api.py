@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from rest_apis import ECHO, Api, lambda_uri, make_api, permit, proxy
-from running_platform import ACCOUNT, REGION, Deployer, Platform
+from running_platform import ACCOUNT, REGION, Deployer, Platform, wait_until
 from web_client import fetch
 
 pytest_plugins = ("platform_fixtures",)
@@ -175,6 +175,10 @@ def test_a_function_that_is_too_slow_is_a_504_and_runs_on(platform: Platform, ec
 
     assert (got.status, got.json) == (504, {"message": "Endpoint request timed out"})
     assert got.headers["x-amzn-errortype"] == "InternalServerErrorException"
+    group = f"/aws/lambda/{echo}"
+    wait_until(
+        lambda: any("slept" in line for line in platform.log_lines(group)), "the function has slept"
+    )
 
 
 def test_binary_types_decide_what_is_base64(platform: Platform, echo: str) -> None:
