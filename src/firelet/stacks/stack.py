@@ -34,6 +34,7 @@ from firelet.stacks.packages import PackageFolder
 from firelet.stacks.parameters import resolve_parameters
 from firelet.stacks.plan import Change, check_types, make_plan
 from firelet.stacks.resource_types import Clients, ResourceType
+from firelet.stacks.rest_api_types import make_rest_api_types
 from firelet.stacks.sam import take_in_code, transform
 from firelet.stacks.state import UNFINISHED, StackState, StateFile, Status, load_others
 from firelet.stacks.template import (
@@ -164,6 +165,7 @@ def make_types(connect: Clients, packages: Packages) -> dict[str, ResourceType]:
         "AWS::IAM::ManagedPolicy": ManagedPolicyType(clients),
         "AWS::Logs::LogGroup": LogGroupType(clients),
         **make_gateway_types(clients),
+        **make_rest_api_types(clients),
     }
 
 
