@@ -17,6 +17,7 @@ import pytest
 from firelet.sandbox.interpreters import discover
 from running_platform import ACCOUNT, PYTHON, REGION, Platform, clean_environment
 from stack_runs import Stacks
+from web_client import fetch
 
 pytest_plugins = ("platform_fixtures",)
 pytest.importorskip("samtranslator", reason="the extra `sam` is missing")
@@ -137,10 +138,22 @@ def test_a_worker_has_its_mappings_policies_and_destinations(
     stacks.delete("worker")
 
 
+def test_a_function_behind_an_api(stacks: Stacks, platform: Platform, copy: Copy) -> None:
+    template = copy("hello_api") / "template.yaml"
+    url = stacks.deploy(template, "hello")[0]["Url"]
+    api = url.removeprefix("https://").partition(".")[0]
+    address = f"{platform.url}/_firelet/api/{api}/Prod"
+
+    assert fetch(f"{address}/hello").body == b"hello"
+    assert fetch(f"{address}/other").status == 403
+    assert stacks.deploy(template, "hello")[1] == []
+    stacks.delete("hello")
+    assert fetch(f"{address}/hello").status == 403
+
+
 @pytest.mark.parametrize(
     ("name", "types"),
     [
-        ("hello_api", "AWS::ApiGateway::RestApi"),
         ("schedule", "AWS::Events::Rule"),
         ("own_queue", "Jobs (AWS::SQS::Queue)"),
     ],
