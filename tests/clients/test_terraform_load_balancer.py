@@ -197,5 +197,7 @@ def test_terraform_makes_a_load_balancer_sees_no_drift_changes_and_destroys(
 
     terraform("destroy", "-auto-approve", "-input=false", "-var", "colour=blue")
     client = platform.client("elbv2")
-    assert client.describe_load_balancers()["LoadBalancers"] == []
-    assert client.describe_target_groups()["TargetGroups"] == []
+    balancers = client.describe_load_balancers()["LoadBalancers"]
+    groups = client.describe_target_groups()["TargetGroups"]
+    assert "tf-lb" not in [item["LoadBalancerName"] for item in balancers]
+    assert not {"tf-functions", "tf-empty"} & {item["TargetGroupName"] for item in groups}

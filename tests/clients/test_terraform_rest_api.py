@@ -284,6 +284,8 @@ def test_terraform_makes_a_rest_api_sees_no_drift_changes_and_destroys(
 
     terraform("destroy", "-auto-approve", "-input=false", "-var", "colour=blue")
     client = platform.client("apigateway")
-    names = [item["name"] for item in client.get_rest_apis()["items"]]
+    names = [item["name"] for item in client.get_rest_apis(limit=500)["items"]]
     assert not {"tf-api", "tf-described"} & set(names)
-    assert client.get_usage_plans()["items"] == client.get_api_keys()["items"] == []
+    plans = [item["name"] for item in client.get_usage_plans(limit=500)["items"]]
+    keys = [item["name"] for item in client.get_api_keys(limit=500)["items"]]
+    assert not {"tf-plan", "tf-key"} & {*plans, *keys}

@@ -319,7 +319,8 @@ def test_health_checks_call_the_function(platform: Platform, deploy: Deployer) -
     )
     assert health_of(platform, group)["Reason"] == "Target.NotInUse"
 
-    make_balancer(platform).forward(group)
+    balancer = make_balancer(platform)
+    balancer.forward(group)
     wait_until(lambda: health_of(platform, group)["State"] == "healthy", "the target is healthy")
 
     lines = platform.log_lines(f"/aws/lambda/{name}")
@@ -333,6 +334,7 @@ def test_health_checks_call_the_function(platform: Platform, deploy: Deployer) -
         "body": "",
         "isBase64Encoded": False,
     }
+    balancer.client.delete_load_balancer(LoadBalancerArn=balancer.arn)
 
 
 def test_without_health_checks_a_target_is_unavailable_and_served(

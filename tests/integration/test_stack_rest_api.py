@@ -53,13 +53,18 @@ Outputs:
 """
 
 
+def existing(client: Any) -> set[str]:
+    """Ids of what other tests may have made in the account."""
+    operations = ("get_rest_apis", "get_api_keys", "get_usage_plans")
+    return {i["id"] for name in operations for i in getattr(client, name)(limit=500)["items"]}
+
+
 @pytest.fixture
 def stacks(platform: Platform, tmp_path: Path) -> Iterator[Stacks]:
-    made = Stacks(platform, tmp_path)
-    yield made
     client = platform.client("apigateway")
-    for operation in ("get_rest_apis", "get_api_keys", "get_usage_plans"):
-        assert getattr(client, operation)()["items"] == []
+    before = existing(client)
+    yield Stacks(platform, tmp_path)
+    assert existing(client) == before
 
 
 def test_a_rest_api_of_sam(stacks: Stacks, platform: Platform) -> None:
@@ -69,7 +74,9 @@ def test_a_rest_api_of_sam(stacks: Stacks, platform: Platform) -> None:
     assert "create AWS::ApiGateway::RestApi Api" in changes
     api = outputs["Api"]
     address = f"{platform.url}/_firelet/api/{api}/prod"
-    (key,) = client.get_api_keys(includeValues=True)["items"]
+    plans = client.get_usage_plans(limit=500)["items"]
+    plan = next(item["id"] for item in plans if item["name"] == "pets-plan")
+    (key,) = client.get_usage_plan_keys(usagePlanId=plan)["items"]
     headers = {"X-Api-Key": key["value"]}
     assert fetch(f"{address}/pets/1").status == 403
     assert fetch(f"{address}/pets/1", headers=headers).body == b"/pets/{id} red"
