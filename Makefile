@@ -26,6 +26,9 @@ lint: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m bench
+	$(BIN)/python -m bench.streaming
+	$(BIN)/python -m bench.gateway
+	$(BIN)/python -m bench.dev
 
 # AWS's runtime interface emulator, for the comparison; its pins conflict with ours, hence apart.
 bench-deps: $(READY)
