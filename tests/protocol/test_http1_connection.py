@@ -21,7 +21,8 @@ from firelet.wire.http1 import (
     Response,
     plain_rejection,
 )
-from firelet.wire.http1_connection import Connection, Connections
+from firelet.wire.http1_connection import Connection
+from firelet.wire.http1_live import Connections
 from firelet.wire.prompt import PromptFuture
 from protocol.fake_transport import FakeTransport
 
@@ -53,7 +54,7 @@ def connect(
     **limits: Any,
 ) -> tuple[Connection, FakeTransport]:
     shared = shared or Connections(app, HttpLimits(**limits), plain_rejection, None)
-    connection = shared.accept()
+    connection = Connection(shared)
     return connection, FakeTransport(connection, peer)
 
 

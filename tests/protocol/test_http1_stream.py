@@ -7,7 +7,6 @@ from collections.abc import Mapping
 
 import pytest
 
-from firelet.wire import http1_connection
 from firelet.wire.http1 import (
     Flow,
     HttpLimits,
@@ -18,7 +17,8 @@ from firelet.wire.http1 import (
     StreamedResponse,
     plain_rejection,
 )
-from firelet.wire.http1_connection import Connections
+from firelet.wire.http1_connection import Connection
+from firelet.wire.http1_live import Connections
 from protocol.fake_transport import FakeTransport
 
 HEAD_END = b"\r\n\r\n"
@@ -52,9 +52,9 @@ class Streams:
         return StreamedResponse(self.status, headers=self.headers, stream=self.body)
 
 
-def connect(streams: Streams) -> tuple[http1_connection.Connection, FakeTransport, Connections]:
+def connect(streams: Streams) -> tuple[Connection, FakeTransport, Connections]:
     shared = Connections(streams, HttpLimits(), plain_rejection, None)
-    connection = shared.accept()
+    connection = Connection(shared)
     return connection, FakeTransport(connection), shared
 
 
@@ -193,7 +193,7 @@ async def test_an_answer_for_a_client_that_has_gone_is_dropped() -> None:
         return asyncio.shield(inner)
 
     shared = Connections(app, HttpLimits(), plain_rejection, None)
-    connection = shared.accept()
+    connection = Connection(shared)
     FakeTransport(connection)
     connection.data_received(GET)
     connection.connection_lost(None)
@@ -250,7 +250,7 @@ class Taker:
 
 def connect_taker(
     taker: Taker, **limits: float | bool
-) -> tuple[http1_connection.Connection, FakeTransport, Connections]:
+) -> tuple[Connection, FakeTransport, Connections]:
     shared = Connections(
         taker,
         HttpLimits(**limits),  # type: ignore[arg-type]
@@ -258,7 +258,7 @@ def connect_taker(
         None,
         taker.open_body,
     )
-    connection = shared.accept()
+    connection = Connection(shared)
     return connection, FakeTransport(connection), shared
 
 
@@ -384,7 +384,7 @@ async def test_a_taken_body_behind_an_unanswered_request_ends_the_connection() -
     waiting: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
     taker = Taker()
     shared = Connections(lambda _: waiting, HttpLimits(), plain_rejection, None, taker.open_body)
-    connection = shared.accept()
+    connection = Connection(shared)
     transport = FakeTransport(connection)
     connection.data_received(GET + POST + b"1\r\nx\r\n0\r\n\r\n" + GET)
     assert not transport.written
@@ -399,7 +399,7 @@ async def test_reading_is_paused_once_for_both_reasons() -> None:
     waiting: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
     taker = Taker()
     shared = Connections(lambda _: waiting, HttpLimits(), plain_rejection, None, taker.open_body)
-    connection = shared.accept()
+    connection = Connection(shared)
     transport = FakeTransport(connection)
     connection.data_received(GET * 20 + POST + b"3\r\none\r\n")
     assert transport.is_reading_paused

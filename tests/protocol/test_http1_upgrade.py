@@ -13,7 +13,8 @@ from firelet.wire.http1 import (
     UpgradedResponse,
     plain_rejection,
 )
-from firelet.wire.http1_connection import Connection, Connections
+from firelet.wire.http1_connection import Connection
+from firelet.wire.http1_live import Connections
 from firelet.wire.http1_upgrade import UpgradedConnection
 from protocol.fake_transport import FakeTransport
 
@@ -62,7 +63,7 @@ class Server:
         self._pending: asyncio.Future[Response] | None = None
         self._waits = waits
         self.shared = Connections(self, HttpLimits(), plain_rejection, None)
-        self.connection = self.shared.accept()
+        self.connection = Connection(self.shared)
         self.transport = SwitchingTransport(self.connection)
 
     def __call__(self, request: Request) -> Response | asyncio.Future[Response]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import socket
 
-from firelet.wire.http1_connection import Connections
+from firelet.wire.http1_connection import Connection
+from firelet.wire.http1_live import Connections
 from firelet.wire.http1_message import (
     App,
     BodyLimit,
@@ -80,7 +81,7 @@ class HttpServer:
         """Listens on a TCP address (port 0: any free one) and returns the address bound."""
         loop = asyncio.get_running_loop()
         listener = await loop.create_server(
-            self._connections.accept, host, port, backlog=_BACKLOG, reuse_address=True
+            self._accept, host, port, backlog=_BACKLOG, reuse_address=True
         )
         self._listeners.append(listener)
         address = listener.sockets[0].getsockname()
@@ -94,8 +95,11 @@ class HttpServer:
         loop = asyncio.get_running_loop()
         sock.setblocking(False)
         create = loop.create_unix_server if sock.family == socket.AF_UNIX else loop.create_server
-        listener = await create(self._connections.accept, sock=sock, backlog=_BACKLOG)
+        listener = await create(self._accept, sock=sock, backlog=_BACKLOG)
         self._listeners.append(listener)
+
+    def _accept(self) -> Connection:
+        return Connection(self._connections)
 
     async def close(self, drain_s: float = 0.0) -> None:
         """Stops listening and closes idle connections; busy ones get ``drain_s``, then are aborted.

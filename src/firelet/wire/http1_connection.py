@@ -1,7 +1,8 @@
-"""One HTTP/1.1 connection from the server's side, and what all connections of a server share.
+"""One HTTP/1.1 connection from the server's side.
 
 ``Connection`` serves the requests that ``http1_reader`` finds: order of answers, back-pressure,
-time limits, and the fate of handlers when a client goes away. It does not listen (``http1``).
+time limits, and the fate of handlers when a client goes away. It does not listen (``http1``); what
+it shares with the other connections of its server is in ``http1_live``.
 
 This is the hot path of the product. What a request does not need costs it nothing: no task for
 an answer given at once, no timer per request (one coarse sweep per server counts quiet seconds),
@@ -16,12 +17,9 @@ from collections import deque
 from types import CoroutineType
 from typing import cast
 
-from firelet.wire.http1_head import BODILESS, Heads
+from firelet.wire.http1_head import BODILESS
+from firelet.wire.http1_live import Connections
 from firelet.wire.http1_message import (
-    App,
-    BodyLimit,
-    HttpLimits,
-    OnReject,
     Rejection,
     RejectionReason,
     Request,
@@ -31,7 +29,6 @@ from firelet.wire.http1_message import (
 from firelet.wire.http1_reader import CLOSE, Phase, RequestReader
 from firelet.wire.http1_stream import (
     SEND_BUFFER_BYTES,
-    OpenBody,
     OutgoingBody,
     StreamedResponse,
 )
@@ -40,7 +37,6 @@ from firelet.wire.prompt import PromptFuture
 
 logger = logging.getLogger(__name__)
 
-SWEEP_S = 1.0
 # Requests, or bytes of their bodies, that wait behind an unanswered one before reading stops.
 PIPELINE_MAX = 16
 PIPELINE_BYTES_MAX = 256 * 1024
@@ -55,87 +51,6 @@ OVERLOAD_SPARE = 64
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _CHUNKED = b"Transfer-Encoding: chunked\r\n"
 _IDLE, _HEAD, _BODY, _ENDED = Phase
-
-
-class Connections:
-    """The live connections of one server and what they share."""
-
-    def __init__(
-        self,
-        app: App,
-        limits: HttpLimits,
-        on_reject: OnReject,
-        body_limit: BodyLimit | None,
-        open_body: OpenBody | None = None,
-    ) -> None:
-        self.app = app
-        self.limits = limits
-        self.body_limit = body_limit
-        self.open_body = open_body
-        self.live: set[Connection | UpgradedConnection] = set()
-        self.heads = Heads(on_dated=self.arm)
-        self._on_reject = on_reject
-        self._timer: asyncio.TimerHandle | None = None
-        self._all_gone = asyncio.Event()
-
-    def accept(self) -> Connection:
-        """The protocol for a new connection."""
-        return Connection(self)
-
-    def release(self, connection: Connection | UpgradedConnection) -> None:
-        """The connection is lost and its handler has ended."""
-        self.live.discard(connection)
-        if not self.live:
-            self._all_gone.set()
-
-    def reject(self, rejection: Rejection) -> Response:
-        """The answer to a rejection; the default one if the application's own wording fails."""
-        try:
-            return self._on_reject(rejection)
-        except Exception:
-            logger.exception("http rejection not worded reason=%s", rejection.reason.name)
-            return plain_rejection(rejection)
-
-    def arm(self) -> None:
-        """Makes sure that a sweep comes. A server without any deadline pending never wakes."""
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(SWEEP_S, self.sweep)
-
-    def sweep(self) -> None:
-        """Ends what has been quiet for too long, and the second that Date was written for."""
-        self.heads.expire()
-        self._timer = None
-        # Copied: a connection may leave the set while it is looked at.
-        waiting = [connection.on_sweep(SWEEP_S) for connection in list(self.live)]
-        if any(waiting):
-            self.arm()
-
-    async def close(self, drain_s: float, flush_s: float) -> None:
-        """Ends all connections; ``flush_s`` is for answers already written to leave."""
-        for connection in list(self.live):
-            connection.drain()
-        await self._wait_until_gone(drain_s)
-        for connection in list(self.live):
-            if connection.is_busy:
-                connection.abort()
-        await self._wait_until_gone(flush_s)
-        for connection in list(self.live):
-            connection.abort()
-        # A handler that cleans up after its cancellation is waited for.
-        await self._wait_until_gone(None)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    async def _wait_until_gone(self, timeout_s: float | None) -> None:
-        if not self.live or timeout_s == 0:
-            return
-        self._all_gone.clear()
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._all_gone.wait()
-        except TimeoutError:
-            return
 
 
 class Connection(asyncio.Protocol):

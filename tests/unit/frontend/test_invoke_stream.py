@@ -19,7 +19,8 @@ from firelet.model.invocation import Invocation, Outcome
 from firelet.model.streaming import ResponseSink, StreamHead
 from firelet.wire.eventstream import EventMessage, EventReader
 from firelet.wire.http1 import HttpLimits, Request, Response, plain_rejection
-from firelet.wire.http1_connection import Connections
+from firelet.wire.http1_connection import Connection
+from firelet.wire.http1_live import Connections
 from protocol.fake_transport import FakeTransport
 from unit.versions import make_version
 
@@ -47,7 +48,7 @@ class Platform:
         self.invocations: list[Invocation] = []
         self.endpoint = StreamEndpoint(self, self, Callers(Accounts()))  # type: ignore[arg-type]
         self.shared = Connections(self._serve, HttpLimits(), plain_rejection, None)
-        self.connection = self.shared.accept()
+        self.connection = Connection(self.shared)
         self.transport = FakeTransport(self.connection)
 
     def _serve(self, request: Request) -> Awaitable[Response]:

@@ -22,7 +22,8 @@ from firelet.runtime.exchange import (
     StreamFacts,
 )
 from firelet.runtime.phases import Phase
-from firelet.wire.http1_connection import Connections
+from firelet.wire.http1_connection import Connection
+from firelet.wire.http1_live import Connections
 from protocol.fake_transport import FakeTransport
 from unit.versions import OTHER_ID, REQUEST_ID
 
@@ -64,7 +65,7 @@ class Runtime:
         self.transport.written.clear()
 
     def connect(self) -> None:
-        self.connection = self.shared.accept()
+        self.connection = Connection(self.shared)
         self.transport = FakeTransport(self.connection)
 
     def send(self, data: bytes) -> None:
