@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from firelet.model import integration_uri
 from firelet.model.errors import CallerError, NotYetImplemented
 from firelet.model.http_api import (
     AUTHORIZER,
@@ -30,10 +31,6 @@ STAGES_MAX = 10
 _METHODS = ("ANY", "GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 _SEGMENT = re.compile(r"\{[A-Za-z0-9._:-]+\+?\}|[^{}\s?#]*")
 _STAGE = re.compile(r"\$default|[A-Za-z0-9_-]{1,128}")
-_LAMBDA_URI = re.compile(
-    r"arn:aws[a-z-]*:apigateway:[a-z0-9-]+:lambda:path/2015-03-31/functions/"
-    r"(?P<function>.+)/invocations"
-)
 _TARGET = "integrations/"
 _BY_AUTHORIZER = {"CUSTOM": "REQUEST", "JWT": "JWT"}  # types of authorization and of authorizers
 _SOURCE = re.compile(
@@ -145,11 +142,11 @@ def check_integration(api: HttpApi, settings: Mapping[str, Any]) -> None:
 
 
 def find_function(uri: str) -> str | None:
-    """The ARN of the function in the URI of an integration; None when it names none."""
+    """The ARN of the function in the URI of an integration, which, unlike one of a REST API, may be
+    that ARN itself; None when it names none."""
     if uri.startswith("arn:") and uri.split(":", 3)[2] == "lambda":
         return uri
-    found = _LAMBDA_URI.fullmatch(uri)
-    return None if found is None else found["function"]
+    return integration_uri.find_function(uri)
 
 
 def check_stage_name(name: str) -> None:

@@ -16,23 +16,14 @@ from firelet.control.rest_api_errors import BadRequest
 from firelet.control.rest_api_records import Settings
 from firelet.model.errors import NotYetImplemented
 from firelet.model.gateway_responses import STATUSES
+from firelet.model.integration_uri import find_function
 from firelet.model.mapping_template import UnsupportedTemplate, parse_template
 
 TTL_MAX_S = 3_600
 TTL_DEFAULT_S = 300
 
-_LAMBDA = re.compile(
-    r"arn:aws[a-z-]*:apigateway:[a-z0-9-]+:lambda:path/2015-03-31/functions/(?P<function>.+)"
-    r"/invocations"
-)
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _STATUS = re.compile(r"[1-5][0-9]{2}")
-
-
-def function_of(uri: str) -> str | None:
-    """The function that a URI invokes, as it is named there; None unless it is Lambda's."""
-    found = _LAMBDA.fullmatch(uri)
-    return None if found is None else found["function"]
 
 
 def check_authorizer(authorizer: Settings) -> None:
@@ -43,7 +34,7 @@ def check_authorizer(authorizer: Settings) -> None:
     uri = authorizer.get("authorizerUri")
     if not uri:
         raise BadRequest("Authorizer URI must be specified for custom authorizers")
-    if function_of(str(uri)) is None:
+    if find_function(str(uri)) is None:
         raise BadRequest(f"Invalid Authorizer URI: {str(uri)[:200]}")
     if kind == "TOKEN" and not authorizer.get("identitySource"):
         raise BadRequest("Invalid identity source: a TOKEN authorizer needs one")

@@ -17,10 +17,10 @@ from firelet.control.rest_api_checks import (
     check_headers,
     check_status,
     check_templates,
-    function_of,
 )
 from firelet.control.rest_api_errors import BadRequest
 from firelet.model.errors import NotYetImplemented
+from firelet.model.integration_uri import find_function
 
 TIMEOUT_MIN_MS, TIMEOUT_MAX_MS = 50, 29_000
 
@@ -75,7 +75,7 @@ def _check_function(given: Mapping[str, Any]) -> None:
     uri = given.get("uri")
     if not isinstance(uri, str) or _ARN.fullmatch(uri) is None:
         raise BadRequest("Invalid ARN specified in the request")
-    if function_of(uri) is None:
+    if find_function(uri) is None:
         raise NotYetImplemented("firelet serves integrations with Lambda functions only")
     if "integration.request.header.X-Amz-Invocation-Type" in given.get("requestParameters", {}):
         raise NotYetImplemented("firelet does not invoke asynchronously for REST APIs yet")

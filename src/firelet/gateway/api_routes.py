@@ -22,9 +22,9 @@ from firelet.model.http_api import (
     ROUTE_RESPONSE,
     ApiPart,
 )
+from firelet.model.integration_uri import fill_stage_variables
 
 ANY = "ANY"
-_STAGE_VARIABLE = re.compile(r"\$\{stageVariables\.([A-Za-z0-9_]+)\}")
 _LITERAL, _VARIABLE, _GREEDY = range(3)
 HTTP_TIMEOUT_S = 30.0  # quotas; the most that can be configured, and the default
 WEBSOCKET_TIMEOUT_S = 29.0
@@ -46,8 +46,7 @@ class Integration:
 
     def function_arn(self, variables: Mapping[str, str]) -> str | None:
         """Whom it calls; None when the URI names no function."""
-        uri = _STAGE_VARIABLE.sub(lambda found: variables.get(found[1], ""), self.uri)
-        return find_function(uri)
+        return find_function(fill_stage_variables(self.uri, variables))
 
 
 @dataclass(frozen=True, slots=True)

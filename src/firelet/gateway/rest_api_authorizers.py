@@ -20,15 +20,15 @@ from typing import Any
 import orjson
 
 from firelet.control.gateway_regex import compile_whole
-from firelet.control.rest_api_checks import function_of
 from firelet.control.rest_api_records import Settings
 from firelet.gateway.function_policy import Use, Verdict, judge
 from firelet.gateway.rest_api_failures import Refusal, evaluate
-from firelet.gateway.rest_api_integrations import SERVICE, substitute
+from firelet.gateway.rest_api_integrations import SERVICE
 from firelet.gateway.rest_api_request import RestRequest
 from firelet.gateway.service_calls import ServiceCall, ServiceCaller, ServiceCalls
 from firelet.gateway.signed_callers import SignedCallers
 from firelet.model.errors import CallerError, FireletError
+from firelet.model.integration_uri import fill_stage_variables, find_function
 from firelet.model.invocation import Outcome
 
 log = logging.getLogger(__name__)
@@ -126,7 +126,9 @@ class RestAuthorizers:
 
     async def _call(self, request: RestRequest, authorizer: Settings, event: bytes) -> Outcome:
         api = request.api
-        function = substitute(function_of(authorizer["authorizerUri"]) or "", request)
+        function = fill_stage_variables(
+            find_function(authorizer["authorizerUri"]) or "", request.stage_variables
+        )
         source = (
             f"arn:aws:execute-api:{api.region}:{api.account}:{api.id}"
             f"/authorizers/{authorizer['id']}"

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -31,6 +30,7 @@ from firelet.gateway.rest_api_request import RestRequest
 from firelet.gateway.rest_api_routes import Integration, IntegrationReply
 from firelet.gateway.service_calls import ServiceCall, ServiceCaller, ServiceCalls
 from firelet.model.errors import FireletError, RequestTooLarge, TooManyRequests
+from firelet.model.integration_uri import fill_stage_variables
 from firelet.model.invocation import Outcome
 from firelet.model.mapping_template import MISSING, find_path
 from firelet.wire.http1 import Response
@@ -39,7 +39,6 @@ log = logging.getLogger(__name__)
 
 SERVICE = "apigateway.amazonaws.com"
 
-_VARIABLE = re.compile(r"\$\{stageVariables\.([A-Za-z0-9_]+)\}")
 _BODY = "integration.response.body"
 
 
@@ -91,7 +90,7 @@ class RestIntegrations:
         if integration.verb != "POST":
             _warn(request, "functions are invoked by POST only")
             raise misconfigured()
-        function = substitute(integration.function or "", request)
+        function = fill_stage_variables(integration.function or "", request.stage_variables)
         try:
             return await self._calls.call(
                 ServiceCall(
@@ -119,11 +118,6 @@ class RestIntegrations:
         except FireletError as error:
             _warn(request, error.message)
             raise misconfigured() from None
-
-
-def substitute(text: str, request: RestRequest) -> str:
-    """``${stageVariables.name}`` in a URI. What is not set is left out."""
-    return _VARIABLE.sub(lambda found: request.stage_variables.get(found[1], ""), text)
 
 
 def _mock(request: RestRequest, integration: Integration) -> Response:

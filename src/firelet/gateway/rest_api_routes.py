@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from firelet.control.rest_api_checks import function_of
 from firelet.control.rest_api_records import Definition, RestResource, Settings
+from firelet.model.integration_uri import find_function
 from firelet.model.mapping_template import Template, parse_template
 
 ANY = "ANY"
@@ -149,7 +149,7 @@ def _compile_integration(given: Settings) -> Integration:
     replies.sort(key=lambda reply: reply.pattern is None)
     return Integration(
         kind=given["type"],
-        function=function_of(given.get("uri", "")),
+        function=find_function(given.get("uri", "")),
         verb=given.get("httpMethod", ""),
         timeout_s=given["timeoutInMillis"] / 1000,
         passthrough=given["passthroughBehavior"],
