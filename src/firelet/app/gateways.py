@@ -21,6 +21,7 @@ from firelet.gateway.http_api import HttpApiSite
 from firelet.gateway.integration_calls import IntegrationCalls
 from firelet.gateway.jwt_authorizer import JwtAuthorizer
 from firelet.gateway.jwt_keys import JwtKeys
+from firelet.gateway.service_calls import ServiceCalls
 from firelet.gateway.serving import Serving
 from firelet.gateway.signed_callers import SignedCallers
 from firelet.gateway.stage_throttles import StageThrottles
@@ -54,7 +55,8 @@ class Gateways:
         authorizer = UrlAuthorizer(registry.policies, callers)
         urls = FunctionUrlSite(registry.urls, authorizer, calls, self._serving, time.time)
         self.routes.add(FUNCTION_URL_KIND, FUNCTION_URL_PATH, urls.visit)
-        integrations = IntegrationCalls(registry.policies, calls)
+        self._calls = ServiceCalls(registry.policies, calls)
+        integrations = IntegrationCalls(self._calls)
         throttles = StageThrottles(time.monotonic)
         authorizers = ApiAuthorizers(
             integrations, callers, JwtAuthorizer(JwtKeys(), time.time), time.monotonic
@@ -82,3 +84,4 @@ class Gateways:
     async def drain(self, timeout_s: float) -> None:
         """Waits for the functions that run, then gives up those that still do."""
         await self._serving.drain(timeout_s)
+        await self._calls.drain(timeout_s)

@@ -1,25 +1,20 @@
 """Calls the function behind a route, with the rights and within the time of the integration.
 
-What it is: what HTTP and WebSocket APIs have in common. The function's resource policy must let
-``apigateway.amazonaws.com`` invoke it for the request's ARN, unless the integration has a role of
-its own (whose rights are not evaluated on a loopback address). A function that is too slow for its
-integration runs on.
+What it is: what HTTP and WebSocket APIs have in common: API Gateway's ``service_calls``, and what a
+client is told when there is no result. An integration with a role of its own needs no permission of
+the function; the role's rights are not evaluated on a loopback address. What it is not: the
+integrations of REST APIs (``rest_api_integrations``), which word their failures differently. Called
+by ``http_api``, ``websocket_session`` and ``api_authorizers``.
 Source: docs.aws.amazon.com/apigateway/latest/developerguide/
 http-api-develop-integrations-lambda.html
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from dataclasses import dataclass
 
-from firelet.control.policies import ResourcePolicies
-from firelet.control.qualifiers import qualified_arn
 from firelet.gateway.api_routes import Integration
-from firelet.gateway.function_calls import FunctionCalls
-from firelet.gateway.function_policy import Use, Verdict, judge
-from firelet.model.arn import FunctionRef, parse_function_ref
+from firelet.gateway.service_calls import API_GATEWAY, ServiceCall, ServiceCaller, ServiceCalls
 from firelet.model.errors import (
     FireletError,
     RequestTooLarge,
@@ -28,11 +23,6 @@ from firelet.model.errors import (
 )
 from firelet.model.http_api import HttpApi, execution_arn
 from firelet.model.invocation import Outcome
-
-log = logging.getLogger(__name__)
-
-SERVICE = "apigateway.amazonaws.com"
-_ACTION = "lambda:InvokeFunction"
 
 
 class IntegrationFailed(Exception):
@@ -59,8 +49,7 @@ class IntegrationRequest:
 class IntegrationCalls:
     """One call per request; see ``call``."""
 
-    def __init__(self, policies: ResourcePolicies, calls: FunctionCalls) -> None:
-        self._policies = policies
+    def __init__(self, calls: ServiceCalls) -> None:
         self._calls = calls
 
     async def call(
@@ -98,47 +87,20 @@ class IntegrationCalls:
         api = request.api
         if function_arn is None:
             raise ResourceNotFound("the integration names no function")
-        ref = _locate(function_arn, api)
-        if not integration.has_role:
-            self._check_policy(request, ref)
-        async with asyncio.timeout(integration.timeout_s):
-            work = asyncio.ensure_future(
-                self._calls.call(ref, event, request.request_id, request.trace_id)
-            )
-            work.add_done_callback(_take_exception)
-            return await asyncio.shield(work)
-
-    def _check_policy(self, request: IntegrationRequest, ref: FunctionRef) -> None:
-        api = request.api
-        assert ref.account is not None
-        assert ref.region is not None
-        key = (ref.account, ref.region, ref.name)
-        source = execution_arn(api, request.stage, request.resource)
-        try:
-            policy = self._policies.get(key, ref.qualifier).text
-        except ResourceNotFound:
-            policy = None
-        use = Use(
-            action=_ACTION,
-            resource=qualified_arn(key, ref.qualifier),
-            service=SERVICE,
-            context={"aws:sourcearn": source, "aws:sourceaccount": api.account},
+        caller = ServiceCaller(
+            service=API_GATEWAY,
+            source_arn=execution_arn(api, request.stage, request.resource),
+            account=api.account,
+            region=api.region,
         )
-        if judge(policy, use) is not Verdict.ALLOW:
-            raise FireletError(
-                f"the policy of {use.resource} does not let {SERVICE} invoke it for {source}"
+        return await self._calls.call(
+            ServiceCall(
+                caller=caller,
+                function=function_arn,
+                event=event,
+                request_id=request.request_id,
+                trace_id=request.trace_id,
+                timeout_s=integration.timeout_s,
+                has_role=integration.has_role,
             )
-
-
-def _locate(function_arn: str, api: HttpApi) -> FunctionRef:
-    """The function that is called; parts that its ARN lacks are the API's own."""
-    ref = parse_function_ref(function_arn)
-    return FunctionRef(
-        ref.name, ref.qualifier, ref.account or api.account, ref.region or api.region
-    )
-
-
-def _take_exception(work: asyncio.Future[Outcome]) -> None:
-    """Of a call that nobody waits for any more: its failure is in the function's log."""
-    if not work.cancelled():
-        work.exception()
+        )

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 from firelet.control.load_balancer_records import TargetGroup
 from firelet.gateway.function_calls import make_request_id, make_trace_id
-from firelet.gateway.service_calls import ServiceCall, ServiceCaller, ServiceCalls, find_function
+from firelet.gateway.service_calls import (
+    LOAD_BALANCING,
+    ServiceCall,
+    ServiceCaller,
+    ServiceCalls,
+    find_function,
+)
 from firelet.model.errors import FireletError
-
-_SERVICE = "elasticloadbalancing.amazonaws.com"
 
 
 class CallFailed(Exception):
@@ -58,5 +62,5 @@ class BalancerCalls:
 
 def _caller(group: TargetGroup) -> ServiceCaller:
     return ServiceCaller(
-        service=_SERVICE, source_arn=group.arn, account=group.account, region=group.region
+        service=LOAD_BALANCING, source_arn=group.arn, account=group.account, region=group.region
     )

@@ -23,9 +23,8 @@ from firelet.control.gateway_regex import compile_whole
 from firelet.control.rest_api_records import Settings
 from firelet.gateway.function_policy import Use, Verdict, judge
 from firelet.gateway.rest_api_failures import Refusal, evaluate
-from firelet.gateway.rest_api_integrations import SERVICE
 from firelet.gateway.rest_api_request import RestRequest
-from firelet.gateway.service_calls import ServiceCall, ServiceCaller, ServiceCalls
+from firelet.gateway.service_calls import API_GATEWAY, ServiceCall, ServiceCaller, ServiceCalls
 from firelet.gateway.signed_callers import SignedCallers
 from firelet.model.errors import CallerError, FireletError
 from firelet.model.integration_uri import fill_stage_variables, find_function
@@ -137,7 +136,10 @@ class RestAuthorizers:
             return await self._calls.call(
                 ServiceCall(
                     caller=ServiceCaller(
-                        service=SERVICE, source_arn=source, account=api.account, region=api.region
+                        service=API_GATEWAY,
+                        source_arn=source,
+                        account=api.account,
+                        region=api.region,
                     ),
                     function=function,
                     event=event,

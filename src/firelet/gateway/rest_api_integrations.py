@@ -28,7 +28,7 @@ from firelet.gateway.rest_api_failures import (
 )
 from firelet.gateway.rest_api_request import RestRequest
 from firelet.gateway.rest_api_routes import Integration, IntegrationReply
-from firelet.gateway.service_calls import ServiceCall, ServiceCaller, ServiceCalls
+from firelet.gateway.service_calls import API_GATEWAY, ServiceCall, ServiceCaller, ServiceCalls
 from firelet.model.errors import FireletError, RequestTooLarge, TooManyRequests
 from firelet.model.integration_uri import fill_stage_variables
 from firelet.model.invocation import Outcome
@@ -36,8 +36,6 @@ from firelet.model.mapping_template import MISSING, find_path
 from firelet.wire.http1 import Response
 
 log = logging.getLogger(__name__)
-
-SERVICE = "apigateway.amazonaws.com"
 
 _BODY = "integration.response.body"
 
@@ -95,7 +93,7 @@ class RestIntegrations:
             return await self._calls.call(
                 ServiceCall(
                     caller=ServiceCaller(
-                        service=SERVICE,
+                        service=API_GATEWAY,
                         source_arn=request.source_arn,
                         account=request.api.account,
                         region=request.api.region,

@@ -1,8 +1,9 @@
 """Functions called in the name of an AWS service: its right to, and its patience.
 
-What it is: what REST APIs, their authorizers and load balancers have in common. The function's
-resource policy must let the service invoke it for the ARN of the caller. A function that is too
-slow for its caller runs on, as on AWS; ``drain`` waits for it.
+What it is: what APIs of every kind, their authorizers and load balancers have in common. The
+function's resource policy must let the service invoke it for the ARN of the caller. A function that
+is too slow for its caller runs on, as on AWS; ``drain`` waits for it. What it is not: what a client
+is told of a failure, which each gateway words for itself.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from firelet.model.arn import FunctionRef, parse_function_ref
 from firelet.model.errors import AccessDenied, ResourceNotFound
 from firelet.model.invocation import Outcome
 
+API_GATEWAY = "apigateway.amazonaws.com"
+LOAD_BALANCING = "elasticloadbalancing.amazonaws.com"
 _ACTION = "lambda:InvokeFunction"
 
 
