@@ -10,7 +10,6 @@ http-api-access-control-iam.html, apigateway-websocket-api-lambda-auth.html.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +17,9 @@ from typing import Any
 import orjson
 
 from firelet.gateway.api_routes import Authorizer, JwtSettings, Route
-from firelet.gateway.function_policy import Use, Verdict, judge
+from firelet.gateway.function_policy import Verdict
 from firelet.gateway.function_url_auth import format_authorizer
+from firelet.gateway.grants import RememberedGrants, judge_grant, read_policy
 from firelet.gateway.integration_calls import (
     IntegrationCalls,
     IntegrationFailed,
@@ -27,15 +27,12 @@ from firelet.gateway.integration_calls import (
 )
 from firelet.gateway.jwt_authorizer import InsufficientScope, JwtAuthorizer
 from firelet.gateway.proxy_event import parse_query
-from firelet.gateway.signed_callers import SignedCallers
+from firelet.gateway.signed_callers import EXECUTE_API, SignedCallers
 from firelet.iam.jwt import InvalidToken
 from firelet.model.errors import CallerError
 from firelet.model.http_api import HTTP, HttpApi, execution_arn
 from firelet.wire.http1 import Request
 
-_REMEMBERED_MAX = 4_096
-_SERVICE = "execute-api"
-_ACTION = "execute-api:Invoke"
 _HEADER, _CONTEXT, _STAGE_VARIABLE = "header", "context", "stageVariables"
 
 
@@ -90,8 +87,7 @@ class ApiAuthorizers:
         self._calls = calls
         self._callers = callers
         self._tokens = tokens
-        self._clock = clock
-        self._remembered: dict[tuple[str, ...], tuple[float, Grant]] = {}
+        self._remembered: RememberedGrants[Grant] = RememberedGrants(clock)
 
     async def authorize(self, question: Question) -> Authorized | None:
         """None: the route is open to everybody. IntegrationFailed, with what the client is told,
@@ -106,18 +102,15 @@ class ApiAuthorizers:
         if route.authorizer.jwt is not None:
             return await self._check_token(question, route.authorizer, route.authorizer.jwt)
         grant = await self._find(question, route.authorizer)
-        if grant.policy is not None:
-            use = Use(action=_ACTION, resource=question.arn)
-            if judge(grant.policy, use) is not Verdict.ALLOW:
-                raise IntegrationFailed(
-                    403, "Forbidden", "the authorizer's policy does not allow it"
-                )
+        policy = grant.policy
+        if policy is not None and judge_grant(policy, question.arn) is not Verdict.ALLOW:
+            raise IntegrationFailed(403, "Forbidden", "the authorizer's policy does not allow it")
         principal = {} if grant.principal is None else {"principalId": grant.principal}
         return Authorized({"lambda": grant.context or None}, {**grant.context, **principal})
 
     def _check_signature(self, question: Question) -> Authorized:
         try:
-            caller = self._callers.identify(question.request, _SERVICE, question.api.region)
+            caller = self._callers.identify(question.request, EXECUTE_API, question.api.region)
         except CallerError as error:
             raise IntegrationFailed(403, "Forbidden", error.message) from None
         if caller is None or caller.account != question.api.account:
@@ -146,14 +139,12 @@ class ApiAuthorizers:
             raise IntegrationFailed(401, "Unauthorized", "an identity source is missing")
         # The route is part of what is asked: a simple answer is about one.
         key = (question.api.api_id, authorizer.authorizer_id, question.arn, *values)
-        remembered = self._remembered.get(key)
-        if remembered is not None and remembered[0] > self._clock():
-            return remembered[1]
+        remembered = self._remembered.find(key)
+        if remembered is not None:
+            return remembered
         grant = await self._ask(question, authorizer, values)
         if authorizer.ttl_s and values:
-            if len(self._remembered) >= _REMEMBERED_MAX:
-                self._remembered.clear()
-            self._remembered[key] = (self._clock() + authorizer.ttl_s, grant)
+            self._remembered.keep(key, grant, authorizer.ttl_s)
         return grant
 
     async def _ask(
@@ -209,11 +200,7 @@ def _parse_grant(payload: bytes, authorizer: Authorizer) -> Grant:
         if not result["isAuthorized"]:
             raise IntegrationFailed(403, "Forbidden", "the authorizer has said no")
         return Grant(None, None, context)
-    statements = result["policyDocument"]["Statement"]
-    listed = statements if isinstance(statements, list) else [statements]
-    # Whom it is about is clear: a policy of an authorizer names no principal.
-    policy = json.dumps({"Statement": [{**one, "Principal": "*"} for one in listed]})
-    return Grant(policy, str(result["principalId"]), context)
+    return Grant(read_policy(result), str(result["principalId"]), context)
 
 
 def _read_source(source: str, question: Question) -> str | None:

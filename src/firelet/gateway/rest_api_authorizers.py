@@ -11,7 +11,6 @@ apigateway-control-access-policy-language-overview.html. That a failed authorize
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,11 +20,12 @@ import orjson
 
 from firelet.control.gateway_regex import compile_whole
 from firelet.control.rest_api_records import Settings
-from firelet.gateway.function_policy import Use, Verdict, judge
+from firelet.gateway.function_policy import Verdict
+from firelet.gateway.grants import RememberedGrants, judge_grant, read_policy
 from firelet.gateway.rest_api_failures import Refusal, evaluate
 from firelet.gateway.rest_api_request import RestRequest
 from firelet.gateway.service_calls import API_GATEWAY, ServiceCall, ServiceCaller, ServiceCalls
-from firelet.gateway.signed_callers import SignedCallers
+from firelet.gateway.signed_callers import EXECUTE_API, SignedCallers
 from firelet.model.errors import CallerError, FireletError
 from firelet.model.integration_uri import fill_stage_variables, find_function
 from firelet.model.invocation import Outcome
@@ -33,14 +33,11 @@ from firelet.model.invocation import Outcome
 log = logging.getLogger(__name__)
 
 _TIMEOUT_S = 29.0
-_CACHED_MAX = 10_000
-_ACTION = "execute-api:Invoke"
-_SIGNED_SERVICE = "execute-api"
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What an authorizer has said of a caller. ``policy`` is a document that ``judge`` reads."""
+    """What an authorizer has said of a caller. ``policy`` is what ``judge_grant`` reads."""
 
     principal: str
     policy: str
@@ -56,8 +53,7 @@ class RestAuthorizers:
     ) -> None:
         self._calls = calls
         self._callers = callers
-        self._clock = clock
-        self._cached: dict[tuple[str, ...], tuple[float, Grant]] = {}
+        self._remembered: RememberedGrants[Grant] = RememberedGrants(clock)
 
     async def authorize(self, request: RestRequest) -> str | None:
         """Refusal, or the key of a usage plan that an authorizer named."""
@@ -79,9 +75,7 @@ class RestAuthorizers:
 
     def _check_signature(self, request: RestRequest) -> None:
         try:
-            caller = self._callers.identify(
-                request.visit.request, _SIGNED_SERVICE, request.api.region
-            )
+            caller = self._callers.identify(request.visit.request, EXECUTE_API, request.api.region)
         except CallerError as error:
             raise Refusal("INVALID_SIGNATURE", error.message) from None
         if caller is None:
@@ -98,14 +92,12 @@ class RestAuthorizers:
         sources = _identity(request, authorizer)
         ttl = authorizer["authorizerResultTtlInSeconds"]
         key = (request.api.id, request.stage.name, authorizer["id"], *sources)
-        cached = self._cached.get(key)
-        if ttl and cached is not None and cached[0] > self._clock():
-            return cached[1]
+        remembered = self._remembered.find(key) if ttl else None
+        if remembered is not None:
+            return remembered
         grant = await self._ask(request, authorizer, sources)
         if ttl:
-            if len(self._cached) >= _CACHED_MAX:
-                self._cached.clear()
-            self._cached[key] = (self._clock() + ttl, grant)
+            self._remembered.keep(key, grant, ttl)
         return grant
 
     async def _ask(
@@ -189,10 +181,7 @@ def _event(request: RestRequest, authorizer: Settings, sources: tuple[str, ...])
 def _parse_grant(payload: bytes) -> Grant | None:
     try:
         result = orjson.loads(payload)
-        statements = result["policyDocument"]["Statement"]
-        listed = statements if isinstance(statements, list) else [statements]
-        # Whom it is about is clear: a policy of an authorizer names no principal.
-        policy = json.dumps({"Statement": [{**one, "Principal": "*"} for one in listed]})
+        policy = read_policy(result)
         context = result.get("context") or {}
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return None
@@ -218,8 +207,7 @@ def _text(value: object) -> str | None:
 
 
 def _check_grant(request: RestRequest, grant: Grant) -> None:
-    use = Use(action=_ACTION, resource=request.method_arn)
-    verdict = judge(grant.policy, use)
+    verdict = judge_grant(grant.policy, request.method_arn)
     if verdict is Verdict.DENY:
         raise Refusal(
             "ACCESS_DENIED",

@@ -17,6 +17,8 @@ from firelet.iam.sigv4_check import is_genuine
 from firelet.model.errors import CallerError
 from firelet.wire.http1 import Request
 
+EXECUTE_API = "execute-api"  # what requests to APIs are signed for
+
 _NOT_GENUINE = (
     "The request signature we calculated does not match the signature you provided. Check your AWS"
     " Secret Access Key and signing method. Consult the service documentation for details."

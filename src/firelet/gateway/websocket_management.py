@@ -18,7 +18,7 @@ import orjson
 
 from firelet.gateway.answers import JSON_TYPE
 from firelet.gateway.api_stages import Entry
-from firelet.gateway.signed_callers import SignedCallers
+from firelet.gateway.signed_callers import EXECUTE_API, SignedCallers
 from firelet.gateway.websocket_frames import WebSocketLimits
 from firelet.gateway.websocket_hub import OpenSocket, WebSocketHub
 from firelet.model.errors import CallerError
@@ -26,7 +26,6 @@ from firelet.model.http_api import HttpApi
 from firelet.wire.http1 import Request, Response
 
 PATH = "/@connections/"
-_SERVICE = "execute-api"
 _NORMAL_CLOSURE = 1000
 
 
@@ -65,7 +64,7 @@ class ConnectionManagement:
             return Response(error.status, orjson.dumps({"message": error.message}), headers)
 
     def _authorize(self, account: str, region: str, request: Request) -> None:
-        caller = self._callers.identify(request, _SERVICE, region)
+        caller = self._callers.identify(request, EXECUTE_API, region)
         if caller is None:
             raise CallerError("Missing Authentication Token", code="ForbiddenException", status=403)
         if caller.account != account:
