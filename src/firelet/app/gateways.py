@@ -1,10 +1,17 @@
-"""The gateways of one endpoint: which sites there are, and what they share."""
+"""The gateways of one endpoint: which sites there are, by family, and what they share.
+
+A site serves HTTP for functions at names or addresses of its own. What is kept of them is in
+``gateway_records``. Made by ``endpoint``, which starts and closes them.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import random
 import time
 
-from firelet.control.http_apis import HttpApis
+from firelet.app.gateway_records import GatewayRecords
 from firelet.control.registry import Registry
 from firelet.gateway.api_authorizers import ApiAuthorizers
 from firelet.gateway.function_calls import FunctionCalls, Invoker
@@ -15,12 +22,20 @@ from firelet.gateway.hosts import (
     API_PATH,
     FUNCTION_URL_KIND,
     FUNCTION_URL_PATH,
+    Answering,
     HostRoutes,
 )
 from firelet.gateway.http_api import HttpApiSite
 from firelet.gateway.integration_calls import IntegrationCalls
 from firelet.gateway.jwt_authorizer import JwtAuthorizer
 from firelet.gateway.jwt_keys import JwtKeys
+from firelet.gateway.load_balancer import LoadBalancerSite
+from firelet.gateway.load_balancer_calls import BalancerCalls
+from firelet.gateway.load_balancer_health import HealthChecks
+from firelet.gateway.rest_api import RestApiSite
+from firelet.gateway.rest_api_authorizers import RestAuthorizers
+from firelet.gateway.rest_api_guard import RestGuard
+from firelet.gateway.rest_api_integrations import RestIntegrations
 from firelet.gateway.service_calls import ServiceCalls
 from firelet.gateway.serving import Serving
 from firelet.gateway.signed_callers import SignedCallers
@@ -30,43 +45,79 @@ from firelet.gateway.websocket_frames import WebSocketLimits
 from firelet.gateway.websocket_hub import WebSocketHub
 from firelet.gateway.websocket_management import PATH as CONNECTIONS_PATH
 from firelet.gateway.websocket_management import ConnectionManagement
-from firelet.iam.accounts import Accounts
-from firelet.iam.credentials import SessionCredentials
-from firelet.wire.http1 import App
+from firelet.wire.http1 import App, Request
+
+log = logging.getLogger(__name__)
+
+_FLUSH_EVERY_S = 3.0
+_BALANCER_KIND = b"elb"
 
 
 class Gateways:
-    """Everything that serves HTTP for functions. ``routes.match`` is a fast route; ``pages`` are
-    apps by the prefix of the raw target."""
+    """Everything that serves HTTP for functions. ``match`` and ``match_local`` are fast routes,
+    ``pages`` apps by the prefix of the raw target; ``targets`` is asked by the operations on target
+    groups. ``start`` once the loop runs, ``close`` after the last request."""
 
     def __init__(
         self,
         registry: Registry,
         invoker: Invoker,
-        apis: HttpApis,
-        sessions: SessionCredentials,
-        accounts: Accounts,
+        records: GatewayRecords,
+        callers: SignedCallers,
         websocket_limits: WebSocketLimits,
     ) -> None:
+        self._records = records
+        self._callers = callers
+        self._functions = FunctionCalls(registry, invoker)
+        self._calls = ServiceCalls(registry.policies, self._functions)
         self._serving = Serving()
-        self.routes = HostRoutes()
-        calls = FunctionCalls(registry, invoker)
-        callers = SignedCallers(sessions, accounts, time.time)
-        authorizer = UrlAuthorizer(registry.policies, callers)
-        urls = FunctionUrlSite(registry.urls, authorizer, calls, self._serving, time.time)
-        self.routes.add(FUNCTION_URL_KIND, FUNCTION_URL_PATH, urls.visit)
-        self._calls = ServiceCalls(registry.policies, calls)
+        self._flushing: asyncio.Task[None] | None = None
+        routes = HostRoutes()
+        self.match = routes.match
+        self._add_function_urls(routes, registry)
+        management = self._add_http_apis(routes, websocket_limits)
+        self.pages: dict[bytes, App] = {CONNECTIONS_PATH.encode(): management.page}
+        self._rest_apis = self._add_rest_apis(routes)
+        balancing = BalancerCalls(self._calls)
+        self._health = self._add_load_balancers(routes, balancing)
+        self.targets = _Targets(balancing, self._health)
+
+    def match_local(self, request: Request) -> Answering | None:
+        """The answer at the addresses that tools for local clouds make; None for all others."""
+        return self._rest_apis.match_path(request)
+
+    def start(self) -> None:
+        self._flushing = asyncio.create_task(self._flush())
+        self._health.start()
+
+    async def close(self, drain_s: float) -> None:
+        """Waits for what runs, then gives up what still does; no count is lost."""
+        await self._health.close()
+        await self._serving.drain(drain_s)
+        await self._calls.drain(drain_s)
+        if self._flushing is not None:
+            self._flushing.cancel()
+            await asyncio.gather(self._flushing, return_exceptions=True)
+        await self._records.usage_counts.flush()
+
+    def _add_function_urls(self, routes: HostRoutes, registry: Registry) -> None:
+        authorizer = UrlAuthorizer(registry.policies, self._callers)
+        site = FunctionUrlSite(registry.urls, authorizer, self._functions, self._serving, time.time)
+        routes.add(FUNCTION_URL_KIND, FUNCTION_URL_PATH, site.visit)
+
+    def _add_http_apis(self, routes: HostRoutes, limits: WebSocketLimits) -> ConnectionManagement:
+        """HTTP and WebSocket APIs, which share authorizers and throttles."""
+        apis = self._records.http_apis
         integrations = IntegrationCalls(self._calls)
         throttles = StageThrottles(time.monotonic)
-        authorizers = ApiAuthorizers(
-            integrations, callers, JwtAuthorizer(JwtKeys(), time.time), time.monotonic
-        )
+        tokens = JwtAuthorizer(JwtKeys(), time.time)
+        authorizers = ApiAuthorizers(integrations, self._callers, tokens, time.monotonic)
         http_apis = HttpApiSite(
             apis, integrations, authorizers, throttles, self._serving, time.time
         )
-        self.routes.add(API_KIND, API_PATH, http_apis.visit)
+        routes.add(API_KIND, API_PATH, http_apis.visit)
         hub = WebSocketHub()
-        management = ConnectionManagement(hub, callers, websocket_limits)
+        management = ConnectionManagement(hub, self._callers, limits)
         sockets = WebSocketSite(
             apis,
             integrations,
@@ -75,13 +126,45 @@ class Gateways:
             self._serving,
             management,
             hub,
-            websocket_limits,
+            limits,
             time.time,
         )
-        self.routes.add(API_KIND, API_PATH, sockets.visit)
-        self.pages: dict[bytes, App] = {CONNECTIONS_PATH.encode(): management.page}
+        routes.add(API_KIND, API_PATH, sockets.visit)
+        return management
 
-    async def drain(self, timeout_s: float) -> None:
-        """Waits for the functions that run, then gives up those that still do."""
-        await self._serving.drain(timeout_s)
-        await self._calls.drain(timeout_s)
+    def _add_rest_apis(self, routes: HostRoutes) -> RestApiSite:
+        records = self._records
+        site = RestApiSite(
+            records.rest_apis,
+            RestAuthorizers(self._calls, self._callers, time.monotonic),
+            RestGuard(records.usage_plans, records.usage_counts, time.monotonic),
+            RestIntegrations(self._calls),
+            self._serving,
+            time.time,
+        )
+        routes.add(API_KIND, API_PATH, site.visit)
+        return site
+
+    def _add_load_balancers(self, routes: HostRoutes, calls: BalancerCalls) -> HealthChecks:
+        balancers, groups = self._records.load_balancers, self._records.target_groups
+        health = HealthChecks(balancers, groups, calls, time.monotonic)
+        site = LoadBalancerSite(balancers, groups, calls, self._serving, random.random)
+        routes.add_last(_BALANCER_KIND, _BALANCER_KIND, site.visit)
+        return health
+
+    async def _flush(self) -> None:
+        while True:
+            await asyncio.sleep(_FLUSH_EVERY_S)
+            try:
+                await self._records.usage_counts.flush()
+            except Exception:
+                # The supervisor of the counts: what cannot be written now is written the next time.
+                log.exception("usage of api keys not written")
+
+
+class _Targets:
+    """What the operations on target groups ask of those who call functions."""
+
+    def __init__(self, calls: BalancerCalls, health: HealthChecks) -> None:
+        self.may_invoke = calls.may_invoke
+        self.health = health.health

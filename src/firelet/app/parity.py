@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, cast
 
-from firelet.app.endpoint import EndpointParts, make_operations
+from firelet.app.operations import EndpointParts, make_operations
 from firelet.frontend import invoke, invoke_stream
 from firelet.frontend.elbv2_groups import Targets
 from firelet.wire.aws.model import load_services

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from firelet.app.standalone import _watch_memory
+from firelet.app.tending import watch_memory
 from firelet.model import limits
 from firelet.worker.memory import MemoryUse
 
@@ -37,7 +37,7 @@ async def test_the_manager_is_told_again_and_again(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(limits, "MEMORY_LOOK_EVERY_S", 0.0)
     memory: Any = Memory()
     manager: Any = Manager()
-    watching = asyncio.create_task(_watch_memory(memory, manager))
+    watching = asyncio.create_task(watch_memory(memory, manager))
     while len(manager.told) < 3:
         await asyncio.sleep(0)
     watching.cancel()

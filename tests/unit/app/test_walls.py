@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from firelet.app.config import PlatformConfig, load_config
-from firelet.app.standalone import check_address, check_file_systems, check_walls
+from firelet.app.preflight import check_address, check_file_systems, check_walls
 from firelet.model.errors import PlatformError
 from firelet.sandbox.host import Finding, HostFacts, Level
 
