@@ -31,7 +31,6 @@ from firelet.control.http_api_parts import (
     with_tags,
     without,
 )
-from firelet.iam.records import Records
 from firelet.model.http_api import (
     AUTHORIZER,
     DEFAULT_ROUTE,
@@ -46,6 +45,7 @@ from firelet.model.http_api import (
     Stage,
 )
 from firelet.store.documents import DocumentStore
+from firelet.store.records import Records
 
 _KIND = "apigatewayv2.api.v1"
 _API_ID_LENGTH = 10

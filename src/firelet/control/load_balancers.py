@@ -33,8 +33,8 @@ from firelet.control.load_balancer_records import (
     used_groups,
 )
 from firelet.control.target_groups import TargetGroups
-from firelet.iam.records import Records
 from firelet.store.documents import DocumentStore
+from firelet.store.records import Records
 
 DELETION_PROTECTION = "deletion_protection.enabled"
 XFF_MODE = "routing.http.xff_header_processing.mode"

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from firelet.iam.records import Records
 from firelet.store.documents import DocumentStore
+from firelet.store.records import Records
 
 # Source: documented quotas of an account and region.
 RATE_LIMIT, BURST_LIMIT = 10_000.0, 5_000

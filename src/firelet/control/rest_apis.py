@@ -24,8 +24,8 @@ from firelet.control.rest_api_records import (
     Settings,
     Stage,
 )
-from firelet.iam.records import Records
 from firelet.store.documents import DocumentStore
+from firelet.store.records import Records
 
 _ALPHABET = string.ascii_lowercase + string.digits
 _API_ID_LENGTH, _PART_ID_LENGTH = 10, 6

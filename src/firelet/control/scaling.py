@@ -22,8 +22,8 @@ from firelet.control.scaling_errors import (
     ScalingValidationError,
 )
 from firelet.control.scaling_records import ScalableTarget, ScalingPolicy, ScheduledAction
-from firelet.iam.records import Records
 from firelet.store.documents import DocumentStore
+from firelet.store.records import Records
 
 DIMENSION = "lambda:function:ProvisionedConcurrency"
 PREDEFINED_METRIC = "LambdaProvisionedConcurrencyUtilization"

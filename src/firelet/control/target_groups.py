@@ -22,8 +22,8 @@ from firelet.control.load_balancer_errors import (
     TooManyTargets,
 )
 from firelet.control.load_balancer_records import Shape, TargetGroup
-from firelet.iam.records import Records
 from firelet.store.documents import DocumentStore
+from firelet.store.records import Records
 
 MULTI_VALUE = "lambda.multi_value_headers.enabled"
 ATTRIBUTES: Mapping[str, str] = {

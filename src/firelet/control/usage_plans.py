@@ -16,8 +16,8 @@ from typing import Any
 
 from firelet.control.rest_api_errors import BadRequest, Conflict, NotFound
 from firelet.control.rest_apis import RestApis, find_stage, new_id
-from firelet.iam.records import Records
 from firelet.store.documents import DocumentStore
+from firelet.store.records import Records
 
 _VALUE_LENGTH, _VALUE_MIN, _VALUE_MAX = 40, 20, 128
 _VALUE_ALPHABET = string.ascii_letters + string.digits

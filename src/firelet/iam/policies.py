@@ -23,10 +23,10 @@ from firelet.iam.errors import (
 )
 from firelet.iam.managed_policies import MANAGED_POLICIES, ManagedPolicy
 from firelet.iam.policy_document import check_identity_policy, counted_size
-from firelet.iam.records import Records
 from firelet.iam.tags import add_tags, remove_tags
 from firelet.model.errors import AccessDenied
 from firelet.store.documents import DocumentStore
+from firelet.store.records import Records
 
 # Source: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
 POLICIES_PER_ACCOUNT = 1_500

@@ -27,9 +27,9 @@ from firelet.iam.policy_document import (
     check_trust_policy,
     counted_size,
 )
-from firelet.iam.records import Records
 from firelet.iam.tags import add_tags, remove_tags
 from firelet.store.documents import DocumentStore
+from firelet.store.records import Records
 
 # Source: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
 ROLES_PER_ACCOUNT = 1_000

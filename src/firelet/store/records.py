@@ -1,7 +1,8 @@
 """Durable records of one kind: read from memory, changed on disk first.
 
-What it is: the read model that roles, policies and scalable targets share. A change is in the
-document store before it can be read here, so that no answer shows what a crash could take back.
+What it is: the read model that roles, policies, scalable targets, APIs and load balancers share. A
+change is in the document store before it can be read here, so that no answer shows what a crash
+could take back.
 What it is not: a guard against two changes at once; its callers hold a lock of their own.
 """
 
