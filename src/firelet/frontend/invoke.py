@@ -34,6 +34,7 @@ from firelet.model import limits
 from firelet.model.arn import FunctionRef
 from firelet.model.errors import InvalidRequestContent, RequestTooLarge
 from firelet.model.invocation import Invocation, Outcome
+from firelet.wire.draining import drain
 from firelet.wire.http1 import Request, Response
 from firelet.wire.prompt import PromptFuture
 
@@ -103,11 +104,7 @@ class InvokeEndpoint:
 
     async def drain(self, timeout_s: float) -> None:
         """Waits for the invocations that run, then gives up those that still do."""
-        if self._running:
-            _, late = await asyncio.wait(self._running, timeout=timeout_s)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        await drain(self._running, timeout_s)
 
     async def _serve(self, request: Request, name: bytes, answer: PromptFuture[Response]) -> None:
         request_id = make_request_id()

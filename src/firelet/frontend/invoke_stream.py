@@ -37,6 +37,7 @@ from firelet.frontend.invoke_request import (
 from firelet.model import limits
 from firelet.model.invocation import Invocation, Outcome
 from firelet.model.streaming import StreamHead, StreamSource
+from firelet.wire.draining import drain
 from firelet.wire.eventstream import CONTENT_TYPE, EventFormat
 from firelet.wire.http1 import OutgoingBody, Request, Response, StreamedResponse
 from firelet.wire.prompt import PromptFuture
@@ -93,11 +94,7 @@ class StreamEndpoint:
 
     async def drain(self, timeout_s: float) -> None:
         """Waits for the invocations that run, then gives up those that still do."""
-        if self._running:
-            _, late = await asyncio.wait(self._running, timeout=timeout_s)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        await drain(self._running, timeout_s)
 
     async def _serve(self, request: Request, name: bytes, answer: PromptFuture[Response]) -> None:
         request_id = make_request_id()

@@ -18,6 +18,7 @@ from firelet.gateway.function_policy import Use, Verdict, judge
 from firelet.model.arn import FunctionRef, parse_function_ref
 from firelet.model.errors import AccessDenied, ResourceNotFound
 from firelet.model.invocation import Outcome
+from firelet.wire.draining import drain
 
 API_GATEWAY = "apigateway.amazonaws.com"
 LOAD_BALANCING = "elasticloadbalancing.amazonaws.com"
@@ -86,11 +87,7 @@ class ServiceCalls:
 
     async def drain(self, timeout_s: float) -> None:
         """Waits for the functions that run, then gives up those that still do."""
-        if self._running:
-            _, late = await asyncio.wait(self._running, timeout=timeout_s)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        await drain(self._running, timeout_s)
 
     def _end(self, task: asyncio.Task[Outcome]) -> None:
         self._running.discard(task)

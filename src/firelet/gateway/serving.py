@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeAlias
 
 from firelet.gateway.answers import message_response
+from firelet.wire.draining import drain
 from firelet.wire.http1 import Response
 from firelet.wire.prompt import PromptFuture
 
@@ -53,11 +54,7 @@ class Serving:
 
     async def drain(self, timeout_s: float) -> None:
         """Waits for what runs, then gives up what still does."""
-        if self._running:
-            _, late = await asyncio.wait(self._running, timeout=timeout_s)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        await drain(self._running, timeout_s)
 
 
 async def _run(work: Coroutine[Any, Any, None], answer: Answer | None) -> None:
