@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from firelet.model import limits
 from firelet.model.errors import FireletError, InvalidParameterValue
-from firelet.worker.archive import BadArchive, check_archive, extract_archive
+from firelet.worker.archive import check_archive, extract_archive
+from firelet.worker.archive_members import BadArchive
 
 UNZIP = "Could not unzip uploaded file. Please check your file, then try to upload again."
 EMPTY = "Uploaded file must be a non-empty zip"
