@@ -22,7 +22,7 @@ from firelet.model.function import FunctionKey, FunctionVersion, InitializationT
 from firelet.wire.rpc import Peer, PeerLost, make_pair
 from firelet.wire.worker_messages import Done, End, StreamEvents, control_codec
 from firelet.worker.custody import Custody
-from firelet.worker.node import check_runtime
+from firelet.worker.runtime_starts import check_runtime
 from firelet.worker.snapshots import Resting
 
 log = logging.getLogger(__name__)

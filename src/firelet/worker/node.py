@@ -7,27 +7,22 @@ and initialises the slot. Implements ``control.manager.Fleet`` and ``control.reg
 from __future__ import annotations
 
 import logging
-import platform
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from firelet.model import limits
-from firelet.model.errors import InvalidRuntime, PlatformError
+from firelet.model.errors import PlatformError
 from firelet.model.function import FunctionKey, FunctionVersion, InitializationType
 from firelet.model.invocation import Invocation, Outcome
 from firelet.runtime.credentials import CredentialsEndpoint, SessionCredentials
 from firelet.runtime.environment import (
     extension_environment,
-    image_process_of,
-    plain_command,
     restored_environment,
-    runtime_command,
     runtime_environment,
-    runtime_family,
 )
 from firelet.sandbox.driver import RuntimeStart, Sandbox, SandboxDriver, SandboxSpec
 from firelet.worker.custody import CodeStore, Custody
@@ -41,19 +36,18 @@ from firelet.worker.debugging import (
 from firelet.worker.extension_files import find_extensions
 from firelet.worker.extension_host import ExternalExtensions
 from firelet.worker.role_session import RoleSession
+from firelet.worker.runtime_starts import (
+    check_runtime,
+    image_start,
+    note_architecture,
+    runtime_start,
+)
 from firelet.worker.slots import Slot, SlotParts
 from firelet.worker.snapshots import Resting, Snapshots
 
 log = logging.getLogger(__name__)
 
 _RESTORE_ATTEMPTS = 2
-_ARCHITECTURES = {"x86_64": "x86_64", "aarch64": "arm64"}  # machine: AWS's name
-# Where a custom runtime's executable is looked for, in this order (recorded from the service).
-_BOOTSTRAPS = ("/var/task/bootstrap", "/opt/bootstrap")
-# Images start from the same embryos as custom runtimes: nothing of a runtime is in those.
-_IMAGE_RUNTIME = "provided.al2023"
-_NO_PROCESS = "The image has neither an entry point nor a command"
-_NO_BOOTSTRAP = f"Couldn't find valid bootstrap(s): [{' '.join(_BOOTSTRAPS)}]"
 
 
 class EventWriter(Protocol):
@@ -87,7 +81,7 @@ class Node:
         """Makes a version ready to start: its interpreter is here, its code is on disk, and with
         SnapStart its snapshot has been through INIT (else FunctionError)."""
         self._parts.driver.expect(self._runtime(version))
-        _note_architecture(version)
+        note_architecture(version)
         await self._custody.prepare(version)
         if version.has_snap_start:
             await self._snapshots.of(version)
@@ -282,9 +276,10 @@ class Node:
             "" if endpoint is None else endpoint.token,
         )
         if version.image is None:
-            start, entry_error = await self._runtime_start(version, environment)
+            runtime, extracted = self._runtime(version), await self._extracted(version)
+            start, entry_error = runtime_start(version, runtime, environment, extracted)
         else:
-            start, entry_error = _image_start(version, environment)
+            start, entry_error = image_start(version, environment)
         if debugger is not None:
             start = under_debugger(start, debugger)
         external = ExternalExtensions()
@@ -297,22 +292,6 @@ class Node:
             )
         slot = self._slot(version, sandbox, start, initialization, endpoint, entry_error, external)
         return await _ready(slot, slot.initialise)
-
-    async def _runtime_start(
-        self, version: FunctionVersion, environment: Mapping[str, str]
-    ) -> tuple[RuntimeStart, str | None]:
-        """How a runtime of this host is started, and why it cannot be."""
-        family = runtime_family(version.runtime)
-        extracted = await self._extracted(version)
-        bootstrap = _find_bootstrap(*extracted)
-        start = RuntimeStart(
-            environment=environment,
-            arguments=runtime_command(version, bootstrap or ""),
-            plain=() if family == "python" else plain_command(version, bootstrap or ""),
-            name=self._runtime(version),
-        )
-        is_there = family != "provided" or bootstrap is not None
-        return start, None if is_there else _NO_BOOTSTRAP
 
     def _slot(
         self,
@@ -349,64 +328,11 @@ class Node:
         return check_runtime(version, self._parts.runtimes)
 
 
-def check_runtime(version: FunctionVersion, runtimes: Collection[str]) -> str:
-    """The version's runtime, or what an image is started from. InvalidRuntime when it is none of
-    those that are here."""
-    if version.image is not None:
-        return _IMAGE_RUNTIME
-    if version.runtime is None or version.runtime not in runtimes:
-        raise InvalidRuntime(missing_runtime(version.runtime))
-    return version.runtime
-
-
-def _image_start(
-    version: FunctionVersion, environment: Mapping[str, str]
-) -> tuple[RuntimeStart, str | None]:
-    """How the process of an image is started, and why it cannot be."""
-    process = image_process_of(version)
-    assert process is not None
-    start = RuntimeStart(
-        environment=environment,
-        arguments=process.arguments,
-        name="image",
-        directory=process.working_directory,
-        is_image=True,
-    )
-    return start, None if process.arguments else _NO_PROCESS
-
-
-def _note_architecture(version: FunctionVersion) -> None:
-    """Interpreted code does not notice; compiled code for another machine fails when it is loaded,
-    and then the log has said why."""
-    host = _ARCHITECTURES.get(platform.machine())
-    if version.architecture != host:
-        log.warning(
-            "function=%s is for %s and runs on this host's %s",
-            version.qualified_arn,
-            version.architecture,
-            host or platform.machine(),
-        )
-
-
 def init_timeout_s(version: FunctionVersion, initialization: InitializationType) -> float:
     """How long INIT may take ahead of invocations. Source: Lambda guide, runtime environment."""
     if initialization is InitializationType.ON_DEMAND:
         return limits.INIT_TIMEOUT_S
     return max(limits.INIT_PROVISIONED_MIN_S, float(version.timeout_s))
-
-
-def missing_runtime(runtime: str | None) -> str:
-    """What a user can do about a runtime that this host does not have."""
-    family = runtime_family(runtime)
-    advice = {
-        "python": "install that version of Python (for example with pyenv, uv or the system's"
-        " packages) where `firelet runtimes` finds it",
-        "nodejs": "install that major version of Node.js and put its node on PATH",
-        "java": "install that version of Java, and one JDK with javac, where `firelet runtimes`"
-        " finds them (JAVA_HOME, PATH, /usr/lib/jvm)",
-        "ruby": "install that version of Ruby and put its ruby on PATH",
-    }.get(family, "this kind of runtime is not supported yet")
-    return f"The runtime {runtime} is not available on this host: {advice}."
 
 
 def format_stream_name(version: FunctionVersion, instance_id: str) -> str:
@@ -425,12 +351,3 @@ async def _ready(slot: Slot, begin: Callable[[], Awaitable[None]]) -> Slot:
         await slot.close()
         raise
     return slot
-
-
-def _find_bootstrap(code: Path, *layers: Path) -> str | None:
-    """A custom runtime's executable, by its path in the sandbox. A few stats of local files:
-    cheaper on the event loop than the way to a thread."""
-    in_task, in_layers = _BOOTSTRAPS
-    if (code / "bootstrap").is_file():
-        return in_task
-    return in_layers if any((layer / "bootstrap").is_file() for layer in layers) else None

@@ -18,8 +18,8 @@ from firelet.worker.node import (
     NodeParts,
     format_stream_name,
     init_timeout_s,
-    missing_runtime,
 )
+from firelet.worker.runtime_starts import missing_runtime
 from unit.versions import DIGEST, make_invocation, make_layer, make_version
 from unit.worker.fake_sandbox import Exited, FakeDriver, Runtime
 
