@@ -1,12 +1,17 @@
-"""A fleet and its environments that do what the test says, and a clock that stands still."""
+"""A fleet and its environments that do what the test says, a clock that stands still, and a manager
+on them."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
+from typing import Any
 
+from firelet.control.manager import Manager
 from firelet.model.function import FunctionVersion, InitializationType
 from firelet.model.invocation import Invocation, Outcome
+from unit.versions import make_version
 
 
 class FakeClock:
@@ -103,3 +108,29 @@ class FakeFleet:
         environment = FakeEnvironment(version, len(self.made))
         self.made.append(environment)
         return environment
+
+
+class ManagedFleet:
+    """A manager on a fleet and a clock that the test drives, with room for ``memory_mib``. Starts
+    are over at once if ``is_instant``, else when the test ends them."""
+
+    version = make_version()  # what is meant where no other is named
+
+    def __init__(self, memory_mib: float = math.inf, *, is_instant: bool = True) -> None:
+        self.clock = FakeClock()
+        self.fleet = FakeFleet(is_instant=is_instant)
+        self.manager = Manager(self.fleet, self.clock, memory_mib)  # type: ignore[arg-type]
+
+    async def acquire(self, version: FunctionVersion | None = None) -> FakeEnvironment:
+        async with asyncio.timeout(5):
+            environment: Any = await self.manager.acquire(version or self.version)
+        return environment
+
+    def ask(self, version: FunctionVersion | None = None) -> asyncio.Task[Any]:
+        return asyncio.create_task(self.manager.acquire(version or self.version))
+
+
+async def settle() -> None:
+    """Lets every task that can run do so."""
+    for _ in range(20):
+        await asyncio.sleep(0)

@@ -24,7 +24,7 @@ from firelet.model.function import State
 from firelet.model.invocation import Outcome
 from firelet.model.streaming import StreamHead, StreamSource
 from firelet.wire.rpc import PeerLost, Undelivered
-from unit.control.fake_fleet import FakeClock, FakeEnvironment, FakeFleet
+from unit.control.fake_fleet import FakeClock, FakeEnvironment, FakeFleet, settle
 from unit.versions import make_invocation, make_version
 
 KEY = ("123456789012", "us-east-1", "hello")
@@ -62,11 +62,6 @@ async def platform() -> Any:
     platform = Platform()
     yield platform
     await platform.manager.close()
-
-
-async def settle() -> None:
-    for _ in range(10):
-        await asyncio.sleep(0)
 
 
 async def test_an_answer_comes_back_and_all_is_at_rest(platform: Platform) -> None:

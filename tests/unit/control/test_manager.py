@@ -12,28 +12,15 @@ from firelet.control.manager import Manager
 from firelet.model import limits
 from firelet.model.errors import PlatformError, SandboxEnded
 from firelet.model.function import FunctionVersion, State
-from unit.control.fake_fleet import FakeClock, FakeEnvironment, FakeFleet
+from unit.control.fake_fleet import FakeEnvironment, ManagedFleet, settle
 from unit.versions import make_version
 
 VERSION = make_version()
 KEY = (VERSION.account, VERSION.region, VERSION.name)
 
 
-class Platform:
-    """A manager on a fleet and a clock that the test drives."""
-
-    def __init__(self, *, is_instant: bool) -> None:
-        self.clock = FakeClock()
-        self.fleet = FakeFleet(is_instant=is_instant)
-        self.manager = Manager(self.fleet, self.clock)  # type: ignore[arg-type]
-
-    async def acquire(self, version: FunctionVersion = VERSION) -> FakeEnvironment:
-        async with asyncio.timeout(5):
-            environment: Any = await self.manager.acquire(version)
-        return environment
-
-    def ask(self, version: FunctionVersion = VERSION) -> asyncio.Task[Any]:
-        return asyncio.create_task(self.manager.acquire(version))
+class Platform(ManagedFleet):
+    version = VERSION
 
     async def warm(self, count: int, version: FunctionVersion = VERSION) -> list[FakeEnvironment]:
         """That many idle environments, in the order in which they became idle."""
@@ -42,12 +29,6 @@ class Platform:
             self.clock.now += 1
             self.manager.release(environment)
         return environments
-
-
-async def settle() -> None:
-    """Lets every task that can run do so."""
-    for _ in range(10):
-        await asyncio.sleep(0)
 
 
 @pytest.fixture

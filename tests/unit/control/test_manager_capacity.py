@@ -7,41 +7,27 @@ from typing import Any
 
 import pytest
 
-from firelet.control.manager import Manager, PoolView
+from firelet.control.manager import PoolView
 from firelet.model import limits
 from firelet.model.errors import EC2Throttled, PlatformError, TooManyRequests
 from firelet.model.function import FunctionVersion
-from unit.control.fake_fleet import FakeClock, FakeEnvironment, FakeFleet
+from unit.control.fake_fleet import ManagedFleet, settle
 from unit.versions import make_version
 
 VERSION = make_version()
 KEY = (VERSION.account, VERSION.region, VERSION.name)
 OTHER = make_version(name="other", memory_mib=512)
 PUBLISHED = make_version(version="1")
-ROOMY_MIB = 10**9
 HOUR_S = 3_600.0
 
 
-class Platform:
-    """A manager on a fleet and a clock that the test drives, with room for ``memory_mib``."""
-
-    def __init__(self, memory_mib: float = ROOMY_MIB, *, is_instant: bool = True) -> None:
-        self.clock = FakeClock()
-        self.fleet = FakeFleet(is_instant=is_instant)
-        self.manager = Manager(self.fleet, self.clock, memory_mib)  # type: ignore[arg-type]
-
-    async def acquire(self, version: FunctionVersion = VERSION) -> FakeEnvironment:
-        async with asyncio.timeout(5):
-            environment: Any = await self.manager.acquire(version)
-        return environment
+class Platform(ManagedFleet):
+    version = VERSION
 
     async def acquire_many(self, count: int, version: FunctionVersion = VERSION) -> None:
         """One after another, of which none is given back."""
         for _ in range(count):
             await self.acquire(version)
-
-    def ask(self, version: FunctionVersion = VERSION) -> asyncio.Task[Any]:
-        return asyncio.create_task(self.manager.acquire(version))
 
     async def call(self, version: FunctionVersion = VERSION, busy_s: float = 0.1) -> None:
         """One invocation by itself."""
@@ -75,12 +61,6 @@ class Platform:
             view for view in self.manager.view() if view.key[2:] == (version.name, version.version)
         ]
         return view
-
-
-async def settle() -> None:
-    """Lets every task that can run do so."""
-    for _ in range(20):
-        await asyncio.sleep(0)
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from firelet.control.floor import FloorView
-from firelet.control.manager import Manager, PoolView
+from firelet.control.manager import PoolView
 from firelet.model import limits
 from firelet.model.errors import FunctionError, InvalidRuntime, PlatformError
 from firelet.model.function import InitializationType
-from unit.control.fake_fleet import FakeClock, FakeEnvironment, FakeFleet
+from unit.control.fake_fleet import FakeEnvironment, ManagedFleet, settle
 from unit.versions import make_version
 
 VERSION = make_version(version="1")
@@ -21,13 +21,8 @@ INIT_FAILED = FunctionError("Runtime.ExitError", b"{}")
 RETRY_S = limits.PROVISIONED_RETRY_MIN_S
 
 
-class Platform:
-    """A manager on a fleet and a clock that the test drives."""
-
-    def __init__(self, *, is_instant: bool) -> None:
-        self.clock = FakeClock()
-        self.fleet = FakeFleet(is_instant=is_instant)
-        self.manager = Manager(self.fleet, self.clock)  # type: ignore[arg-type]
+class Platform(ManagedFleet):
+    version = VERSION
 
     async def provide(self, count: int) -> list[FakeEnvironment]:
         """What was made for it."""
@@ -35,11 +30,6 @@ class Platform:
         self.manager.provide(VERSION, count)
         await settle()
         return self.fleet.made[before:]
-
-    async def acquire(self) -> FakeEnvironment:
-        async with asyncio.timeout(5):
-            environment: Any = await self.manager.acquire(VERSION)
-        return environment
 
     async def tend(self) -> None:
         self.manager.tend(freeze_after_s=5, stop_after_s=60)
@@ -58,12 +48,6 @@ class Platform:
     def view(self) -> PoolView:
         (view,) = self.manager.view()
         return view
-
-
-async def settle() -> None:
-    """Lets every task that can run do so."""
-    for _ in range(20):
-        await asyncio.sleep(0)
 
 
 @pytest.fixture

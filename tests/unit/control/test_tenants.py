@@ -14,7 +14,7 @@ from firelet.control.manager import Manager
 from firelet.control.tenants import environments_max
 from firelet.model.errors import FunctionError, PlatformError, TooManyRequests
 from firelet.model.function import FunctionVersion
-from unit.control.fake_fleet import FakeClock, FakeFleet
+from unit.control.fake_fleet import FakeClock, FakeFleet, settle
 from unit.versions import make_invocation, make_version
 
 TENANCY = {"TenancyConfig": {"TenantIsolationMode": "PER_TENANT"}}
@@ -55,11 +55,6 @@ async def platform() -> Any:
     platform = Platform()
     yield platform
     await platform.manager.close()
-
-
-async def settle() -> None:
-    for _ in range(10):
-        await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize(
