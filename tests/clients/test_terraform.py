@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from running_platform import PYTHON, REGION, Platform, clean_environment, pack
+from clients.terraform import Terraform, open_runner
+from running_platform import PYTHON, REGION, Platform, pack
 
 pytest_plugins = ("platform_fixtures",)
 
-# Where people keep a file-system mirror of providers: MIRROR/HOST/hashicorp/aws/VERSION/…
-MIRRORS = ("~/.terraform.d", "/opt", "/usr/share/terraform", "/usr/local/share/terraform")
 CONFIGURATION = """
 terraform {
   required_providers {
@@ -272,62 +267,16 @@ CODE = (
     "    return [os.environ['COLOUR'], context.memory_limit_in_mb, tool.WORD]\n"
 )
 
-Terraform = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-def find_mirror() -> Path | None:
-    """A directory that holds the provider, so that nothing is downloaded."""
-    named = os.environ.get("FIRELET_TERRAFORM_MIRROR")
-    if named:
-        return Path(named)
-    for place in MIRRORS:
-        for provider in sorted(Path(place).expanduser().glob("*/*/hashicorp/aws")):
-            return provider.parents[2]
-    return None
-
 
 @pytest.fixture
 def terraform(platform: Platform, tmp_path: Path) -> Terraform:
     """Runs ``terraform`` in a directory with the configuration, initialised."""
-    program, mirror = shutil.which("terraform"), find_mirror()
-    if program is None:
-        pytest.skip("terraform is not on PATH")
-    if mirror is None:
-        pytest.skip(f"no mirror of hashicorp/aws below {', '.join(MIRRORS)}")
-    settings = tmp_path / "cli.tfrc"
-    settings.write_text(
-        f'provider_installation {{\n  filesystem_mirror {{\n    path = "{mirror}"\n  }}\n}}\n'
-    )
     work = tmp_path / "work"
     work.mkdir()
-    values = {"url": platform.url, "region": REGION, "runtime": PYTHON}
-    (work / "main.tf").write_text(CONFIGURATION % values)
     (work / "code.zip").write_bytes(pack({"app.py": CODE}))
     (work / "layer.zip").write_bytes(pack({"python/tool.py": "WORD = 'layer'\n"}))
-    variables = {
-        **clean_environment(),
-        "TF_CLI_CONFIG_FILE": str(settings),
-        "TF_IN_AUTOMATION": "1",
-        "CHECKPOINT_DISABLE": "1",
-        "HOME": str(tmp_path),
-    }
-
-    def run(*arguments: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [program, *arguments, *(() if arguments[0] == "output" else ("-no-color",))],
-            cwd=work,
-            env=variables,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=180,
-            check=False,
-        )
-        assert done.returncode == expect, done.stdout + done.stderr
-        return done
-
-    run("init", "-input=false")
-    return run
+    values = {"url": platform.url, "region": REGION, "runtime": PYTHON}
+    return open_runner(tmp_path, CONFIGURATION % values)
 
 
 @pytest.mark.timeout(400)

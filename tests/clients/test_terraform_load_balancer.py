@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from clients.terraform import make_runner
+from clients.terraform import Terraform, make_runner
 from running_platform import PYTHON, REGION, Platform, pack
 from web_client import fetch
 
@@ -156,8 +154,6 @@ CODE = (
     "    kind = 'multi' if 'multiValueHeaders' in event else 'single'\n"
     "    return {'statusCode': 200, 'body': kind}\n"
 )
-
-Terraform = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture

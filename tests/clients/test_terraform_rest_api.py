@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from clients.terraform import make_runner
+from clients.terraform import Terraform, make_runner
 from running_platform import PYTHON, REGION, Platform, pack
 from web_client import fetch
 
@@ -238,8 +237,6 @@ CODE = (
     "def handler(event, context):\n"
     "    return {'statusCode': 200, 'body': event['stageVariables']['colour']}\n"
 )
-
-Terraform = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
