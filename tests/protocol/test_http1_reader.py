@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
 
 import pytest
@@ -206,8 +207,27 @@ def test_a_chunked_body_is_refused_when_it_passes_the_limit() -> None:
     assert sink.rejections == [Rejection(RejectionReason.BODY_TOO_LARGE, b"PUT", b"/x", 10)]
 
 
+def test_a_refused_body_comes_with_the_headers_of_its_request() -> None:
+    head = b"PUT /x HTTP/1.1\r\nHost: a.b\r\nContent-Length: 11\r\n\r\n"
+    (rejection,) = read(head, limits=HttpLimits(body_bytes=10)).rejections
+    assert rejection.headers == {b"host": b"a.b", b"content-length": b"11"}
+    assert rejection.peer == "192.0.2.7"
+
+
+def test_the_body_limit_may_depend_on_the_host() -> None:
+    def body_limit(method: bytes, target: bytes, headers: Mapping[bytes, bytes]) -> int:
+        return 4 if headers.get(b"host") == b"small" else 8
+
+    data = (
+        b"POST / HTTP/1.1\r\nHost: %b\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\n\r\n"
+    )
+    assert len(read(data % b"large", body_limit=body_limit).requests) == 1
+    sink = read(data % b"small", body_limit=body_limit)
+    assert [rejection.limit for rejection in sink.rejections] == [4]
+
+
 def test_the_body_limit_may_depend_on_method_and_target() -> None:
-    def body_limit(method: bytes, target: bytes) -> int:
+    def body_limit(method: bytes, target: bytes, headers: Mapping[bytes, bytes]) -> int:
         return 4 if (method, target) == (b"POST", b"/small") else 8
 
     data = b" HTTP/1.1\r\nContent-Length: 5\r\n\r\nabcde"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from firelet.app.config import PlatformConfig
@@ -59,7 +60,7 @@ from firelet.iam.roles import Roles
 from firelet.observe.logs import LogStore
 from firelet.observe.metrics import MetricStore
 from firelet.wire.aws.model import load_services
-from firelet.wire.http1 import App, HttpServer
+from firelet.wire.http1 import App, HttpLimits, HttpServer
 
 SERVICES = (
     "lambda",
@@ -132,11 +133,14 @@ class Endpoint:
                 self._gateways.routes.match,
                 self._invoke.match,
                 self._stream.match,
-                self._sites.match,
+                self._sites.local.match,
             ],
+            sites=[self._gateways.routes, self._sites.local],
             pages={**_pages(parts, callers), **self._gateways.pages},
         )
-        self._server = HttpServer(router, on_reject=router.reject, body_limit=router.body_limit)
+        self._server = HttpServer(
+            router, limits=_limits(), on_reject=router.reject, body_limit=router.body_limit
+        )
 
     async def listen(self, host: str, port: int) -> tuple[str, int]:
         """Starts to serve; the address in use."""
@@ -150,6 +154,14 @@ class Endpoint:
         await self._stream.drain(drain_s)
         await self._gateways.drain(drain_s)
         await self._sites.close(drain_s)
+
+
+def _limits() -> HttpLimits:
+    """Connections take at most half of the descriptors that this process may have: sandboxes need
+    the others."""
+    open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limits = HttpLimits()
+    return replace(limits, max_connections=min(limits.max_connections, open_files // 2))
 
 
 def make_operations(parts: EndpointParts, targets: Targets) -> Operations:

@@ -31,6 +31,7 @@ from firelet.gateway.websocket_management import PATH as CONNECTIONS_PATH
 from firelet.gateway.websocket_management import ConnectionManagement
 from firelet.iam.accounts import Accounts
 from firelet.iam.credentials import SessionCredentials
+from firelet.model import limits
 from firelet.wire.http1 import App
 
 
@@ -53,7 +54,8 @@ class Gateways:
         callers = SignedCallers(sessions, accounts, time.time)
         authorizer = UrlAuthorizer(registry.policies, callers)
         urls = FunctionUrlSite(registry.urls, authorizer, calls, self._serving, time.time)
-        self.routes.add(FUNCTION_URL_KIND, FUNCTION_URL_PATH, urls.visit)
+        url_bytes, api_bytes = limits.PAYLOAD_SYNC_MAX_BYTES, limits.GATEWAY_REQUEST_MAX_BYTES
+        self.routes.add(FUNCTION_URL_KIND, FUNCTION_URL_PATH, urls.visit, url_bytes)
         integrations = IntegrationCalls(registry.policies, calls)
         throttles = StageThrottles(time.monotonic)
         authorizers = ApiAuthorizers(
@@ -62,7 +64,7 @@ class Gateways:
         http_apis = HttpApiSite(
             apis, integrations, authorizers, throttles, self._serving, time.time
         )
-        self.routes.add(API_KIND, API_PATH, http_apis.visit)
+        self.routes.add(API_KIND, API_PATH, http_apis.visit, api_bytes)
         hub = WebSocketHub()
         management = ConnectionManagement(hub, callers, websocket_limits)
         sockets = WebSocketSite(
@@ -76,7 +78,7 @@ class Gateways:
             websocket_limits,
             time.time,
         )
-        self.routes.add(API_KIND, API_PATH, sockets.visit)
+        self.routes.add(API_KIND, API_PATH, sockets.visit, api_bytes)
         self.pages: dict[bytes, App] = {CONNECTIONS_PATH.encode(): management.page}
 
     async def drain(self, timeout_s: float) -> None:

@@ -19,7 +19,7 @@ from firelet.frontend.elbv2 import LoadBalancerOperations
 from firelet.frontend.elbv2_groups import TargetGroupOperations, Targets
 from firelet.frontend.elbv2_listeners import ListenerOperations
 from firelet.gateway.function_calls import FunctionCalls, Invoker
-from firelet.gateway.hosts import API_KIND, API_PATH, Answering, HostRoutes
+from firelet.gateway.hosts import API_KIND, API_PATH, HostRoutes
 from firelet.gateway.load_balancer import LoadBalancerSite
 from firelet.gateway.load_balancer_calls import BalancerCalls
 from firelet.gateway.load_balancer_health import HealthChecks
@@ -31,8 +31,8 @@ from firelet.gateway.service_calls import ServiceCalls
 from firelet.gateway.serving import Serving
 from firelet.gateway.signed_callers import SignedCallers
 from firelet.gateway.usage import UsageCounts
+from firelet.model import limits
 from firelet.store.documents import DocumentStore
-from firelet.wire.http1 import Request
 
 log = logging.getLogger(__name__)
 
@@ -87,12 +87,14 @@ class WebSites:
 
     def add_to(self, routes: HostRoutes) -> None:
         """The names of the sites."""
-        routes.add(API_KIND, API_PATH, self._rest.visit)
-        routes.add_last(_BALANCER_KIND, _BALANCER_KIND, self._balancers.visit)
+        routes.add(API_KIND, API_PATH, self._rest.visit, limits.GATEWAY_REQUEST_MAX_BYTES)
+        limit = limits.BALANCER_REQUEST_MAX_BYTES
+        routes.add_last(_BALANCER_KIND, _BALANCER_KIND, self._balancers.visit, limit)
 
-    def match(self, request: Request) -> Answering | None:
-        """A fast route, of addresses that tools for local clouds make."""
-        return self._rest.match_path(request)
+    @property
+    def local(self) -> RestApiSite:
+        """Serves the addresses that tools for local clouds make."""
+        return self._rest
 
     def start(self) -> None:
         self._flushing = asyncio.create_task(self._flush())

@@ -163,7 +163,10 @@ class RequestReader:
     def reject(self, reason: RejectionReason, limit: int | None = None) -> None:
         """Refuses what is being read."""
         self.end(reason)
-        self._sink.on_rejection(Rejection(reason, self._method, self._target, limit))
+        headers = {} if limit is None else self._request_headers
+        self._sink.on_rejection(
+            Rejection(reason, self._method, self._target, limit, headers, self._peer)
+        )
 
     # The parser's calls, in their order.
 
@@ -330,7 +333,7 @@ class RequestReader:
             return self._stream.limit
         if self._body_limit is None:
             return self._limits.body_bytes
-        return self._body_limit(self._method, self._target)
+        return self._body_limit(self._method, self._target, self._request_headers)
 
     def _refuse(self, reason: RejectionReason, limit: int | None = None) -> None:
         """Rejects from inside a call of the parser, which must not go on."""
