@@ -49,6 +49,10 @@ JOIN_MAX_BYTES = 64 * 1024
 # How much longer a rejected client may talk, so that it reads its answer and not a reset.
 LINGER_BYTES_MAX = 64 * 1024 * 1024
 LINGER_S = 30.0
+# When there are too many connections: an unfinished request that has stopped for so long may be
+# given up, and so many connections are ended at once.
+STALLED_S = 2.0
+EVICTED_AT_ONCE = 64
 # Connections above the maximum that are told so; the ones beyond are cut off without a word.
 OVERLOAD_SPARE = 64
 
@@ -72,7 +76,7 @@ class Connections:
         self.limits = limits
         self.body_limit = body_limit
         self.open_body = open_body
-        self.live: set[Connection | UpgradedConnection] = set()
+        self.live: dict[Connection | UpgradedConnection, None] = {}  # in the order of arrival
         self.heads = Heads(on_dated=self.arm)
         self._on_reject = on_reject
         self._timer: asyncio.TimerHandle | None = None
@@ -84,9 +88,27 @@ class Connections:
 
     def release(self, connection: Connection | UpgradedConnection) -> None:
         """The connection is lost and its handler has ended."""
-        self.live.discard(connection)
+        self.live.pop(connection, None)
         if not self.live:
             self._all_gone.set()
+
+    def make_room(self, newcomer: Connection) -> None:
+        """Ends connections that ask for nothing, those first that have been quiet for longest, so
+        that whoever holds thousands of them keeps nobody out. Many at once, since finding them
+        means to look at all. Where silence may last for ever, nothing is ended."""
+        if self.limits.keep_alive_s is None:
+            return
+        spare = [
+            connection
+            for connection in self.live
+            if isinstance(connection, Connection)
+            and connection is not newcomer
+            and connection.is_spare
+        ]
+        spare.sort(key=lambda connection: connection.quiet_s, reverse=True)
+        for connection in spare[:EVICTED_AT_ONCE]:
+            del self.live[connection]
+            connection.abort()
 
     def reject(self, rejection: Rejection) -> Response:
         """The answer to a rejection; the default one if the application's own wording fails."""
@@ -220,8 +242,10 @@ class Connection(asyncio.Protocol):
         self._reader = RequestReader(
             self, address, self._limits, shared.body_limit, shared.open_body
         )
-        shared.live.add(self)
+        shared.live[self] = None
         shared.arm()
+        if len(shared.live) > self._limits.max_connections:
+            shared.make_room(self)
         excess = len(shared.live) - self._limits.max_connections
         if excess > OVERLOAD_SPARE:
             self.abort()
@@ -278,6 +302,18 @@ class Connection(asyncio.Protocol):
         """A request is being read, served or queued."""
         phase = self._reader.phase
         return self._active is not None or bool(self._backlog) or phase is _HEAD or phase is _BODY
+
+    @property
+    def quiet_s(self) -> float:
+        """For how long the client has not got on, to about a second."""
+        return self._quiet_s
+
+    @property
+    def is_spare(self) -> bool:
+        """It asks for nothing now, or has stopped in the middle of asking."""
+        if self._active is not None or self._backlog or self._transport.get_write_buffer_size():
+            return False
+        return self._reader.phase is _IDLE or self._quiet_s >= STALLED_S
 
     def drain(self) -> None:
         """Closes now if idle, else after the answer that is due."""
@@ -555,7 +591,7 @@ class Connection(asyncio.Protocol):
         self._loop.call_soon(self._reader.detach)  # It may be in the middle of a call.
         shared = self._shared
         upgraded = UpgradedConnection(stream, self._transport, shared.release)
-        shared.live.add(upgraded)
+        shared.live[upgraded] = None
         shared.release(self)
         upgraded.start()
 
