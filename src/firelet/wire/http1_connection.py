@@ -93,7 +93,7 @@ class Connections:
             self._all_gone.set()
 
     def make_room(self, newcomer: Connection) -> None:
-        """Ends connections that ask for nothing, those first that have been quiet for longest, so
+        """Ends connections that ask for nothing, those first that have done so for longest, so
         that whoever holds thousands of them keeps nobody out. Many at once, since finding them
         means to look at all. Where silence may last for ever, nothing is ended."""
         if self.limits.keep_alive_s is None:
@@ -105,7 +105,7 @@ class Connections:
             and connection is not newcomer
             and connection.is_spare
         ]
-        spare.sort(key=lambda connection: connection.quiet_s, reverse=True)
+        spare.sort(key=lambda connection: connection.worth)
         for connection in spare[:EVICTED_AT_ONCE]:
             del self.live[connection]
             connection.abort()
@@ -173,6 +173,7 @@ class Connection(asyncio.Protocol):
         "_backlog",
         "_backlog_bytes",
         "_heads",
+        "_heard_at",
         "_held",
         "_ignored_bytes",
         "_is_body_paused",
@@ -226,6 +227,8 @@ class Connection(asyncio.Protocol):
         self._is_body_paused = False
         self._is_writing_paused = False
         self._ignored_bytes = 0
+        # When it was made, or last answered, by the loop's clock.
+        self._heard_at = self._loop.time()
         # Kept by the sweep: seconds without progress of the client, and of our writing.
         self._quiet_s = 0.0
         self._stalled_s = 0.0
@@ -304,9 +307,10 @@ class Connection(asyncio.Protocol):
         return self._active is not None or bool(self._backlog) or phase is _HEAD or phase is _BODY
 
     @property
-    def quiet_s(self) -> float:
-        """For how long the client has not got on, to about a second."""
-        return self._quiet_s
+    def worth(self) -> tuple[bool, float]:
+        """Of spare connections, those with less are ended first: unfinished requests, then those
+        that have asked for nothing for longest."""
+        return self._reader.phase is _IDLE, self._heard_at
 
     @property
     def is_spare(self) -> bool:
@@ -536,6 +540,7 @@ class Connection(asyncio.Protocol):
             head = self._heads.format(response, connection_line)
         body = response.body
         self._quiet_s = 0.0
+        self._heard_at = self._loop.time()
         if is_head or not body or response.status in BODILESS:
             self._send(head)
         elif len(body) < JOIN_MAX_BYTES:
