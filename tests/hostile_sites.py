@@ -32,7 +32,7 @@ ECHO = "def handler(event, context):\n    return event\n"
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """``prefix`` comes before every path; ``refusal`` is in the answer to a body above ``limit``."""
+    """``prefix`` begins every path; ``refusal`` is in the answer to a body above ``limit``."""
 
     host: str
     prefix: str
@@ -65,6 +65,11 @@ class Sites:
                 f"{self._balancer.name}:{platform.port}", "", MIB, b"413 Request Entity Too Large"
             ),
         }
+
+    @property
+    def ids(self) -> dict[str, str]:
+        """The ids of the APIs."""
+        return {"rest": self._rest.id, "http": self._http}
 
     def close(self) -> None:
         gateway = self.platform.client("apigatewayv2")
