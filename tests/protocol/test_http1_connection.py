@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from firelet.wire import http1_connection, http1_head
+from firelet.wire import http1_connection, http1_head, http1_live
 from firelet.wire.http1 import (
     App,
     HttpLimits,
@@ -390,16 +390,63 @@ async def test_a_rejected_head_request_gets_no_body() -> None:
 
 
 async def test_connections_above_the_maximum_are_told_so_and_far_above_cut_off() -> None:
-    shared = Connections(echo, HttpLimits(max_connections=2), plain_rejection, None)
+    app = Deferred()
+    shared = Connections(app, HttpLimits(max_connections=2), plain_rejection, None)
     welcome = [connect(shared=shared) for _ in range(2)]
+    for connection, _ in welcome:
+        connection.data_received(GET % 1)
     told = [connect(shared=shared)[1] for _ in range(http1_connection.OVERLOAD_SPARE)]
     assert {tuple(statuses(transport)) for transport in told} == {(503,)}
     _, transport = connect(shared=shared)
     assert transport.was_aborted
     assert not transport.written
-    for connection, transport in welcome:
-        connection.data_received(GET % 1)
-        assert statuses(transport) == [200]
+    for answer in app.answers:
+        answer.set_result(Response(200))
+    await turn()
+    assert [statuses(transport) for _, transport in welcome] == [[200], [200]]
+
+
+async def test_connections_that_ask_for_nothing_make_room_the_quietest_first() -> None:
+    shared = Connections(echo, HttpLimits(max_connections=100), plain_rejection, None)
+    held = [connect(shared=shared) for _ in range(100)]
+    for number in (*range(5), 50):
+        await asyncio.sleep(0.001)
+        held[number][0].data_received(GET % 1)
+    held[99][0].data_received(b"GET / HT")
+    sweep(held[99][0], 5.0)
+    newcomer, transport = connect(shared=shared)
+    newcomer.data_received(GET % 1)
+    assert statuses(transport) == [200]
+    ended = [number for number, (_, transport) in enumerate(held) if transport.was_aborted]
+    # Then those that came first, without those that have just been served.
+    silent = [number for number in range(99) if number >= 5 and number != 50]
+    assert ended == [*silent[: http1_live.EVICTED_AT_ONCE - 1], 99]
+    assert len(shared.live) == 101 - http1_live.EVICTED_AT_ONCE
+
+
+async def test_unfinished_requests_make_room_once_they_have_stopped() -> None:
+    shared = Connections(echo, HttpLimits(max_connections=2), plain_rejection, None)
+    head, body = connect(shared=shared), connect(shared=shared)
+    head[0].data_received(b"GET / HT")
+    body[0].data_received(b"POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\na")
+    assert statuses(connect(shared=shared)[1]) == [503]
+    for connection, _ in (head, body):
+        sweep(connection, http1_connection.STALLED_S)
+    newcomer, transport = connect(shared=shared)
+    newcomer.data_received(GET % 1)
+    assert statuses(transport) == [200]
+    assert head[1].was_aborted
+    assert body[1].was_aborted
+
+
+async def test_where_silence_may_last_for_ever_nothing_makes_room() -> None:
+    shared = Connections(
+        echo, HttpLimits(max_connections=1, keep_alive_s=None), plain_rejection, None
+    )
+    connection, transport = connect(shared=shared)
+    assert statuses(connect(shared=shared)[1]) == [503]
+    connection.data_received(GET % 1)
+    assert statuses(transport) == [200]
 
 
 async def test_on_reject_words_the_answer() -> None:
@@ -500,7 +547,7 @@ async def test_a_connection_counts_until_its_handler_has_ended() -> None:
     await turn()
     transport.hang_up()
     await turn()
-    assert shared.live == {connection}
+    assert list(shared.live) == [connection]
     connection.on_sweep(1000)
     release.set()
     await turn()

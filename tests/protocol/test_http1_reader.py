@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Mapping
 from itertools import pairwise
 
 import pytest
@@ -206,8 +208,48 @@ def test_a_chunked_body_is_refused_when_it_passes_the_limit() -> None:
     assert sink.rejections == [Rejection(RejectionReason.BODY_TOO_LARGE, b"PUT", b"/x", 10)]
 
 
+def test_a_refused_body_comes_with_the_headers_of_its_request() -> None:
+    head = b"PUT /x HTTP/1.1\r\nHost: a.b\r\nContent-Length: 11\r\n\r\n"
+    (rejection,) = read(head, limits=HttpLimits(body_bytes=10)).rejections
+    assert rejection.headers == {b"host": b"a.b", b"content-length": b"11"}
+    assert rejection.peer == "192.0.2.7"
+
+
+@pytest.mark.parametrize("size", [1, 2, 4095, 5000])
+def test_a_body_in_small_chunks_holds_little_more_than_its_bytes(size: int) -> None:
+    head = b"PUT /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunk = b"%x\r\n" % size + b"ab" * (size // 2) + b"c" * (size % 2) + b"\r\n"
+    count = 2_000_000 // size
+    tracemalloc.start()
+    try:
+        sink = read(head)
+        reader = RequestReader(sink, "", HttpLimits(), None)
+        reader.feed(head)
+        for _ in range(16):
+            reader.feed(chunk * (count // 16))
+        held, _ = tracemalloc.get_traced_memory()
+        reader.feed(b"0\r\n\r\n")
+    finally:
+        tracemalloc.stop()
+    (request,) = sink.requests
+    assert len(request.body) == count // 16 * 16 * size
+    assert held < 1.5 * len(request.body)
+
+
+def test_the_body_limit_may_depend_on_the_host() -> None:
+    def body_limit(method: bytes, target: bytes, headers: Mapping[bytes, bytes]) -> int:
+        return 4 if headers.get(b"host") == b"small" else 8
+
+    data = (
+        b"POST / HTTP/1.1\r\nHost: %b\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\n\r\n"
+    )
+    assert len(read(data % b"large", body_limit=body_limit).requests) == 1
+    sink = read(data % b"small", body_limit=body_limit)
+    assert [rejection.limit for rejection in sink.rejections] == [4]
+
+
 def test_the_body_limit_may_depend_on_method_and_target() -> None:
-    def body_limit(method: bytes, target: bytes) -> int:
+    def body_limit(method: bytes, target: bytes, headers: Mapping[bytes, bytes]) -> int:
         return 4 if (method, target) == (b"POST", b"/small") else 8
 
     data = b" HTTP/1.1\r\nContent-Length: 5\r\n\r\nabcde"

@@ -415,3 +415,18 @@ async def test_reading_is_paused_once_for_both_reasons() -> None:
     flow.resume()
     assert not transport.is_reading_paused
     connection.connection_lost(None)
+
+
+async def test_chunks_that_come_by_the_hundred_are_taken_as_one_piece() -> None:
+    taker = Taker()
+    connection, _, _ = connect_taker(taker)
+    connection.data_received(POST + b"1\r\nx\r\n" * 400)
+    connection.data_received(b"1\r\ny\r\n" * 400 + b"0\r\n\r\n")
+    assert taker.taken[0].events[:2] == [b"x" * 400, b"y" * 400]
+
+
+async def test_what_came_before_a_chunk_that_is_none_is_taken() -> None:
+    taker = Taker()
+    connection, _, _ = connect_taker(taker)
+    connection.data_received(POST + b"1\r\nx\r\n" * 100 + b"zz\r\n")
+    assert taker.taken[0].events == [b"x" * 100, ("broken", RejectionReason.BAD_REQUEST)]

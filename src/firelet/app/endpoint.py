@@ -6,8 +6,10 @@ Which operations there are is in ``operations``, which sites are in ``gateways``
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from firelet.app.gateways import Gateways
 from firelet.app.operations import EndpointParts, make_operations
@@ -23,7 +25,7 @@ from firelet.gateway.websocket_frames import WebSocketLimits
 from firelet.iam.accounts import Accounts
 from firelet.iam.credentials import SessionCredentials
 from firelet.wire.aws.model import load_services
-from firelet.wire.http1 import App, HttpServer
+from firelet.wire.http1 import App, HttpLimits, HttpServer
 
 SERVICES = (
     "lambda",
@@ -60,14 +62,17 @@ class Endpoint:
             accounts=accounts,
             default_region=config.region,
             fast=[
-                self._gateways.match,
+                self._gateways.routes.match,
                 self._invoke.match,
                 self._stream.match,
-                self._gateways.match_local,
+                self._gateways.local.match,
             ],
+            sites=[self._gateways.routes, self._gateways.local],
             pages={**_pages(parts, callers), **self._gateways.pages},
         )
-        self._server = HttpServer(router, on_reject=router.reject, body_limit=router.body_limit)
+        self._server = HttpServer(
+            router, limits=_limits(), on_reject=router.reject, body_limit=router.body_limit
+        )
 
     async def listen(self, host: str, port: int) -> tuple[str, int]:
         """Starts to serve; the address in use."""
@@ -80,6 +85,14 @@ class Endpoint:
         await self._invoke.drain(drain_s)
         await self._stream.drain(drain_s)
         await self._gateways.close(drain_s)
+
+
+def _limits() -> HttpLimits:
+    """Connections take at most half of the descriptors that this process may have: sandboxes need
+    the others."""
+    open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limits = HttpLimits()
+    return replace(limits, max_connections=min(limits.max_connections, open_files // 2))
 
 
 def _pages(parts: EndpointParts, callers: Callers) -> dict[bytes, App]:

@@ -22,8 +22,8 @@ from firelet.gateway.hosts import (
     API_PATH,
     FUNCTION_URL_KIND,
     FUNCTION_URL_PATH,
-    Answering,
     HostRoutes,
+    Site,
 )
 from firelet.gateway.http_api import HttpApiSite
 from firelet.gateway.integration_calls import IntegrationCalls
@@ -45,7 +45,8 @@ from firelet.gateway.websocket_frames import WebSocketLimits
 from firelet.gateway.websocket_hub import WebSocketHub
 from firelet.gateway.websocket_management import PATH as CONNECTIONS_PATH
 from firelet.gateway.websocket_management import ConnectionManagement
-from firelet.wire.http1 import App, Request
+from firelet.model import limits
+from firelet.wire.http1 import App
 
 log = logging.getLogger(__name__)
 
@@ -54,9 +55,12 @@ _BALANCER_KIND = b"elb"
 
 
 class Gateways:
-    """Everything that serves HTTP for functions. ``match`` and ``match_local`` are fast routes,
-    ``pages`` apps by the prefix of the raw target; ``targets`` is asked by the operations on target
-    groups. ``start`` once the loop runs, ``close`` after the last request."""
+    """Everything that serves HTTP for functions.
+
+    ``routes`` are the sites by name, ``local`` has the addresses that tools for local clouds make;
+    ``pages`` are apps by the prefix of the raw target; ``targets`` is asked by the operations on
+    target groups. ``start`` once the loop runs, ``close`` after the last request.
+    """
 
     def __init__(
         self,
@@ -72,19 +76,14 @@ class Gateways:
         self._calls = ServiceCalls(registry.policies, self._functions)
         self._serving = Serving()
         self._flushing: asyncio.Task[None] | None = None
-        routes = HostRoutes()
-        self.match = routes.match
-        self._add_function_urls(routes, registry)
-        management = self._add_http_apis(routes, websocket_limits)
+        self.routes = HostRoutes()
+        self._add_function_urls(registry)
+        management = self._add_http_apis(websocket_limits)
         self.pages: dict[bytes, App] = {CONNECTIONS_PATH.encode(): management.page}
-        self._rest_apis = self._add_rest_apis(routes)
+        self.local = self._add_rest_apis()
         balancing = BalancerCalls(self._calls)
-        self._health = self._add_load_balancers(routes, balancing)
+        self._health = self._add_load_balancers(balancing)
         self.targets = _Targets(balancing, self._health)
-
-    def match_local(self, request: Request) -> Answering | None:
-        """The answer at the addresses that tools for local clouds make; None for all others."""
-        return self._rest_apis.match_path(request)
 
     def start(self) -> None:
         self._flushing = asyncio.create_task(self._flush())
@@ -100,12 +99,14 @@ class Gateways:
             await asyncio.gather(self._flushing, return_exceptions=True)
         await self._records.usage_counts.flush()
 
-    def _add_function_urls(self, routes: HostRoutes, registry: Registry) -> None:
+    def _add_function_urls(self, registry: Registry) -> None:
         authorizer = UrlAuthorizer(registry.policies, self._callers)
         site = FunctionUrlSite(registry.urls, authorizer, self._functions, self._serving, time.time)
-        routes.add(FUNCTION_URL_KIND, FUNCTION_URL_PATH, site.visit)
+        self.routes.add(
+            FUNCTION_URL_KIND, FUNCTION_URL_PATH, site.visit, limits.PAYLOAD_SYNC_MAX_BYTES
+        )
 
-    def _add_http_apis(self, routes: HostRoutes, limits: WebSocketLimits) -> ConnectionManagement:
+    def _add_http_apis(self, websocket_limits: WebSocketLimits) -> ConnectionManagement:
         """HTTP and WebSocket APIs, which share authorizers and throttles."""
         apis = self._records.http_apis
         integrations = IntegrationCalls(self._calls)
@@ -115,9 +116,9 @@ class Gateways:
         http_apis = HttpApiSite(
             apis, integrations, authorizers, throttles, self._serving, time.time
         )
-        routes.add(API_KIND, API_PATH, http_apis.visit)
+        self._add_apis(http_apis.visit)
         hub = WebSocketHub()
-        management = ConnectionManagement(hub, self._callers, limits)
+        management = ConnectionManagement(hub, self._callers, websocket_limits)
         sockets = WebSocketSite(
             apis,
             integrations,
@@ -126,13 +127,13 @@ class Gateways:
             self._serving,
             management,
             hub,
-            limits,
+            websocket_limits,
             time.time,
         )
-        routes.add(API_KIND, API_PATH, sockets.visit)
+        self._add_apis(sockets.visit)
         return management
 
-    def _add_rest_apis(self, routes: HostRoutes) -> RestApiSite:
+    def _add_rest_apis(self) -> RestApiSite:
         records = self._records
         site = RestApiSite(
             records.rest_apis,
@@ -142,15 +143,20 @@ class Gateways:
             self._serving,
             time.time,
         )
-        routes.add(API_KIND, API_PATH, site.visit)
+        self._add_apis(site.visit)
         return site
 
-    def _add_load_balancers(self, routes: HostRoutes, calls: BalancerCalls) -> HealthChecks:
+    def _add_load_balancers(self, calls: BalancerCalls) -> HealthChecks:
         balancers, groups = self._records.load_balancers, self._records.target_groups
         health = HealthChecks(balancers, groups, calls, time.monotonic)
         site = LoadBalancerSite(balancers, groups, calls, self._serving, random.random)
-        routes.add_last(_BALANCER_KIND, _BALANCER_KIND, site.visit)
+        most = limits.BALANCER_REQUEST_MAX_BYTES
+        self.routes.add_last(_BALANCER_KIND, _BALANCER_KIND, site.visit, most)
         return health
+
+    def _add_apis(self, site: Site) -> None:
+        """HTTP, WebSocket and REST APIs have addresses of one kind."""
+        self.routes.add(API_KIND, API_PATH, site, limits.GATEWAY_REQUEST_MAX_BYTES)
 
     async def _flush(self) -> None:
         while True:

@@ -12,10 +12,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
 import orjson
 
 from firelet.control.http_api_parts import PART_ID_LENGTH, check_part, new_id, with_part
 from firelet.control.http_api_rules import BadRequest
+from firelet.control.http_api_shapes import AuthorizerShape, CorsShape, IntegrationShape
 from firelet.model.http_api import AUTHORIZER, DEFAULT_ROUTE, INTEGRATION, ROUTE, ApiPart, HttpApi
 
 _METHODS = ("get", "put", "post", "delete", "options", "head", "patch")
@@ -90,7 +92,7 @@ def parse_definition(text: str) -> Definition:
             routes=dict(_read_routes(document)),
             authorizers=dict(_read_authorizers(document)),
         )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, msgspec.ValidationError) as error:
         raise BadRequest(f"The definition is malformed: {error!r}") from None
 
 
@@ -148,7 +150,7 @@ def _rename(cors: Mapping[str, Any]) -> dict[str, Any]:
         member = _CORS_MEMBERS[name]
         is_list = member not in ("AllowCredentials", "MaxAge")
         renamed[member] = [value] if is_list and isinstance(value, str) else value
-    return renamed
+    return _checked(renamed, CorsShape)
 
 
 def _read_tags(document: Mapping[str, Any]) -> dict[str, str]:
@@ -177,16 +179,19 @@ def _read_authorizers(
                 }
             yield (
                 name,
-                {
-                    **settings,
-                    "Name": name,
-                    "AuthorizerType": str(stated["type"]).upper(),
-                    "IdentitySource": (
-                        [one.strip() for one in sources.split(",")]
-                        if isinstance(sources, str)
-                        else sources
-                    ),
-                },
+                _checked(
+                    {
+                        **settings,
+                        "Name": name,
+                        "AuthorizerType": str(stated["type"]).upper(),
+                        "IdentitySource": (
+                            [one.strip() for one in sources.split(",")]
+                            if isinstance(sources, str)
+                            else sources
+                        ),
+                    },
+                    AuthorizerShape,
+                ),
             )
 
 
@@ -238,4 +243,11 @@ def _read_integration(
     }
     if "TimeoutInMillis" in settings:
         settings["TimeoutInMillis"] = int(settings["TimeoutInMillis"])
-    return {**settings, "IntegrationType": str(stated["type"]).upper()}
+    settings["IntegrationType"] = str(stated["type"]).upper()
+    return _checked(settings, IntegrationShape)
+
+
+def _checked(settings: dict[str, Any], shape: type) -> dict[str, Any]:
+    """The same, with numbers and truth values that are written as text. ValidationError."""
+    checked: dict[str, Any] = msgspec.convert(settings, shape, strict=False)
+    return checked

@@ -98,11 +98,18 @@ def _check_jwt(api: HttpApi, settings: Mapping[str, Any]) -> None:
     if len(settings.get("IdentitySource") or ()) != 1:
         raise BadRequest("A JWT authorizer has one identity source")
     jwt = settings.get("JwtConfiguration") or {}
-    issuer = urlsplit(jwt.get("Issuer") or "")
-    if issuer.scheme not in ("http", "https") or not issuer.netloc:
+    if not _is_url(jwt.get("Issuer") or ""):
         raise BadRequest(f"Invalid issuer: {jwt.get('Issuer')}. Issuer must have a valid URL")
     if not jwt.get("Audience"):
         raise BadRequest("Audience of the JWT authorizer must not be empty")
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.netloc)
 
 
 def _check_authorization(api: HttpApi, settings: Mapping[str, Any]) -> None:
@@ -144,7 +151,7 @@ def check_integration(api: HttpApi, settings: Mapping[str, Any]) -> None:
 def find_function(uri: str) -> str | None:
     """The ARN of the function in the URI of an integration, which, unlike one of a REST API, may be
     that ARN itself; None when it names none."""
-    if uri.startswith("arn:") and uri.split(":", 3)[2] == "lambda":
+    if uri.startswith("arn:") and uri.split(":", 3)[2:3] == ["lambda"]:
         return uri
     return integration_uri.find_function(uri)
 

@@ -264,11 +264,18 @@ def _base_path(document: Mapping[str, Any], options: Mapping[str, str]) -> str:
         server = to_mapping(servers[0], "servers")
         variables = to_mapping(server.get("variables", {}), "variables")
         default = to_mapping(variables.get("basePath", {}), "basePath").get("default")
-        path = default if default is not None else urlsplit(str(server.get("url", ""))).path
+        path = default if default is not None else _path_of(str(server.get("url", "")))
     parts = [part for part in str(path or "").split("/") if part]
     if wanted == _SPLITS_PATH:
         parts = parts[1:]
     return "".join(f"/{part}" for part in parts)
+
+
+def _path_of(url: str) -> str:
+    try:
+        return urlsplit(url).path
+    except ValueError as error:
+        raise BadRequest(f"Invalid URL of a server: {error}") from None
 
 
 def _ensure_path(definition: Definition, path: str) -> tuple[Definition, RestResource]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 from uuid import uuid4
 
 from firelet.frontend.failures import INTERNAL_MESSAGE, failure_response, to_response
@@ -24,7 +24,7 @@ from firelet.model.errors import (
     RequestTooLarge,
 )
 from firelet.wire.aws.model import Operation, Service
-from firelet.wire.aws.protocol import Protocol
+from firelet.wire.aws.protocol import Protocol as WireProtocol
 from firelet.wire.aws.route import Route, RouteTable, UnknownAction
 from firelet.wire.aws.serialize import Answer
 from firelet.wire.aws.validate import Validator
@@ -32,6 +32,16 @@ from firelet.wire.http1 import App, Rejection, RejectionReason, Request, Respons
 
 Answering: TypeAlias = Response | Awaitable[Response]
 FastRoute: TypeAlias = Callable[[Request], Answering | None]
+
+
+class Sites(Protocol):
+    """Addresses that have limits of their own for bodies; None: the request is not for them."""
+
+    def body_limit(self, target: bytes, headers: Mapping[bytes, bytes]) -> int | None: ...
+
+    def refuse_body(self, request: Request) -> Response | None:
+        """The answer to a request, given without its body, which is too large."""
+
 
 # Decoding a package of megabytes takes long enough to keep others waiting.
 _PARSE_IN_THREAD_BYTES = limits.MIB
@@ -63,7 +73,8 @@ class Router:
     """Serves the operations in ``operations``, whose services are in ``services``.
 
     ``fast`` routes answer or decline with None, in their order, before anything else is read.
-    ``pages`` are apps by the prefix of the raw target. With ``is_strict`` an unknown output
+    ``pages`` are apps by the prefix of the raw target. ``sites`` say which bodies are too large
+    for their addresses, and answer those. With ``is_strict`` an unknown output
     member fails the call (for tests).
     """
 
@@ -75,15 +86,17 @@ class Router:
         accounts: Accounts | None = None,
         default_region: str = DEFAULT_REGION,
         fast: Sequence[FastRoute] = (),
+        sites: Sequence[Sites] = (),
         pages: Mapping[bytes, App] | None = None,
         is_strict: bool = False,
     ) -> None:
         self._operations = operations
         self._routes = RouteTable(services)
-        self._protocol = Protocol(Validator(), is_strict=is_strict)
+        self._protocol = WireProtocol(Validator(), is_strict=is_strict)
         self._accounts = accounts or Accounts()
         self._default_region = default_region
         self._fast = tuple(fast)
+        self._sites = tuple(sites)
         self._pages = tuple((pages or {}).items())
         self._invokes: set[tuple[bytes, bytes]] = set()
 
@@ -160,9 +173,13 @@ class Router:
             return await asyncio.to_thread(parse, route, query, request.headers, request.body)
         return parse(route, query, request.headers, request.body)
 
-    def body_limit(self, method: bytes, target: bytes) -> int:
+    def body_limit(self, method: bytes, target: bytes, headers: Mapping[bytes, bytes]) -> int:
         """The longest body that a request may have, before it is read. The calls of a function
         are many and alike: that they are calls is remembered, since finding out takes 6 µs."""
+        for site in self._sites:
+            limit = site.body_limit(target, headers)
+            if limit is not None:
+                return limit
         if (method, target) in self._invokes:
             return limits.PAYLOAD_SYNC_MAX_BYTES
         operation = self._operation_at(method, target)
@@ -176,6 +193,13 @@ class Router:
 
     def reject(self, rejection: Rejection) -> Response:
         """What the HTTP server answers in place of a request that it does not pass on."""
+        if rejection.reason is RejectionReason.BODY_TOO_LARGE:
+            headers = dict(rejection.headers)
+            request = Request(rejection.method, rejection.target, headers, b"", rejection.peer)
+            for site in self._sites:
+                answer = site.refuse_body(request)
+                if answer is not None:
+                    return answer
         return failure_response(self._refusal(rejection), str(uuid4()))
 
     def _refusal(self, rejection: Rejection) -> FireletError:

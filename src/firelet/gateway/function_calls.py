@@ -63,10 +63,7 @@ class FunctionCalls:
         self, ref: FunctionRef, payload: bytes, request_id: str, trace: str
     ) -> tuple[Resolved, Invocation]:
         if len(payload) > limits.PAYLOAD_SYNC_MAX_BYTES:
-            raise RequestTooLarge(
-                f"Request must be smaller than {limits.PAYLOAD_SYNC_MAX_BYTES} bytes for the"
-                " InvokeFunction operation"
-            )
+            raise payload_too_large()
         assert ref.account is not None
         assert ref.region is not None
         resolved = self._registry.resolve(ref.account, ref.region, ref)
@@ -79,6 +76,14 @@ class FunctionCalls:
             received=time.monotonic(),
         )
         return resolved, invocation
+
+
+def payload_too_large() -> RequestTooLarge:
+    """The refusal of a payload above the limit of invocations."""
+    return RequestTooLarge(
+        f"Request must be smaller than {limits.PAYLOAD_SYNC_MAX_BYTES} bytes for the"
+        " InvokeFunction operation"
+    )
 
 
 def make_request_id() -> str:

@@ -17,7 +17,12 @@ import orjson
 from firelet.control.urls import FoundUrl, FunctionUrls
 from firelet.gateway import cors
 from firelet.gateway.answers import JSON_TYPE
-from firelet.gateway.function_calls import FunctionCalls, make_request_id, make_trace_id
+from firelet.gateway.function_calls import (
+    FunctionCalls,
+    make_request_id,
+    make_trace_id,
+    payload_too_large,
+)
 from firelet.gateway.function_url_auth import UrlAuthorizer, forbidden, format_authorizer
 from firelet.gateway.hosts import Answering, Visit
 from firelet.gateway.http_event import Origin, format_event, parse_result
@@ -60,6 +65,9 @@ class FunctionUrlSite:
         settings = found.url.cors
         if settings is not None and cors.is_preflight(request):
             return cors.preflight(settings, request, _PREFLIGHT_STATUS)
+        if visit.is_body_too_large:
+            refused = _refuse(payload_too_large())
+            return _finish(refused, found, visit, request_id, make_trace_id(None))
         if found.url.invoke_mode == RESPONSE_STREAM:
             return self._serving.start_open(
                 lambda answer: self._stream(found, visit, request_id, answer)

@@ -8,8 +8,8 @@ requests it costs one look at the Host header.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from firelet.gateway.answers import message_response
@@ -28,7 +28,8 @@ class Visit:
 
     ``target`` is path and query within the site, raw. ``region`` is None with the path form, and
     with names that are not ours. ``domain`` is the name that the client used, None with the path
-    form.
+    form. ``is_body_too_large``: the body was not read and the request has none; such a visit is
+    answered at once.
     """
 
     site_id: str
@@ -36,56 +37,85 @@ class Visit:
     request: Request
     region: str | None = None
     domain: str | None = None
+    is_body_too_large: bool = False
 
 
 Site: TypeAlias = Callable[[Visit], Answering | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """The sites of one kind, and the largest body that they take."""
+
+    body_bytes: int
+    sites: list[Site]
 
 
 class HostRoutes:
     """Sites by kind. Those of one kind are asked in turn; None: the id is not one of theirs."""
 
     def __init__(self) -> None:
-        self._by_host: dict[bytes, list[Site]] = {}
-        self._by_last: dict[bytes, list[Site]] = {}
-        self._by_path: dict[bytes, list[Site]] = {}
+        self._by_host: dict[bytes, _Kind] = {}
+        self._by_last: dict[bytes, _Kind] = {}
+        self._by_path: dict[bytes, _Kind] = {}
 
-    def add(self, kind: bytes, path: bytes, site: Site) -> None:
+    def add(self, kind: bytes, path: bytes, site: Site, body_bytes: int) -> None:
         """``kind`` is the second label of the host name, ``path`` stands for it in the path form;
-        all sites of a kind must have the same."""
-        sites = self._by_host.setdefault(kind, [])
-        sites.append(site)
-        self._by_path[path] = sites
+        all sites of a kind must have the same, and the same limit of bodies."""
+        known = self._by_host.setdefault(kind, _Kind(body_bytes, []))
+        known.sites.append(site)
+        self._by_path[path] = known
 
-    def add_last(self, kind: bytes, path: bytes, site: Site) -> None:
+    def add_last(self, kind: bytes, path: bytes, site: Site, body_bytes: int) -> None:
         """As ``add``, for names whose kind comes after the region: ``<id>.<region>.<kind>.``."""
-        self._by_last[kind] = self._by_path[path] = [site]
+        self._by_last[kind] = self._by_path[path] = _Kind(body_bytes, [site])
 
     def match(self, request: Request) -> Answering | None:
         """The answer of a site; None for a request that is for none."""
-        host = request.headers.get(b"host")
+        kind = self._find(request.target, request.headers)
+        return None if kind is None else _visit(kind.sites, self._place(request))
+
+    def body_limit(self, target: bytes, headers: Mapping[bytes, bytes]) -> int | None:
+        """How many bytes the body of a request may have; None for one that is for no site."""
+        kind = self._find(target, headers)
+        return None if kind is None else kind.body_bytes
+
+    def refuse_body(self, request: Request) -> Response | None:
+        """The answer to a request, given without its body, which is too large."""
+        kind = self._find(request.target, request.headers)
+        if kind is None:
+            return None
+        answer = _visit(kind.sites, replace(self._place(request), is_body_too_large=True))
+        assert isinstance(answer, Response)
+        return answer
+
+    def _find(self, target: bytes, headers: Mapping[bytes, bytes]) -> _Kind | None:
+        host = headers.get(b"host")
         if host is not None:
             labels = host.split(b".", 3)
             if len(labels) > 2:
-                sites = self._by_host.get(labels[1].lower())
-                if sites is not None:
-                    return _visit(sites, _by_host(host, labels, request))
-                sites = self._by_last.get(labels[2].lower())
-                if sites is not None:
-                    labels[1], labels[2] = labels[2], labels[1]
-                    return _visit(sites, _by_host(host, labels, request))
-        if request.target.startswith(PATH_PREFIX):
-            return self._match_path(request)
+                kind = self._by_host.get(labels[1].lower()) or self._by_last.get(labels[2].lower())
+                if kind is not None:
+                    return kind
+        if target.startswith(PATH_PREFIX):
+            return self._by_path.get(target.partition(b"?")[0].split(b"/", 3)[2])
         return None
 
-    def _match_path(self, request: Request) -> Answering | None:
+    def _place(self, request: Request) -> Visit:
+        """The visit of a request that is for a site."""
+        host = request.headers.get(b"host", b"")
+        labels = host.split(b".", 3)
+        if len(labels) > 2:
+            if labels[1].lower() in self._by_host:
+                return _by_host(host, labels, request)
+            if labels[2].lower() in self._by_last:
+                labels[1], labels[2] = labels[2], labels[1]
+                return _by_host(host, labels, request)
         path, mark, query = request.target.partition(b"?")
         parts = path.split(b"/", 4)  # "", "_firelet", kind, id, rest
-        sites = self._by_path.get(parts[2])
-        if sites is None:
-            return None
         site_id = parts[3].decode("latin-1") if len(parts) > 3 else ""
         rest = b"/" + parts[4] if len(parts) > 4 else b"/"
-        return _visit(sites, Visit(site_id, rest + mark + query, request))
+        return Visit(site_id, rest + mark + query, request)
 
 
 def _by_host(host: bytes, labels: list[bytes], request: Request) -> Visit:

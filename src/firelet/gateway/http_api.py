@@ -34,7 +34,6 @@ from firelet.wire.http1 import Response
 
 log = logging.getLogger(__name__)
 
-BODY_MAX_BYTES = 10_485_760  # quotas of HTTP APIs
 _PREFLIGHT_STATUS = 204
 
 
@@ -76,7 +75,7 @@ class HttpApiSite:
     def _find(self, api: HttpApi, visit: Visit) -> tuple[Entry, Taken] | Response:
         if visit.region not in (None, api.region) or api.settings.get("DisableExecuteApiEndpoint"):
             return message_response(404, "Not Found")
-        if len(visit.request.body) > BODY_MAX_BYTES:
+        if visit.is_body_too_large:
             return message_response(413, "Request Entity Too Large")
         path = visit.target.partition(b"?")[0].decode("latin-1")
         entry = find_stage(api, path)

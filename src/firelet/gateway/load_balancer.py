@@ -14,7 +14,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from firelet.control.load_balancer_records import Listener, LoadBalancer, Rule, groups_of
+from firelet.control.load_balancer_records import (
+    Listener,
+    LoadBalancer,
+    TargetGroup,
+    groups_of,
+)
 from firelet.control.load_balancers import XFF_MODE, LoadBalancers
 from firelet.control.target_groups import MULTI_VALUE, TargetGroups
 from firelet.gateway.function_calls import make_trace_id
@@ -23,7 +28,6 @@ from firelet.gateway.http_event import find_port, find_scheme
 from firelet.gateway.load_balancer_answers import finish, fixed_response, page, redirect
 from firelet.gateway.load_balancer_calls import BalancerCalls, CallFailed
 from firelet.gateway.load_balancer_event import (
-    BODY_MAX_BYTES,
     Forwarding,
     format_event,
     parse_result,
@@ -74,22 +78,22 @@ class LoadBalancerSite:
                 return finish(listener, fixed_response(config["FixedResponseConfig"]))
             case "redirect":
                 return finish(listener, redirect(config["RedirectConfig"], facts))
-        return self._serving.start(self._forward(balancer, listener, rule, visit.request, facts))
+        arn = choose_weighted(groups_of(config), self._draw())
+        group = None if arn is None else self._groups.find(arn)
+        if group is None or group.target is None:
+            return finish(listener, page(503))
+        if visit.is_body_too_large:
+            return finish(listener, page(413))
+        return self._serving.start(self._forward(balancer, listener, group, visit.request, facts))
 
     async def _forward(
         self,
         balancer: LoadBalancer,
         listener: Listener,
-        rule: Rule,
+        group: TargetGroup,
         request: Request,
         facts: Facts,
     ) -> Response:
-        arn = choose_weighted(groups_of(rule.actions[0]), self._draw())
-        group = None if arn is None else self._groups.find(arn)
-        if group is None or group.target is None:
-            return finish(listener, page(503))
-        if len(request.body) > BODY_MAX_BYTES:
-            return finish(listener, page(413))
         is_multi_value = group.attributes.get(MULTI_VALUE) == "true"
         trace = make_trace_id(request.headers.get(b"x-amzn-trace-id"))
         event = format_event(

@@ -27,7 +27,7 @@ from firelet.gateway.proxy_event import (
 )
 from firelet.wire.http1 import Request, Response, header_values
 
-BODY_MAX_BYTES = RESULT_MAX_BYTES = 1_048_576  # quotas of functions as targets
+RESULT_MAX_BYTES = 1_048_576  # quotas of functions as targets
 
 # Headers of the client's connection, which ends here.
 _DROPPED = frozenset(

@@ -39,7 +39,7 @@ class StreamedAnswer:
         self._fail = fail
         self._body: OutgoingBody | None = None
         # What has come of a prelude that is not complete; None once it is, or if there is none.
-        self._prelude: bytes | None = None
+        self._prelude: bytearray | None = None
         self._is_dropped = False
         self._source: StreamSource | None = None
 
@@ -51,14 +51,14 @@ class StreamedAnswer:
     def begin(self, head: StreamHead, source: StreamSource) -> None:
         self._source = source
         if head.content_type == HTTP_INTEGRATION:
-            self._prelude = b""
+            self._prelude = bytearray()
         else:
             content_type = (b"content-type", head.content_type.encode("latin-1", "replace"))
             self._open(Response(200, b"", (content_type,)))
 
     def write(self, piece: bytes) -> None:
         if self._prelude is not None:
-            self._read_prelude(self._prelude + piece)
+            self._read_prelude(self._prelude, piece)
         elif self._body is not None and not self._body.is_over:
             self._body.write(piece)
 
@@ -74,16 +74,19 @@ class StreamedAnswer:
         if self._body is not None:
             self._body.abort()
 
-    def _read_prelude(self, received: bytes) -> None:
-        text, end, rest = received.partition(HTTP_PRELUDE_END)
-        if not end:
-            self._prelude = received
-            if len(received) > PRELUDE_MAX_BYTES:
+    def _read_prelude(self, prelude: bytearray, piece: bytes) -> None:
+        # Only what is new is looked at: a prelude may come byte by byte.
+        start = max(0, len(prelude) - len(HTTP_PRELUDE_END) + 1)
+        prelude += piece
+        end = prelude.find(HTTP_PRELUDE_END, start)
+        if end < 0:
+            if len(prelude) > PRELUDE_MAX_BYTES:
                 self._refuse(MalformedResult("the prelude of the stream is too long"))
             return
         self._prelude = None
+        rest = bytes(prelude[end + len(HTTP_PRELUDE_END) :])
         try:
-            self._open(parse_prelude(text))
+            self._open(parse_prelude(bytes(prelude[:end])))
         except MalformedResult as error:
             self._refuse(error)
             return

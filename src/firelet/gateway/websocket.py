@@ -75,6 +75,8 @@ class WebSocketSite:
         api = self._apis.find(visit.site_id)
         if api is None or api.protocol != WEBSOCKET:
             return None
+        if visit.is_body_too_large:
+            return message_response(413, "Request Entity Too Large")
         entry = find_stage(api, visit.target.partition(b"?")[0].decode("latin-1"))
         if entry is None or visit.region not in (None, api.region):
             return message_response(403, "Forbidden")

@@ -187,7 +187,8 @@ class WebSocketStream:
         if self._message_bytes > quotas.message_bytes or self._frame_bytes > quotas.frame_bytes:
             self.close(CloseReason.MESSAGE_TOO_BIG, "Message too large")
             return
-        self._parts.append(data if isinstance(data, str) else bytes(data))
+        if size:  # Empty fragments count towards no limit, and may come without end.
+            self._parts.append(data if isinstance(data, str) else bytes(data))
         if event.frame_finished:
             self._frame_bytes = 0
         if event.message_finished:

@@ -45,7 +45,7 @@ class ResponseStream:
         self._flow = flow
         self._content_type = content_type
         self._sink: ResponseSink | None = sink
-        self._collected: list[bytes] = []
+        self._collected = bytearray()  # Not a list: pieces may be of one byte each.
         self.is_oversized = False
         self._size = 0
         self._first_at = 0.0
@@ -66,7 +66,7 @@ class ResponseStream:
             self._begin()
         self._size += len(piece)
         if self._sink is None:
-            self._collected.append(piece)
+            self._collected += piece
         else:
             self._sink.write(piece)
 
@@ -79,7 +79,7 @@ class ResponseStream:
             return ACCEPTED
         if not self._size:
             self._begin()
-        self._end(b"".join(self._collected), None)
+        self._end(bytes(self._collected), None)
         return ACCEPTED
 
     def on_broken(self, reason: RejectionReason | None) -> None:

@@ -57,10 +57,10 @@ class HttpServer:
     ``app`` returns a Response at once (no task), a Future (no task; a ``PromptFuture`` is answered
     in the turn of the loop in which it gets its result), or a coroutine (one task); all but the
     first are cancelled when the client goes away. ``on_reject`` words the answers
-    that the server gives by itself. ``body_limit`` maps method and target to the number of body
-    bytes allowed; without it ``limits.body_bytes`` holds for all. ``open_body`` is asked who takes
-    the body of a request as it comes; without it all are collected. A ``StreamedResponse`` is sent
-    as it comes; an ``UpgradedResponse`` hands the connection over.
+    that the server gives by itself. ``body_limit`` maps method, target and headers to the number
+    of body bytes allowed; without it ``limits.body_bytes`` holds for all. ``open_body`` is asked
+    who takes the body of a request as it comes; without it all are collected. A
+    ``StreamedResponse`` is sent as it comes; an ``UpgradedResponse`` hands the connection over.
     """
 
     def __init__(

@@ -45,6 +45,9 @@ JOIN_MAX_BYTES = 64 * 1024
 # How much longer a rejected client may talk, so that it reads its answer and not a reset.
 LINGER_BYTES_MAX = 64 * 1024 * 1024
 LINGER_S = 30.0
+# An unfinished request that has stopped for so long may be given up when there are too many
+# connections.
+STALLED_S = 2.0
 # Connections above the maximum that are told so; the ones beyond are cut off without a word.
 OVERLOAD_SPARE = 64
 
@@ -66,6 +69,7 @@ class Connection(asyncio.Protocol):
         "_backlog",
         "_backlog_bytes",
         "_heads",
+        "_heard_at",
         "_held",
         "_ignored_bytes",
         "_is_body_paused",
@@ -119,6 +123,8 @@ class Connection(asyncio.Protocol):
         self._is_body_paused = False
         self._is_writing_paused = False
         self._ignored_bytes = 0
+        # When it was made, or last answered, by the loop's clock.
+        self._heard_at = self._loop.time()
         # Kept by the sweep: seconds without progress of the client, and of our writing.
         self._quiet_s = 0.0
         self._stalled_s = 0.0
@@ -135,8 +141,10 @@ class Connection(asyncio.Protocol):
         self._reader = RequestReader(
             self, address, self._limits, shared.body_limit, shared.open_body
         )
-        shared.live.add(self)
+        shared.live[self] = None
         shared.arm()
+        if len(shared.live) > self._limits.max_connections:
+            shared.make_room(self)
         excess = len(shared.live) - self._limits.max_connections
         if excess > OVERLOAD_SPARE:
             self.abort()
@@ -193,6 +201,19 @@ class Connection(asyncio.Protocol):
         """A request is being read, served or queued."""
         phase = self._reader.phase
         return self._active is not None or bool(self._backlog) or phase is _HEAD or phase is _BODY
+
+    @property
+    def worth(self) -> tuple[bool, float]:
+        """Of spare connections, those with less are ended first: unfinished requests, then those
+        that have asked for nothing for longest."""
+        return self._reader.phase is _IDLE, self._heard_at
+
+    @property
+    def is_spare(self) -> bool:
+        """It asks for nothing now, or has stopped in the middle of asking."""
+        if self._active is not None or self._backlog or self._transport.get_write_buffer_size():
+            return False
+        return self._reader.phase is _IDLE or self._quiet_s >= STALLED_S
 
     def drain(self) -> None:
         """Closes now if idle, else after the answer that is due."""
@@ -415,6 +436,7 @@ class Connection(asyncio.Protocol):
             head = self._heads.format(response, connection_line)
         body = response.body
         self._quiet_s = 0.0
+        self._heard_at = self._loop.time()
         if is_head or not body or response.status in BODILESS:
             self._send(head)
         elif len(body) < JOIN_MAX_BYTES:
@@ -470,7 +492,7 @@ class Connection(asyncio.Protocol):
         self._loop.call_soon(self._reader.detach)  # It may be in the middle of a call.
         shared = self._shared
         upgraded = UpgradedConnection(stream, self._transport, shared.release)
-        shared.live.add(upgraded)
+        shared.live[upgraded] = None
         shared.release(self)
         upgraded.start()
 

@@ -26,6 +26,7 @@ from firelet.wire.http1_stream import OpenBody
 logger = logging.getLogger(__name__)
 
 SWEEP_S = 1.0
+EVICTED_AT_ONCE = 64  # connections, when there are too many
 
 
 class LiveConnection(Protocol):
@@ -34,6 +35,14 @@ class LiveConnection(Protocol):
     @property
     def is_busy(self) -> bool:
         """It is in the middle of what a closing server waits for."""
+
+    @property
+    def is_spare(self) -> bool:
+        """It asks for nothing now, or has stopped in the middle of asking."""
+
+    @property
+    def worth(self) -> tuple[bool, float]:
+        """Of spare connections, those with less are ended first."""
 
     def drain(self) -> None:
         """Closes now, or after the answer that is due."""
@@ -60,7 +69,7 @@ class Connections:
         self.limits = limits
         self.body_limit = body_limit
         self.open_body = open_body
-        self.live: set[LiveConnection] = set()
+        self.live: dict[LiveConnection, None] = {}  # in the order of arrival
         self.heads = Heads(on_dated=self.arm)
         self._on_reject = on_reject
         self._timer: asyncio.TimerHandle | None = None
@@ -68,9 +77,25 @@ class Connections:
 
     def release(self, connection: LiveConnection) -> None:
         """The connection is lost and its handler has ended."""
-        self.live.discard(connection)
+        self.live.pop(connection, None)
         if not self.live:
             self._all_gone.set()
+
+    def make_room(self, newcomer: LiveConnection) -> None:
+        """Ends connections that ask for nothing, those first that have done so for longest, so
+        that whoever holds thousands of them keeps nobody out. Many at once, since finding them
+        means to look at all. Where silence may last for ever, nothing is ended."""
+        if self.limits.keep_alive_s is None:
+            return
+        spare = [
+            connection
+            for connection in self.live
+            if connection is not newcomer and connection.is_spare
+        ]
+        spare.sort(key=lambda connection: connection.worth)
+        for connection in spare[:EVICTED_AT_ONCE]:
+            del self.live[connection]
+            connection.abort()
 
     def reject(self, rejection: Rejection) -> Response:
         """The answer to a rejection; the default one if the application's own wording fails."""

@@ -6,8 +6,8 @@ names from ``firelet.wire.http1``.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
 from http import HTTPStatus
 from typing import TypeAlias
@@ -72,7 +72,8 @@ class Response:
 
 
 App: TypeAlias = Callable[[Request], Response | Awaitable[Response]]
-BodyLimit: TypeAlias = Callable[[bytes, bytes], int]
+# The bytes that a body may have, by method, target and headers.
+BodyLimit: TypeAlias = Callable[[bytes, bytes, Mapping[bytes, bytes]], int]
 
 
 class RejectionReason(Enum):
@@ -91,13 +92,15 @@ class Rejection:
     """A request that the application did not answer.
 
     ``method`` and ``target`` are empty when they were not read. ``limit`` is the number of body
-    bytes allowed, for BODY_TOO_LARGE only.
+    bytes allowed, and ``headers`` those of the request, for BODY_TOO_LARGE only.
     """
 
     reason: RejectionReason
     method: bytes = b""
     target: bytes = b""
     limit: int | None = None
+    headers: Mapping[bytes, bytes] = field(default_factory=dict, compare=False)
+    peer: str = field(default="", compare=False)
 
 
 OnReject: TypeAlias = Callable[[Rejection], Response]

@@ -31,6 +31,10 @@ logger = logging.getLogger(__name__)
 PERSIST = b""
 KEEP_ALIVE = b"Connection: keep-alive\r\n"
 CLOSE = b"Connection: close\r\n"
+# Pieces of a body up to this size are put together as they come.
+_SMALL_PIECE_BYTES = 4096
+# Of a body that is taken as it comes, so many chunks are handed on as they were sent.
+_PIECES_AT_ONCE = 16
 
 
 class Phase(Enum):
@@ -85,6 +89,7 @@ class RequestReader:
         "_open_body",
         "_parser",
         "_peer",
+        "_pieces",
         "_repeats",
         "_request_headers",
         "_sink",
@@ -119,7 +124,10 @@ class RequestReader:
         self._request_headers: dict[bytes, bytes] = {}
         self._repeats = 0
         self._connection_line = PERSIST
-        self._body: list[bytes] = []
+        # Small pieces are put together: a list of them would be many times as large as they are.
+        self._body: list[bytes | bytearray] = []
+        # Of the body that is taken as it comes: what the bytes that are being parsed hold of it.
+        self._pieces: list[bytes] = []
         self._body_room = 0
         self._is_upgrade = False
         self._offer = b""  # the protocol that the request offers to change to
@@ -131,6 +139,8 @@ class RequestReader:
             self.phase = _HEAD
         self._undelivered_bytes += len(data)
         self._parse(data)
+        if self._pieces:
+            self._deliver()
         # Of unfinished requests: heads without end, and trailers and chunk extensions, which
         # count towards no other limit.
         if (
@@ -152,6 +162,7 @@ class RequestReader:
         """Nothing more is read. May be called while a request is being delivered."""
         self.phase = _ENDED
         self._body.clear()
+        self._deliver()
         stream, self._stream = self._stream, None
         if stream is not None:
             stream.on_broken(reason)
@@ -163,7 +174,10 @@ class RequestReader:
     def reject(self, reason: RejectionReason, limit: int | None = None) -> None:
         """Refuses what is being read."""
         self.end(reason)
-        self._sink.on_rejection(Rejection(reason, self._method, self._target, limit))
+        headers = {} if limit is None else self._request_headers
+        self._sink.on_rejection(
+            Rejection(reason, self._method, self._target, limit, headers, self._peer)
+        )
 
     # The parser's calls, in their order.
 
@@ -218,10 +232,14 @@ class RequestReader:
         self._body_room -= len(piece)
         if self._body_room < 0:
             self._refuse(RejectionReason.BODY_TOO_LARGE, self._find_body_limit())
-        if self._stream is None:
+        if self._stream is not None:
+            self._pieces.append(piece)
+        elif not self._body or len(piece) > _SMALL_PIECE_BYTES:
             self._body.append(piece)
+        elif isinstance(last := self._body[-1], bytearray):
+            last += piece
         else:
-            self._stream.on_piece(piece)
+            self._body.append(bytearray(piece))
 
     def on_message_complete(self) -> None:
         if self._is_upgrade:
@@ -244,10 +262,21 @@ class RequestReader:
         if stream is None:
             self._sink.on_request(request, line)
         else:
+            self._deliver()
             self._stream = None
             self._sink.on_answered(request, line, stream.on_end(trailers))
 
     # Their parts.
+
+    def _deliver(self) -> None:
+        """What has come of a body goes to whoever takes it. Chunks that come by the hundred go as
+        one piece: each costs a turn of all that lies behind, and some clients send single bytes."""
+        pieces, self._pieces = self._pieces, []
+        if len(pieces) > _PIECES_AT_ONCE:
+            pieces = [b"".join(pieces)]
+        for piece in pieces:
+            if self._stream is not None:
+                self._stream.on_piece(piece)
 
     def _parse(self, data: bytes) -> None:
         try:
@@ -330,7 +359,7 @@ class RequestReader:
             return self._stream.limit
         if self._body_limit is None:
             return self._limits.body_bytes
-        return self._body_limit(self._method, self._target)
+        return self._body_limit(self._method, self._target, self._request_headers)
 
     def _refuse(self, reason: RejectionReason, limit: int | None = None) -> None:
         """Rejects from inside a call of the parser, which must not go on."""

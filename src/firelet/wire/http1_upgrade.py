@@ -43,6 +43,8 @@ class UpgradedConnection(asyncio.Protocol):
     """One such connection, from the server's side. ``on_release`` is called once it is gone."""
 
     is_busy = False  # nothing that a closing server must wait for
+    is_spare = False  # what ends quiet connections is the other protocol's
+    worth = (True, 0.0)
 
     def __init__(
         self,

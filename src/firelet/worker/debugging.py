@@ -25,6 +25,7 @@ DEBUG_TIMEOUT_S = 86_400  # of INIT and of the invocation: a person thinks meanw
 _LOOPBACK = "127.0.0.1"
 _PIECE = 65_536
 _CONNECT_EVERY_S = 0.05
+CONNECTIONS_MAX = 16  # debuggers open a few; each waiting one asks pid 1 for sockets
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,7 @@ class Relay:
         self._sandbox = sandbox
         self._inside = inside
         self._server: asyncio.Server | None = None
+        self._joined = 0
         self._writers: set[asyncio.StreamWriter] = set()
 
     async def listen(self, port: int) -> int:
@@ -91,9 +93,16 @@ class Relay:
             writer.close()
 
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._joined >= CONNECTIONS_MAX:
+            writer.close()
+            return
+        self._joined += 1
         self._writers.add(writer)
         try:
-            inner_reader, inner_writer = await self._connect()
+            inner = await self._connect(reader, writer)
+            if inner is None:
+                return
+            inner_reader, inner_writer = inner
             self._writers.add(inner_writer)
             try:
                 await asyncio.gather(_pump(reader, inner_writer), _pump(inner_reader, writer))
@@ -103,13 +112,17 @@ class Relay:
         except (OSError, PlatformError) as error:
             log.info("debugger's connection ended id=%s: %s", self._sandbox.id, error)
         finally:
+            self._joined -= 1
             writer.close()
             self._writers.discard(writer)
 
-    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """A client may come before the debugger listens; it waits as long as the sandbox lives."""
+    async def _connect(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+        """A client may come before the debugger listens; it waits as long as the sandbox lives.
+        None: the client has gone, or the relay is closed."""
         loop = asyncio.get_running_loop()
-        while True:
+        while not (writer.is_closing() or reader.at_eof()):
             inner = await self._sandbox.open_socket()
             inner.setblocking(False)
             try:
@@ -122,6 +135,7 @@ class Relay:
             except BaseException:
                 inner.close()
                 raise
+        return None
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

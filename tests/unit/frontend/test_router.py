@@ -381,7 +381,7 @@ async def test_pages_are_served_by_prefix() -> None:
 def test_payloads_have_a_limit_of_their_own(method: bytes, target: bytes, limit: int) -> None:
     router = make_router()
     # Asked twice, since the calls of a function are remembered.
-    assert [router.body_limit(method, target) for _ in range(2)] == [limit, limit]
+    assert [router.body_limit(method, target, {}) for _ in range(2)] == [limit, limit]
 
 
 @pytest.mark.parametrize(
@@ -403,7 +403,7 @@ def test_a_body_over_the_limit_is_refused_by_operation(
     target: bytes, code: str, message: str
 ) -> None:
     router = make_router()
-    limit = router.body_limit(b"POST", target)
+    limit = router.body_limit(b"POST", target, {})
     rejection = Rejection(RejectionReason.BODY_TOO_LARGE, b"POST", target, limit)
     response = router.reject(rejection)
     assert (response.status, header(response, "x-amzn-errortype")) == (413, code)

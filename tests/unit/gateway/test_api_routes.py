@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from firelet.gateway.api_routes import RouteTable
 from firelet.model.http_api import INTEGRATION, ROUTE, ApiPart
@@ -79,3 +81,34 @@ def test_the_function_behind_a_route_may_be_named_by_the_stage() -> None:
     assert integration.function_arn({"name": "f:live"}) == (
         "arn:aws:lambda:us-east-1:111122223333:function:f:live"
     )
+
+
+SEGMENTS = st.sampled_from(["a", "b", "{x}", "{y}", "", "%2F", "*"]) | st.text(
+    "ab{}+*%/.", min_size=1, max_size=5
+).filter(lambda text: "/" not in text and "{" not in text and "}" not in text)
+KEYS = st.just("$default") | st.builds(
+    "{} /{}{}".format,
+    st.sampled_from(["GET", "POST", "ANY"]),
+    st.lists(SEGMENTS, max_size=4).map("/".join),
+    st.sampled_from(["", "/{proxy+}"]),
+)
+
+
+@settings(max_examples=300)
+@given(
+    keys=st.lists(KEYS, unique=True, max_size=6),
+    path=st.text(max_size=20) | st.lists(st.sampled_from(["a", "b", "%", "%zz", ""])).map("/".join),
+    method=st.sampled_from(["GET", "POST", "ANY", "", "PROPFIND"]),
+)
+def test_any_path_takes_one_of_the_routes_or_none(keys: list[str], path: str, method: str) -> None:
+    taken = table(*keys).take(method, "/" + path)
+    assert taken is None or taken.route.key in keys
+    if taken is None:
+        assert "$default" not in keys
+
+
+def test_very_long_paths_are_matched() -> None:
+    routes = table("GET /a/{x}/b", "ANY /{proxy+}")
+    taken = routes.take("GET", "/a/" + "x/" * 100_000)
+    assert taken is not None
+    assert taken.route.key == "ANY /{proxy+}"

@@ -35,8 +35,8 @@ def second() -> Site:
 @pytest.fixture
 def routes(first: Site, second: Site) -> HostRoutes:
     made = HostRoutes()
-    made.add(b"execute-api", b"api", first)
-    made.add(b"execute-api", b"api", second)
+    made.add(b"execute-api", b"api", first, 10)
+    made.add(b"execute-api", b"api", second, 10)
     return made
 
 
@@ -122,3 +122,32 @@ def test_names_of_nobody_never_reach_the_aws_api(
     answer = ask(routes, target, host)
     assert isinstance(answer, Response)
     assert answer.status == status
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "limit", "status"),
+    [
+        (b"/a", b"one.execute-api.us-east-1.localhost", 10, 200),
+        (b"/2015-03-31/functions", b"two.execute-api.us-east-1.localhost:1", 10, 200),
+        (b"/_firelet/api/one/a", b"localhost", 10, 200),
+        (b"/a", b"nobody.execute-api.us-east-1.localhost", 10, 403),
+        (b"*", b"one.execute-api.us-east-1.localhost", 10, 400),
+        (b"/a", b"b.us-east-1.elb.localhost", 7, 200),
+        (b"/_firelet/elb/b", None, 7, 200),
+        (b"/2015-03-31/functions", b"localhost", None, None),
+        (b"/_firelet/", b"", None, None),
+        (b"/_firelet", None, None, None),
+    ],
+)
+def test_bodies_have_the_limit_of_their_site(
+    routes: HostRoutes, target: bytes, host: bytes | None, limit: int | None, status: int | None
+) -> None:
+    balancer = Site("b")
+    routes.add_last(b"elb", b"elb", balancer, 7)
+    headers = {} if host is None else {b"host": host}
+
+    answer = routes.refuse_body(Request(b"POST", target, headers, b"", ""))
+
+    assert routes.body_limit(target, headers) == limit
+    assert (None if answer is None else answer.status) == status
+    assert all(visit.is_body_too_large for visit in balancer.visits)

@@ -30,7 +30,7 @@ def test_a_name_or_a_path_says_the_load_balancer(
         return Response(200)
 
     routes = HostRoutes()
-    routes.add_last(b"elb", b"elb", site)
+    routes.add_last(b"elb", b"elb", site, 10)
     routes.match(Request(b"GET", target, {b"host": host}, b"", ""))
 
     assert [(v.site_id, v.region, v.target) for v in visits] == (

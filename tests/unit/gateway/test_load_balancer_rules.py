@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firelet.control.load_balancer_records import Listener, Rule
@@ -16,6 +16,7 @@ from firelet.gateway.load_balancer_rules import (
     find_rule,
     redirect_target,
 )
+from firelet.model.errors import CallerError
 
 FACTS: dict[str, Any] = {
     "method": "GET",
@@ -137,3 +138,63 @@ def test_a_redirect_is_an_absolute_url() -> None:
     assert redirect_target(config, facts) == (
         "http://new.example.com:80/new/a/b?x=#{host}&a=#{nothing}"
     )
+
+
+TEXTS = st.text(max_size=12) | st.text("*?\\\\ab/.", max_size=40)
+CONDITIONS = st.one_of(
+    st.fixed_dictionaries(
+        {
+            "Field": st.sampled_from(["path-pattern", "host-header", "source-ip", "none"]),
+            "Values": st.lists(TEXTS | st.sampled_from(["10.0.0.0/8", "::/0", "1.2.3.4/33"])),
+        }
+    ),
+    st.fixed_dictionaries(
+        {
+            "Field": st.just("http-header"),
+            "HttpHeaderConfig": st.fixed_dictionaries(
+                {}, optional={"HttpHeaderName": TEXTS, "Values": st.lists(TEXTS)}
+            ),
+        }
+    ),
+    st.fixed_dictionaries(
+        {
+            "Field": st.just("query-string"),
+            "QueryStringConfig": st.fixed_dictionaries(
+                {
+                    "Values": st.lists(
+                        st.fixed_dictionaries({}, optional={"Key": TEXTS, "Value": TEXTS})
+                    )
+                }
+            ),
+        }
+    ),
+)
+
+
+@settings(max_examples=300)
+@given(
+    conditions=st.lists(CONDITIONS, min_size=1, max_size=3),
+    path=TEXTS,
+    query=st.text("ab=&%*?+", max_size=30) | TEXTS,
+    host=TEXTS,
+    header=TEXTS,
+    peer=st.sampled_from(["", "10.1.2.3", "::1", "fe80::1%eth0", "none"]),
+)
+def test_any_condition_is_refused_or_decides_any_request(
+    conditions: list[dict[str, Any]], path: str, query: str, host: str, header: str, peer: str
+) -> None:
+    try:
+        listener = make_listener((1, conditions))
+    except CallerError:
+        return
+    facts = FACTS | {"path": path, "query": query, "host": host, "peer": peer}
+    names = [c.get("HttpHeaderConfig", {}).get("HttpHeaderName", "x").lower() for c in conditions]
+    facts["headers"] = dict.fromkeys(names, header)
+    assert find_rule(listener, Facts(**facts)).arn in ("rule1", "default")
+
+
+def test_a_pattern_of_wildcards_takes_no_long_time() -> None:
+    pattern = "*a" * 60
+    listener = make_listener((1, [{"Field": "path-pattern", "Values": [pattern]}]))
+    # With backtracking this would not end within the age of the universe.
+    assert find_rule(listener, Facts(**FACTS | {"path": "a" * 8_000 + "b"})).arn == "default"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import struct
+import tracemalloc
 from typing import Any
 
 from hypothesis import given, settings
@@ -153,4 +154,23 @@ async def test_nothing_after_a_message_that_is_too_large_is_heard() -> None:
     stream.on_data(frame(b"x" * 60) + frame(b"ok"))
     assert listener.messages == []
     assert struct.unpack("!H", transport.written[2:4]) == (1009,)
+    stream.on_lost()
+
+
+async def test_fragments_without_bytes_hold_no_memory() -> None:
+    stream, transport, listener = opened()
+    stream.on_data(frame(b"a", is_last=False))
+    empty = frame(b"", 0, is_last=False) * 1_000
+    stream.on_data(empty)
+    tracemalloc.start()
+    try:
+        for _ in range(20):
+            stream.on_data(empty)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 20_000
+    stream.on_data(frame(b"b", 0))
+    assert listener.messages == [b"ab"]
+    assert not transport.is_closed
     stream.on_lost()

@@ -303,3 +303,58 @@ class TestPhases:
                 assert phase is before
         if ExtensionEvent.REGISTER not in events:
             assert phase not in (ExtensionPhase.READY, ExtensionPhase.RUNNING)
+
+
+BODIES = st.binary(max_size=40) | st.recursive(
+    st.none() | st.booleans() | st.integers(0, 9) | st.text(max_size=8) | st.just("INVOKE"),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["events", "configurationKeys", "errorMessage", "errorType"]), inner
+        )
+    ),
+    max_leaves=6,
+).map(lambda value: json.dumps(value).encode())
+CALLS = st.tuples(
+    st.sampled_from(["GET", "POST", "PUT", "DELETE"]),
+    st.sampled_from(
+        [
+            *(
+                BASE + end
+                for end in ("register", "event/next", "init/error", "exit/error", "", "x")
+            ),
+            "/2022-07-01/telemetry",
+            "/2020-08-15/logs",
+            "/2022-07-01/telemetry/../x",
+        ]
+    ),
+    BODIES,
+    st.sampled_from(["", "mine", "other", "x" * 200, "a b", "\x7f"]),  # Name
+    st.sampled_from(["", "own", str(uuid.UUID(int=7)), "no uuid", "x" * 300]),  # Identifier
+)
+
+
+class TestAnyCalls:
+    @given(calls=st.lists(CALLS, max_size=12))
+    def test_they_are_answered_or_refused_and_what_is_kept_is_bounded(
+        self, calls: list[tuple[str, str, bytes, str, str]]
+    ) -> None:
+        async def run() -> None:
+            caller = Caller("mine")
+            own = caller.register("mine", "INVOKE")
+            for method, path, body, name, identifier in calls:
+                answer = caller.send(
+                    method,
+                    path,
+                    body,
+                    name=name,
+                    identifier=own if identifier == "own" else identifier,
+                    function_error_type=name,
+                )
+                if isinstance(answer, Response):
+                    assert answer.status in (200, 202, 400, 403, 404, 405), answer
+                    if answer.status >= 400:
+                        assert {"errorMessage", "errorType"} <= json.loads(answer.body).keys()
+            assert len(caller.extensions._by_id) <= limits.EXTENSIONS_MAX
+
+        asyncio.run(run())

@@ -8,6 +8,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,6 +25,41 @@ from firelet.runtime.telemetry_subscription import (
 )
 
 NOW_S = 1_795_417_200.123
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner),
+    max_leaves=5,
+)
+URIS = st.builds(
+    "{}{}{}{}".format,
+    st.sampled_from(["http://", "https://", "http:", "//", ""]),
+    st.sampled_from(["sandbox", "sandbox.localdomain", "SANDBOX", "127.0.0.1", "a@sandbox", "[::"]),
+    st.sampled_from(["", ":80", ":9001", ":0", ":x", ":99999", ":-1", ":8080"]),
+    st.text(max_size=8) | st.sampled_from(["/a?b#c", "/\r\nX: y", "?"]),
+)
+DOCUMENTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "schemaVersion": st.sampled_from(["2022-12-13", "2020-08-15", "2021-03-18"]) | JSON,
+        "types": st.lists(st.sampled_from(["platform", "function"])) | JSON,
+        "buffering": st.fixed_dictionaries(
+            {}, optional={n: JSON | st.integers(0, 400_000) for n in ("maxItems", "maxBytes")}
+        )
+        | JSON,
+        "destination": st.fixed_dictionaries(
+            {"protocol": st.sampled_from(["HTTP", "TCP"]) | JSON},
+            optional={
+                "URI": URIS | JSON,
+                "port": st.integers(-1, 70_000) | JSON,
+                "method": st.sampled_from(["POST", "PUT"]) | JSON,
+                "encoding": JSON,
+            },
+        )
+        | JSON,
+    },
+)
 
 
 class Receiver:
@@ -261,6 +297,27 @@ class TestSubscribe:
     def test_no_body_breaks_it(self, body: bytes) -> None:
         with pytest.raises(InvalidSubscription):
             parse_subscription("ext", Api.TELEMETRY, body)
+
+    @given(changes=DOCUMENTS, api=st.sampled_from(Api))
+    def test_any_document_is_a_subscription_within_bounds_or_refused(
+        self, changes: dict[str, Any], api: Api
+    ) -> None:
+        try:
+            body = orjson.dumps(json.loads(body_for(8080)) | changes)
+        except orjson.JSONEncodeError:
+            return  # halves of characters, numbers above 64 bits: no extension can send them either
+        try:
+            found = parse_subscription("ext", api, body)
+        except InvalidSubscription:
+            return
+        assert found.types
+        assert 1_000 <= found.max_items <= 10_000
+        assert 262_144 <= found.max_bytes <= 1_048_576
+        assert 0.025 <= found.timeout_s <= 30
+        assert 1 <= found.destination.port <= 65_535
+        assert found.destination.port != limits.RUNTIME_API_PORT
+        path = found.destination.path
+        assert path is None or (path.isascii() and path.isprintable() and " " not in path)
 
     @pytest.mark.parametrize(
         "changes",

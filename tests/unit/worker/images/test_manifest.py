@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from firelet.model import limits
 from firelet.worker.images.errors import BadImage, UnsupportedImage
@@ -174,3 +176,66 @@ def test_hostile_values_are_shown_as_plain_text() -> None:
     with pytest.raises(BadImage) as refused:
         check_machine(parsed, "x86_64")
     assert refused.value.message.isascii()
+
+
+KNOWN = [DIGEST, f"{OCI}config.v1+json", f"{OCI}layer.v1.tar+gzip", "amd64", "linux"]
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=12)
+    | st.sampled_from(KNOWN),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner),
+    max_leaves=6,
+)
+BLOBS = st.fixed_dictionaries({}, optional={"mediaType": JSON, "digest": JSON, "size": JSON})
+ENTRIES = st.fixed_dictionaries({}, optional={"platform": JSON, "digest": JSON})
+ROOTS = st.fixed_dictionaries({}, optional={"diff_ids": st.lists(JSON)})
+TEXTS = st.fixed_dictionaries(
+    {}, optional=dict.fromkeys(("Entrypoint", "Cmd", "Env", "WorkingDir"), JSON)
+)
+DOCUMENTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "schemaVersion": st.just(2) | JSON,
+        "mediaType": JSON,
+        "config": BLOBS | TEXTS | JSON,
+        "layers": st.lists(BLOBS | JSON, max_size=3) | JSON,
+        "manifests": st.lists(ENTRIES | JSON, max_size=3) | JSON,
+        "rootfs": ROOTS | JSON,
+        "architecture": JSON,
+    },
+)
+
+
+def refusals(text: str) -> list[str]:
+    """What is said of a document that is taken for each kind."""
+    found = []
+    for parse in (
+        lambda document: choose_manifest(document, "x86_64"),
+        parse_manifest,
+        parse_configuration,
+    ):
+        try:
+            parse(parse_document(text.encode()))
+        except (BadImage, UnsupportedImage) as error:
+            found.append(str(error))
+    return found
+
+
+@settings(max_examples=400)
+@given(document=DOCUMENTS)
+def test_any_document_is_read_or_refused(document: dict[str, Any]) -> None:
+    for sentence in refusals(json.dumps(document)):
+        assert sentence.isascii()
+        assert len(sentence) < 500
+
+
+@pytest.mark.parametrize("depth", [100, 500, 900, 1_000, 5_000, 20_000, 200_000])
+@pytest.mark.parametrize("member", ["mediaType", "architecture", "config", "layers", "manifests"])
+def test_documents_of_any_depth_are_read_or_refused(member: str, depth: int) -> None:
+    nested = "[" * depth + "]" * depth
+    root = '"schemaVersion": 2, "rootfs": {"diff_ids": []}'
+    for sentence in refusals(f'{{{root}, "{member}": {nested}}}'):
+        assert len(sentence) < 500
