@@ -91,7 +91,7 @@ class RestMethodOperations:
             ("DeleteIntegrationResponse", self.delete_integration_response),
         ):
             operations.add("apigateway", name, handler)
-        kinds = "functions and MOCK; templates without directives"
+        kinds = "functions and MOCK only; no directives in templates"
         operations.add("apigateway", "PutIntegration", self.put_integration, lacks=kinds)
         operations.add("apigateway", "UpdateIntegration", self.update_integration, lacks=kinds)
 

@@ -66,7 +66,7 @@ class RestPartOperations:
         ):
             operations.add("apigateway", name, handler)
         for name, handler, lacks in (
-            ("CreateAuthorizer", self.create_authorizer, "types TOKEN and REQUEST"),
+            ("CreateAuthorizer", self.create_authorizer, "no user pools"),
             ("CreateRequestValidator", self.create_request_validator, "bodies are not checked"),
         ):
             operations.add("apigateway", name, handler, lacks=lacks)
