@@ -146,7 +146,8 @@ def test_a_response_larger_than_the_socket_buffers_waits_for_its_reader(run: Run
 def test_a_connection_too_many_reads_its_503(run: Run) -> None:
     async def scenario() -> None:
         async with (
-            serving(echo, max_connections=1) as address,
+            # Where silence may last for ever; else the first would make room.
+            serving(echo, max_connections=1, keep_alive_s=None) as address,
             HttpClient(*address) as first,
             HttpClient(*address) as second,
         ):
@@ -159,6 +160,18 @@ def test_a_connection_too_many_reads_its_503(run: Run) -> None:
             # The server learns of the close in a turn of its own.
             while (await second.request(b"GET", b"/")).status == 503:
                 await second.close()
+
+    run(scenario())
+
+
+def test_a_silent_connection_makes_room_for_another(run: Run) -> None:
+    async def scenario() -> None:
+        async with serving(echo, max_connections=1) as address, HttpClient(*address) as second:
+            reader, writer = await asyncio.open_connection(*address)
+            assert (await second.request(b"GET", b"/")).status == 200
+            assert await reader.read() == b""
+            writer.close()
+            await writer.wait_closed()
 
     run(scenario())
 

@@ -439,6 +439,21 @@ async def test_unfinished_requests_make_room_once_they_have_stopped() -> None:
     assert body[1].was_aborted
 
 
+async def test_bodies_that_come_byte_by_byte_make_room_in_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shared = Connections(echo, HttpLimits(max_connections=1), plain_rejection, None)
+    slow, transport = connect(shared=shared)
+    slow.data_received(b"POST / HTTP/1.1\r\nContent-Length: 500\r\n\r\na")
+    sweep(slow, http1_connection.STALLED_S)
+    slow.data_received(b"b")
+    assert statuses(connect(shared=shared)[1]) == [503]
+    assert not transport.was_aborted
+    monkeypatch.setattr(http1_connection, "UNFINISHED_S", 0.0)
+    assert statuses(connect(shared=shared)[1]) == []
+    assert transport.was_aborted
+
+
 async def test_where_silence_may_last_for_ever_nothing_makes_room() -> None:
     shared = Connections(
         echo, HttpLimits(max_connections=1, keep_alive_s=None), plain_rejection, None

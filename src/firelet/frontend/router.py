@@ -46,9 +46,10 @@ class Sites(Protocol):
 # Decoding a package of megabytes takes long enough to keep others waiting.
 _PARSE_IN_THREAD_BYTES = limits.MIB
 
-# So many targets of Invoke are remembered, and none that is longer than a name and a qualifier.
+# So many targets of Invoke are remembered, with the host they were sent to, and none that is longer
+# than a name and a qualifier.
 _REMEMBERED_MAX = 4_096
-_REMEMBERED_TARGET_BYTES = 512
+_REMEMBERED_BYTES = 512
 
 # AWS's name, in the sentence of a refused body, of the operations that carry a payload.
 _INVOKE_OPERATIONS = {"Invoke": "InvokeFunction", "InvokeWithResponseStream": "InvokeFunction"}
@@ -98,7 +99,7 @@ class Router:
         self._fast = tuple(fast)
         self._sites = tuple(sites)
         self._pages = tuple((pages or {}).items())
-        self._invokes: set[tuple[bytes, bytes]] = set()
+        self._invokes: set[tuple[bytes, bytes, bytes]] = set()
 
     def __call__(self, request: Request) -> Answering:
         try:
@@ -176,19 +177,20 @@ class Router:
     def body_limit(self, method: bytes, target: bytes, headers: Mapping[bytes, bytes]) -> int:
         """The longest body that a request may have, before it is read. The calls of a function
         are many and alike: that they are calls is remembered, since finding out takes 6 µs."""
+        host = headers.get(b"host", b"")
+        if (method, target, host) in self._invokes:
+            return limits.PAYLOAD_SYNC_MAX_BYTES
         for site in self._sites:
             limit = site.body_limit(target, headers)
             if limit is not None:
                 return limit
-        if (method, target) in self._invokes:
-            return limits.PAYLOAD_SYNC_MAX_BYTES
         operation = self._operation_at(method, target)
         if operation is None or operation.name not in _INVOKE_OPERATIONS:
             return limits.CONTROL_REQUEST_MAX_BYTES
-        if len(target) <= _REMEMBERED_TARGET_BYTES:
+        if len(target) + len(host) <= _REMEMBERED_BYTES:
             if len(self._invokes) >= _REMEMBERED_MAX:
                 self._invokes.clear()
-            self._invokes.add((method, target))
+            self._invokes.add((method, target, host))
         return limits.PAYLOAD_SYNC_MAX_BYTES
 
     def reject(self, rejection: Rejection) -> Response:

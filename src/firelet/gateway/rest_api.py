@@ -66,6 +66,8 @@ class RestApiSite:
 
     def body_limit(self, target: bytes, headers: Mapping[bytes, bytes]) -> int | None:
         """How many bytes the body of a request for a local address may have."""
+        if not target.startswith((_OLD_PREFIX, _NEW_PREFIX)):
+            return None
         is_local = _find_local(Request(b"", target, {}, b"", "")) is not None
         return limits.GATEWAY_REQUEST_MAX_BYTES if is_local else None
 

@@ -45,9 +45,10 @@ JOIN_MAX_BYTES = 64 * 1024
 # How much longer a rejected client may talk, so that it reads its answer and not a reset.
 LINGER_BYTES_MAX = 64 * 1024 * 1024
 LINGER_S = 30.0
-# An unfinished request that has stopped for so long may be given up when there are too many
-# connections.
+# When there are too many connections: an unfinished request may be given up that has stopped for so
+# long, or whose connection has had no answer for so long although bytes still come.
 STALLED_S = 2.0
+UNFINISHED_S = 30.0
 # Connections above the maximum that are told so; the ones beyond are cut off without a word.
 OVERLOAD_SPARE = 64
 
@@ -213,7 +214,9 @@ class Connection(asyncio.Protocol):
         """It asks for nothing now, or has stopped in the middle of asking."""
         if self._active is not None or self._backlog or self._transport.get_write_buffer_size():
             return False
-        return self._reader.phase is _IDLE or self._quiet_s >= STALLED_S
+        if self._reader.phase is _IDLE or self._quiet_s >= STALLED_S:
+            return True
+        return self._loop.time() - self._heard_at >= UNFINISHED_S
 
     def drain(self) -> None:
         """Closes now if idle, else after the answer that is due."""

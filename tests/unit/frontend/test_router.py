@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -13,7 +13,7 @@ import pytest
 
 from firelet.frontend.failures import INTERNAL_MESSAGE
 from firelet.frontend.operations import Call, Operations, Reply
-from firelet.frontend.router import FastRoute, Router
+from firelet.frontend.router import FastRoute, Router, Sites
 from firelet.model import limits
 from firelet.model.errors import ResourceNotFound, TooManyRequests
 from firelet.wire.aws.model import load_services
@@ -50,12 +50,15 @@ def make_router(
     *,
     fast: list[FastRoute] | None = None,
     pages: Mapping[bytes, App] | None = None,
+    sites: Sequence[Sites] = (),
     is_strict: bool = True,
 ) -> Router:
     operations = Operations()
     for (service, operation), handler in (handlers or {}).items():
         operations.add(service, operation, handler)
-    return Router(operations, SERVICES, fast=fast or (), pages=pages, is_strict=is_strict)
+    return Router(
+        operations, SERVICES, fast=fast or (), pages=pages, sites=sites, is_strict=is_strict
+    )
 
 
 async def ask(
@@ -415,3 +418,30 @@ def test_every_rejection_has_an_answer_with_its_status(reason: RejectionReason) 
     response = make_router().reject(Rejection(reason))
     assert response.status == reason.value
     assert orjson.loads(response.body)["message"]
+
+
+class Addresses:
+    """Addresses of ``mine``, whatever their path."""
+
+    def body_limit(self, target: bytes, headers: Mapping[bytes, bytes]) -> int | None:
+        return 7 if headers.get(b"host") == b"mine" else None
+
+    def refuse_body(self, request: Request) -> Response | None:
+        mine = request.headers.get(b"host") == b"mine"
+        return Response(413, b"mine " + request.peer.encode()) if mine else None
+
+
+def test_sites_have_limits_and_refusals_of_their_own_at_paths_of_the_api_too() -> None:
+    router = make_router(sites=[Addresses()])
+    for host, limit in ((b"other", limits.PAYLOAD_SYNC_MAX_BYTES), (b"mine", 7)):
+        # Asked twice, since the calls of a function are remembered.
+        for _ in range(2):
+            assert router.body_limit(b"POST", INVOKE, {b"host": host}) == limit
+    bodies = [
+        router.reject(
+            Rejection(RejectionReason.BODY_TOO_LARGE, b"POST", INVOKE, 7, {b"host": host}, "::1")
+        ).body
+        for host in (b"mine", b"other")
+    ]
+    assert bodies[0] == b"mine ::1"
+    assert b"InvokeFunction" in bodies[1]
