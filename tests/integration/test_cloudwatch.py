@@ -17,7 +17,8 @@ import cbor2
 import pytest
 from botocore.exceptions import ClientError
 
-from running_platform import ACCOUNT, REGION, Platform, clean_environment, wait_until
+from extension_layers import CLIENT, ExtensionLayers
+from running_platform import ACCOUNT, REGION, Deployer, Platform, clean_environment, wait_until
 
 pytest_plugins = ("platform_fixtures",)
 
@@ -72,6 +73,26 @@ def test_invocations_become_metrics_within_seconds(
     assert total(platform, "Duration", name, "SampleCount") == 4
     assert 0 < total(platform, "Duration", name, "Maximum") < 3_000
     assert total(platform, "Invocations", name, Resource=name) == 4
+
+
+@pytest.mark.parametrize("workers", [None, "2"], ids=["one process", "two workers"])
+def test_what_extensions_take_after_the_answer_is_counted(
+    make_platform: Callable[..., Platform], workers: str | None
+) -> None:
+    platform = make_platform(**({} if workers is None else {"FIRELET_WORKERS": workers}))
+    slow = "\nidentifier = register('INVOKE')\nwhile next_event(identifier): time.sleep(0.2)\n"
+    layers = ExtensionLayers(platform)
+    name = Deployer(platform)(CODE, Layers=[layers(slow=CLIENT + slow)])
+    platform.invoke(name, {})
+
+    def took() -> Any:
+        return total(platform, "PostRuntimeExtensionsDuration", name)
+
+    wait_until(lambda: took() is not None, "what the extension took is counted")
+    assert took() >= 100
+    assert total(platform, "Duration", name) >= took()
+    assert total(platform, "Duration", name, "SampleCount") == 1
+    assert total(platform, "Invocations", name) == 1
 
 
 def test_a_weighted_alias_tells_its_versions_apart(

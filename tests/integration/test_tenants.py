@@ -61,6 +61,22 @@ def test_an_asynchronous_invocation_has_a_tenant_too(function: str, platform: Pl
     wait_until(lambda: "served blue 7\n" in platform.log_lines(group), "it was served")
 
 
+def test_a_tenant_is_in_every_record_of_its_invocations(
+    platform: Platform, deploy: Deployer, lambda_client: Any
+) -> None:
+    logging = {"LogFormat": "JSON", "SystemLogLevel": "DEBUG"}
+    name = deploy(REMEMBERS, TenancyConfig=TENANCY, LoggingConfig=logging)
+    answer = platform.invoke(name, TenantId="blue", LogType="Tail")
+    records = [json.loads(line) for line in answer.log.splitlines() if line.startswith('{"time"')]
+    assert {record["type"]: record["record"]["tenantId"] for record in records} == {
+        "platform.start": "blue",
+        "platform.runtimeDone": "blue",
+        "platform.report": "blue",
+    }
+    configuration = lambda_client.get_function_configuration(FunctionName=name)
+    assert records[0]["record"]["functionArn"] == configuration["FunctionArn"]
+
+
 def test_a_tenant_is_named_where_tenants_are_kept_apart_and_only_there(
     function: str, deploy: Deployer, lambda_client: Any
 ) -> None:

@@ -44,6 +44,7 @@ from firelet.wire.worker_messages import (
     Done,
     End,
     Expect,
+    Finished,
     Freed,
     Freeze,
     Granted,
@@ -243,6 +244,9 @@ class Worker:
             wants_tail=request.wants_tail,
             tenant_id=request.tenant_id,
             sink=held.sink,
+            on_settled=lambda settled: self._peer.tell(
+                Finished(held.number, settled.duration_ms, settled.extensions_ms)
+            ),
         )
         held.is_free = held.owes_note = False
         try:
@@ -262,6 +266,7 @@ class Worker:
             held.is_free,
             outcome.duration_ms,
             outcome.is_streamed,
+            outcome.is_settling,
         )
         return answer, outcome.payload
 

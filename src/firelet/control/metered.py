@@ -35,6 +35,7 @@ class MeteredInvoker(Invoker):
     ) -> Outcome:
         row = self._meter.row(invocation, reserved is not None)
         row.enter()
+        invocation.on_settled = row.settle
         try:
             outcome = await super().invoke(invocation, function_key, reserved)
         except TooManyRequests:

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from firelet.model.errors import PlatformError
 from firelet.model.function import FunctionKey, FunctionVersion, InitializationType
-from firelet.model.invocation import Invocation, Outcome
+from firelet.model.invocation import Invocation, Outcome, Settled
 from firelet.model.streaming import ResponseSink, StreamHead
 from firelet.runtime.credentials import SessionCredentials
 from firelet.wire.rpc import M, Message, PeerLost, Service
@@ -27,6 +27,7 @@ from firelet.wire.worker_messages import (
     Changed,
     Close,
     Done,
+    Finished,
     Freed,
     Freeze,
     Granted,
@@ -91,6 +92,8 @@ class RemoteEnvironment:
         self._is_closed = False
         self._on_free: Callable[[RemoteEnvironment], None] | None = None
         self._sink: ResponseSink | None = None
+        self._on_settled: Callable[[Settled], None] | None = None
+        self._answered_ms: float | None = None  # of an invocation whose extensions run on
 
     @property
     def is_usable(self) -> bool:
@@ -115,6 +118,8 @@ class RemoteEnvironment:
             invocation.sink is not None,
         )
         self._sink = invocation.sink
+        self._on_settled = invocation.on_settled
+        self._answered_ms = None
         self._worker.active += 1
         try:
             answer, payload = await self._worker.link.call_for_payload(
@@ -126,6 +131,8 @@ class RemoteEnvironment:
         finally:
             self._worker.active -= 1
             self._sink = None
+        if answer.is_settling and self._on_settled is not None:
+            self._answered_ms = answer.duration_ms
         if answer.is_free:
             self._is_free = True
         return Outcome(
@@ -136,6 +143,7 @@ class RemoteEnvironment:
             log_tail=answer.log_tail,
             duration_ms=answer.duration_ms,
             is_streamed=answer.is_streamed,
+            is_settling=answer.is_settling,
         )
 
     def when_free(self, callback: Callable[[RemoteEnvironment], None]) -> None:
@@ -178,6 +186,13 @@ class RemoteEnvironment:
         if self._sink is sink:
             self._worker.link.tell(message)
 
+    def on_finished(self, duration_ms: float, extensions_ms: float) -> None:
+        """The extensions of the last invocation are done."""
+        callback, self._on_settled = self._on_settled, None
+        self._answered_ms = None
+        if callback is not None:
+            callback(Settled(duration_ms=duration_ms, extensions_ms=extensions_ms))
+
     def on_changed(self, changed: Changed) -> None:
         self._is_usable = self._is_usable and changed.is_usable
         self.is_initialised = changed.is_initialised
@@ -193,6 +208,8 @@ class RemoteEnvironment:
         """It is gone; whoever waits for it is told, and what it held is given back."""
         self._is_closed = True
         self._is_usable = False
+        if self._answered_ms is not None:
+            self.on_finished(self._answered_ms, 0.0)  # what is known of it
         self.on_freed()
         self._end()
 
@@ -339,6 +356,9 @@ class RemoteWorker:
             case Changed(number):
                 if number in self._environments:
                     self._environments[number].on_changed(message)
+            case Finished(number, duration_ms, extensions_ms):
+                if number in self._environments:
+                    self._environments[number].on_finished(duration_ms, extensions_ms)
             case Freed(number):
                 if number in self._environments:
                     self._environments[number].on_freed()

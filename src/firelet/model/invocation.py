@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from firelet.model.function import FunctionVersion
 from firelet.model.streaming import ResponseSink
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """What an invocation came to whose extensions ran on after its answer. ``duration_ms`` is that
+    of the report line, and includes ``extensions_ms``: what they took after the runtime was
+    done."""
+
+    duration_ms: float
+    extensions_ms: float
 
 
 @dataclass(slots=True, kw_only=True)
@@ -16,7 +27,8 @@ class Invocation:
     caller named the function (qualified only if the caller qualified it). ``client_context`` is
     JSON text, already out of its base64. ``tenant_id`` says for whom it runs, with a function that
     keeps its tenants apart. ``sink`` takes the response while it comes (``model.streaming``); set
-    by ``Invoker.stream``. Times are ``time.monotonic()`` seconds.
+    by ``Invoker.stream``. ``on_settled`` is called once, soon or late, for an outcome that
+    ``is_settling``; it may be before the caller has that. Times are ``time.monotonic()`` seconds.
     """
 
     request_id: str
@@ -29,6 +41,7 @@ class Invocation:
     wants_tail: bool = False
     received: float = 0.0
     sink: ResponseSink | None = None
+    on_settled: Callable[[Settled], None] | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -37,7 +50,9 @@ class Outcome:
 
     ``error_type`` is the runtime's own error type (``Sandbox.Timedout``, ``ValueError`` …).
     ``duration_ms`` is that of the report line: without INIT and without waiting for a sandbox.
-    ``is_streamed``: the sink has had the response already, and ``payload`` is empty or an error.
+    With ``is_settling`` it is only that of the answer: extensions run on, and the invocation's
+    ``on_settled`` is told the rest. ``is_streamed``: the sink has had the response already, and
+    ``payload`` is empty or an error.
     """
 
     payload: bytes
@@ -47,3 +62,4 @@ class Outcome:
     log_tail: bytes = b""
     duration_ms: float = 0.0
     is_streamed: bool = False
+    is_settling: bool = False

@@ -16,17 +16,23 @@ from typing import Protocol
 
 from firelet.model.arn import LATEST
 from firelet.model.function import FunctionKey
-from firelet.model.invocation import Invocation, Outcome
+from firelet.model.invocation import Invocation, Outcome, Settled
 from firelet.observe.metric_summary import Summary
 from firelet.observe.metric_tables import Dimensions, Metric, Series
 
 NAMESPACE = "AWS/Lambda"
 UTILIZATION = "ProvisionedConcurrencyUtilization"
+_EXTENSIONS = "PostRuntimeExtensionsDuration"
 
 _STEP = 25  # rows or gauges, about 1 ms
 _OF_RESOURCE = 2  # the place of that gauge in a row
 
-_UNITS = {"Duration": "Milliseconds", "AsyncEventAge": "Milliseconds", UTILIZATION: "None"}
+_UNITS = {
+    "Duration": "Milliseconds",
+    _EXTENSIONS: "Milliseconds",
+    "AsyncEventAge": "Milliseconds",
+    UTILIZATION: "None",
+}
 
 
 class MetricSink(Protocol):
@@ -70,6 +76,9 @@ class Row:
     executed: str | None
     gauges: tuple[_Gauge, ...]
     durations_ms: list[float] = field(default_factory=list)
+    extensions_ms: list[float] = field(default_factory=list)
+    invocations: int = 0
+    settling: int = 0  # how many have their answer, and extensions that run on
     errors: int = 0
     throttles: int = 0
     within: int = 0  # of what is provisioned
@@ -88,7 +97,11 @@ class Row:
             gauge.running -= 1
         if outcome is None:
             return
-        self.durations_ms.append(outcome.duration_ms)
+        self.invocations += 1
+        if outcome.is_settling:
+            self.settling += 1
+        else:
+            self.durations_ms.append(outcome.duration_ms)
         if outcome.function_error is not None:
             self.errors += 1
         # The loop has ended with the gauge of the version.
@@ -98,29 +111,35 @@ class Row:
             else:
                 self.beyond += 1
 
+    def settle(self, settled: Settled) -> None:
+        """The extensions of one are done; it may be before ``leave``. Source: Lambda guide,
+        "Invoke phase": the duration is that of the runtime and of all extensions, and is not known
+        before they have finished."""
+        self.settling -= 1
+        self.durations_ms.append(settled.duration_ms)
+        self.extensions_ms.append(settled.extensions_ms)
+
     def refuse(self) -> None:
         """It was throttled."""
         for gauge in self.gauges:
             gauge.running -= 1
         self.throttles += 1
 
-    def take(self) -> tuple[dict[str, int], Summary]:
+    def take(self) -> tuple[dict[str, int], dict[str, Summary]]:
         """Counts and durations since the last time; what is not there has not happened."""
-        durations, self.durations_ms = self.durations_ms, []
-        duration = Summary()
-        for value in durations:
-            duration.add(value)
+        durations = {"Duration": self.durations_ms, _EXTENSIONS: self.extensions_ms}
+        self.durations_ms, self.extensions_ms = [], []
         counts = {
-            "Invocations": len(durations),
+            "Invocations": self.invocations,
             "ProvisionedConcurrencyInvocations": self.within,
             "ProvisionedConcurrencySpilloverInvocations": self.beyond,
         }
         counts = {name: count for name, count in counts.items() if count}
-        if durations or self.throttles:
+        if self.invocations or self.throttles:
             # AWS says "no errors" and "no throttles" for each invocation that had none.
             counts |= {"Errors": self.errors, "Throttles": self.throttles}
-        self.errors = self.throttles = self.within = self.beyond = 0
-        return counts, duration
+        self.errors = self.throttles = self.within = self.beyond = self.invocations = 0
+        return counts, {name: _summed(values) for name, values in durations.items() if values}
 
     def dimensions(self) -> list[Dimensions]:
         """Each combination under which AWS shows the values of this row."""
@@ -225,14 +244,15 @@ class InvocationMeter:
 
     def _drain_row(self, sink: MetricSink, name: tuple[str, str, bool]) -> None:
         row = self._rows[name]
-        counts, duration = row.take()
+        counts, durations = row.take()
+        samples = max(counts.get("Invocations", 0), 1.0)
         for dimensions in row.dimensions():
             for metric, count in counts.items():
-                summary = _counted(count, max(duration.count, 1.0))
+                summary = _counted(count, samples)
                 sink.record(_series(row.key, metric, dimensions), summary)
-            if duration.count:
-                sink.record(_series(row.key, "Duration", dimensions), duration)
-        if not counts and not row.gauges[_OF_RESOURCE].running:
+            for metric, summary in durations.items():
+                sink.record(_series(row.key, metric, dimensions), summary)
+        if not (counts or durations or row.settling > 0 or row.gauges[_OF_RESOURCE].running):
             del self._rows[name]
 
     def _drain_share(
@@ -267,6 +287,13 @@ def _of_gauge(name: tuple[str, ...]) -> Series:
 def _single(value: float) -> Summary:
     summary = Summary()
     summary.add(value)
+    return summary
+
+
+def _summed(values: Iterable[float]) -> Summary:
+    summary = Summary()
+    for value in values:
+        summary.add(value)
     return summary
 
 

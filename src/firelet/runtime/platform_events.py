@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from firelet.model.function import FunctionVersion, InitializationType
 from firelet.model.invocation import Invocation
 from firelet.runtime import platform_records as records
-from firelet.runtime.platform_records import Measured, Record
+from firelet.runtime.platform_records import Measured, Record, RuntimeDone
 from firelet.runtime.telemetry import Telemetry
 from firelet.runtime.telemetry_events import TelemetryEvent
 from firelet.runtime.telemetry_subscription import Api, Subscription
@@ -48,25 +48,17 @@ class PlatformEvents:
         self._emit(_named("Report", phase), record)
 
     def start(self, invocation: Invocation, now_s: float) -> None:
-        record = records.start_record(invocation.request_id, self._version.version)
+        record = records.start_record(invocation.request_id, self._version, invocation.tenant_id)
         self._emit("platform.start", _traced(record, invocation), now_s)
 
-    def runtime_done(
-        self,
-        invocation: Invocation,
-        status: str,
-        error_type: str | None,
-        spans: Sequence[Record],
-        duration_ms: float,
-        produced_bytes: int,
-    ) -> None:
-        record = records.runtime_done_record(invocation.request_id, status, error_type, duration_ms)
-        record["metrics"]["producedBytes"] = produced_bytes
-        record["spans"] = list(spans)
+    def runtime_done(self, invocation: Invocation, done: RuntimeDone) -> None:
+        record = records.runtime_done_record(invocation.request_id, done, invocation.tenant_id)
         self._emit("platform.runtimeDone", _traced(record, invocation))
 
     def report(self, invocation: Invocation, measured: Measured, spans: Sequence[Record]) -> None:
-        record = records.report_record(invocation.request_id, measured, self._version)
+        record = records.report_record(
+            invocation.request_id, measured, self._version, invocation.tenant_id
+        )
         record["spans"] = list(spans)
         self._emit("platform.report", _traced(record, invocation))
 

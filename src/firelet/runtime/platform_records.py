@@ -34,6 +34,18 @@ class Measured:
     error_type: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeDone:
+    """How the runtime's part of one invocation ended. ``produced_bytes`` is what the function
+    itself has answered: nothing, when the platform made the answer."""
+
+    status: str
+    error_type: str | None
+    duration_ms: float
+    produced_bytes: int
+    spans: tuple[Record, ...]
+
+
 def billed_ms(measured: Measured) -> int:
     """Duration plus INIT, rounded up to whole milliseconds (since August 2025)."""
     return max(1, math.ceil(measured.duration_ms + (measured.init_ms or 0.0)))
@@ -98,20 +110,31 @@ def init_record(
     return record
 
 
-def start_record(request_id: str, version: str) -> Record:
+def start_record(request_id: str, version: FunctionVersion, tenant_id: str | None) -> Record:
     """platform.start."""
-    return {"requestId": request_id, "version": version}
+    record = {
+        "requestId": request_id,
+        "functionArn": version.unqualified_arn,
+        "version": version.version,
+    }
+    return _of_tenant(record, tenant_id)
 
 
-def runtime_done_record(
-    request_id: str, status: str, error_type: str | None, duration_ms: float
+def runtime_done_record(request_id: str, done: RuntimeDone, tenant_id: str | None) -> Record:
+    """platform.runtimeDone. After a timeout it has no spans."""
+    record = _outcome(request_id, done.status, done.error_type)
+    if done.spans:
+        record["spans"] = list(done.spans)
+    record["metrics"] = {
+        "durationMs": round(done.duration_ms, 3),
+        "producedBytes": done.produced_bytes,
+    }
+    return _of_tenant(record, tenant_id)
+
+
+def report_record(
+    request_id: str, measured: Measured, version: FunctionVersion, tenant_id: str | None
 ) -> Record:
-    """platform.runtimeDone."""
-    record = _outcome(request_id, status, error_type)
-    return {**record, "metrics": {"durationMs": round(duration_ms, 3)}}
-
-
-def report_record(request_id: str, measured: Measured, version: FunctionVersion) -> Record:
     """platform.report."""
     metrics: Record = {
         "durationMs": round(measured.duration_ms, 3),
@@ -125,7 +148,7 @@ def report_record(request_id: str, measured: Measured, version: FunctionVersion)
         metrics["restoreDurationMs"] = round(measured.restore_ms, 3)
         metrics["billedRestoreDurationMs"] = math.ceil(measured.restore_ms)
     record = _outcome(request_id, measured.status, measured.error_type)
-    return {**record, "metrics": metrics}
+    return _of_tenant({**record, "metrics": metrics}, tenant_id)
 
 
 def tracing(trace_id: str) -> Record:
@@ -155,6 +178,14 @@ def extension_record(
 def subscription_record(name: str, types: Sequence[str]) -> Record:
     """platform.telemetrySubscription and platform.logsSubscription."""
     return {"name": name, "state": "Subscribed", "types": list(types)}
+
+
+def _of_tenant(record: Record, tenant_id: str | None) -> Record:
+    """With the tenant for whom it was, if the function keeps its tenants apart. Source: AWS
+    guide, "Monitoring tenant-isolated Lambda functions"."""
+    if tenant_id is not None:
+        record["tenantId"] = tenant_id
+    return record
 
 
 def _outcome(request_id: str, status: str, error_type: str | None) -> Record:

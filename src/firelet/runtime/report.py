@@ -18,6 +18,7 @@ from firelet.model.function import FunctionVersion, InitializationType
 from firelet.runtime import platform_records as records
 from firelet.runtime.platform_records import (
     Measured,
+    RuntimeDone,
     billed_ms,
     format_iso_ms,
     runtime_version_arn,
@@ -59,7 +60,7 @@ class Reporter:
         self._version = version
         self._instance_id = instance_id
         self._write = write
-        self._is_json = version.logging.log_format == "JSON"
+        self.is_json = version.logging.log_format == "JSON"
         self._level = _LEVELS.get(version.logging.system_log_level or "INFO", 1)
 
     def init_start(self) -> None:
@@ -71,7 +72,7 @@ class Reporter:
         """For an INIT that failed or timed out; a good one is told by REPORT, and here only if
         the environment is provisioned."""
         is_good = status == "success"
-        if self._is_json:
+        if self.is_json:
             record = records.init_record(
                 self._initialization, phase, status, error_type, duration_ms
             )
@@ -90,7 +91,7 @@ class Reporter:
 
     def restore_report(self, duration_ms: float, status: str, error_type: str | None) -> None:
         """How the restore went."""
-        if self._is_json:
+        if self.is_json:
             record = records.init_record(self._initialization, "restore", status, error_type)
             is_good = status == "success"
             self._record("DEBUG" if is_good else "WARN", "platform.restoreRuntimeDone", record)
@@ -104,9 +105,9 @@ class Reporter:
             text += f"\tError Type: {error_type}"
         self._line(text + "\n")
 
-    def start(self, request_id: str, now_s: float) -> None:
-        if self._is_json:
-            record = records.start_record(request_id, self._version.version)
+    def start(self, request_id: str, now_s: float, tenant_id: str | None = None) -> None:
+        if self.is_json:
+            record = records.start_record(request_id, self._version, tenant_id)
             self._record("INFO", "platform.start", record)
             return
         self._write(
@@ -114,22 +115,19 @@ class Reporter:
         )
 
     def timed_out(self, request_id: str, timeout_s: float) -> None:
-        if not self._is_json:
+        if not self.is_json:
             self._line(
                 f"{format_iso_ms(time.time())} {request_id} Task timed out after"
                 f" {timeout_s:.2f} seconds\n\n"
             )
 
-    def report(self, request_id: str, measured: Measured, now_s: float) -> None:
-        """END and REPORT. (In JSON, of an environment with extensions, ``runtime_done`` came
-        before.)"""
-        if self._is_json:
-            if measured.extension_ms is None:
-                self.runtime_done(
-                    request_id, measured.status, measured.error_type, measured.duration_ms
-                )
+    def report(
+        self, request_id: str, measured: Measured, now_s: float, tenant_id: str | None = None
+    ) -> None:
+        """END and REPORT; in JSON ``runtime_done`` came before."""
+        if self.is_json:
             level = "INFO" if measured.status == "success" else "WARN"
-            record = records.report_record(request_id, measured, self._version)
+            record = records.report_record(request_id, measured, self._version, tenant_id)
             self._record(level, "platform.report", record)
             return
         text = (
@@ -154,19 +152,19 @@ class Reporter:
         self._write(timestamp, text + "\n")
 
     def runtime_done(
-        self, request_id: str, status: str, error_type: str | None, duration_ms: float
+        self, request_id: str, done: RuntimeDone, tenant_id: str | None = None
     ) -> None:
-        """The runtime has answered and asks for more, or never will; the JSON format tells."""
-        if self._is_json:
-            level = "DEBUG" if status == "success" else "WARN"
-            record = records.runtime_done_record(request_id, status, error_type, duration_ms)
+        """The runtime has answered, or never will; the JSON format tells."""
+        if self.is_json:
+            level = "DEBUG" if done.status == "success" else "WARN"
+            record = records.runtime_done_record(request_id, done, tenant_id)
             self._record(level, "platform.runtimeDone", record)
 
     def extension(
         self, name: str, state: str, events: Sequence[str], error_type: str | None
     ) -> None:
         """What became of one extension in INIT."""
-        if self._is_json:
+        if self.is_json:
             record = records.extension_record(name, state, events, error_type)
             self._record("INFO" if error_type is None else "WARN", "platform.extension", record)
             return
@@ -179,7 +177,7 @@ class Reporter:
 
     def subscription(self, word: str, name: str, types: Sequence[str]) -> None:
         """An extension has subscribed; ``word`` is TELEMETRY or LOGS."""
-        if self._is_json:
+        if self.is_json:
             kind = "telemetrySubscription" if word == "TELEMETRY" else "logsSubscription"
             record = records.subscription_record(name, types)
             self._record("INFO", f"platform.{kind}", record)
@@ -189,13 +187,13 @@ class Reporter:
 
     def failed(self, request_id: str, message: str, error_type: str) -> None:
         """Why the environment has failed, in a line of its own (Text only: JSON has the type)."""
-        if not self._is_json:
+        if not self.is_json:
             said = _on_one_line(message)
             self._line(f"RequestId: {request_id} Error: {said}\n{error_type}\n")
 
     def _begin(self, phase: str, word: str, kind: str) -> None:
         version = self._version
-        if not self._is_json:
+        if not self.is_json:
             self._line(
                 f"{word} Runtime Version: {runtime_version_name(version)}\t"
                 f"Runtime Version ARN: {runtime_version_arn(version)}\n"

@@ -84,6 +84,16 @@ class Invoked(Message, frozen=True):
     is_free: bool
     duration_ms: float = 0.0
     is_streamed: bool = False
+    is_settling: bool = False
+
+
+class Finished(Message, frozen=True):
+    """Note: the extensions of an invocation are done, before ``Freed``; both in ms (see
+    ``model.invocation.Settled``)."""
+
+    environment: int
+    duration_ms: float
+    extensions_ms: float
 
 
 class ResponseBegan(Message, frozen=True):
@@ -188,7 +198,9 @@ ToWorker = (
     | Abandon
     | End
 )
-FromWorker = Done | Invoked | ResponseBegan | ResponsePiece | Freed | Changed | Logged | Alive
+FromWorker = (
+    Done | Invoked | Finished | ResponseBegan | ResponsePiece | Freed | Changed | Logged | Alive
+)
 
 
 def control_codec() -> Codec:

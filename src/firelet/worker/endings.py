@@ -37,13 +37,15 @@ from firelet.sandbox.driver import RuntimeExit
 @dataclass(slots=True)
 class Ending:
     """What the caller gets, and what the report line says. With ``stream``, the caller has had
-    the response already."""
+    the response already. ``produced_bytes`` is what the function has sent: none of an error
+    document that the platform made."""
 
     payload: bytes
     status: str = "success"  # success, timeout, error
     error_type: str | None = None
     function_error: str | None = None
     stream: StreamFacts | None = None
+    produced_bytes: int = 0
     reset_reason: str | None = None  # why the environment is to be reset, with extensions
 
 
@@ -87,9 +89,11 @@ class InitFailure:
 
 def ending_of(answer: RuntimeAnswer) -> Ending:
     """The ending that the runtime has posted."""
+    stream = answer.stream
+    produced = len(answer.payload) if stream is None else stream.produced_bytes
     if answer.is_error:
-        return Ending(answer.payload, "error", answer.error_type, "Unhandled", answer.stream)
-    return Ending(answer.payload, stream=answer.stream)
+        return Ending(answer.payload, "error", answer.error_type, "Unhandled", stream, produced)
+    return Ending(answer.payload, stream=stream, produced_bytes=produced)
 
 
 def timed_out(request_id: str, timeout_s: float) -> Ending:

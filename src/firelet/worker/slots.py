@@ -23,7 +23,14 @@ from firelet.runtime.failures import EXIT_ERROR
 from firelet.runtime.phases import Phase
 from firelet.runtime.report import Measured, Reporter
 from firelet.sandbox.driver import Sandbox
-from firelet.worker.course import Course, measure, tell_report, tell_runtime_done
+from firelet.worker.course import (
+    Course,
+    describe_runtime_done,
+    measure,
+    tell_report,
+    tell_runtime_done,
+    tell_settled,
+)
 from firelet.worker.endings import Ending, ending_of
 from firelet.worker.extension_host import ExtensionHost
 from firelet.worker.output import Output
@@ -60,7 +67,7 @@ class Slot:
         self._on_free: Callable[[Slot], None] | None = None
         self._is_closed = False
         self._is_ahead = parts.initialization is not InitializationType.ON_DEMAND
-        self._dispatched = 0.0  # with extensions: when the last invocation was
+        self._dispatched = 0.0  # when the last invocation was, if it got so far
         # What is still to be done for the last invocation, of which the caller has the answer.
         self._settling: asyncio.Task[None] | None = None
         self._vcpus = parts.version.memory_mib / limits.MEMORY_PER_VCPU_MIB
@@ -146,11 +153,12 @@ class Slot:
         if processes.is_frozen:
             processes.thaw()
         self._output.begin_tail(is_wanted=invocation.wants_tail)
-        self._reporter.start(invocation.request_id, now)
+        self._reporter.start(invocation.request_id, now, invocation.tenant_id)
         init_ms, self._pending_init_ms = self._pending_init_ms, None
         restore_ms, self._pending_restore_ms = self._pending_restore_ms, None
         loop = asyncio.get_running_loop()
         self._deadline.set(loop, timeout_s)
+        self._dispatched = 0.0
         try:
             ending = await self._run(invocation, began, now)
         finally:
@@ -178,7 +186,9 @@ class Slot:
             status=ending.status,
             error_type=ending.error_type,
         )
-        self._reporter.report(invocation.request_id, measured, time.time())
+        if self._reporter.is_json:
+            self._tell_runtime_done(invocation, ending, began, now)
+        self._reporter.report(invocation.request_id, measured, time.time(), invocation.tenant_id)
         log_tail = self._output.take_tail()
         if self._exchange.phase is Phase.RESPONDED:
             # The runtime has answered and has not asked for more: it has what is left of its time.
@@ -252,9 +262,9 @@ class Slot:
             if failure is not None:
                 return failure.ending(request_id)
         host = processes.extended
+        self._dispatched = time.monotonic()
         if host is not None:
             processes.is_attended = True
-            self._dispatched = time.monotonic()
             host.events.start(invocation, epoch)
             host.dispatch_invoke(invocation, epoch + timeout_s)
         event = runtime_event(invocation, epoch + timeout_s)
@@ -278,6 +288,16 @@ class Slot:
             return processes.runtime_ended(request_id)
         return ending_of(result)
 
+    def _tell_runtime_done(
+        self, invocation: Invocation, ending: Ending, began: float, epoch: float
+    ) -> None:
+        """Without extensions: in the log alone."""
+        course = Course(
+            began=began, epoch=epoch, dispatched=self._dispatched, answered=time.monotonic()
+        )
+        done = describe_runtime_done(ending, course)
+        self._reporter.runtime_done(invocation.request_id, done, invocation.tenant_id)
+
     async def _answer_early(
         self, invocation: Invocation, ending: Ending, course: Course, host: ExtensionHost
     ) -> Outcome:
@@ -291,10 +311,23 @@ class Slot:
             error_type=ending.error_type,
             duration_ms=(course.answered - course.began) * 1000,
             is_streamed=ending.stream is not None,
+            is_settling=True,
         )
         self._settling = asyncio.create_task(
             self._settle(invocation, ending, course, host, reported)
         )
+
+        def on_settled(_: asyncio.Task[None]) -> None:
+            # No ``finally`` in the task: one that is cancelled before its first step has none.
+            if not reported.done():
+                # The environment is being ended: what has been measured so far has to do.
+                tell_settled(invocation, measure(ending, course, 0))
+                reported.set_result(b"")
+            self._settling = None
+            self._processes.is_attended = False
+            self._free_if_settled()
+
+        self._settling.add_done_callback(on_settled)
         if invocation.wants_tail:
             outcome.log_tail = await reported
         return outcome
@@ -308,23 +341,17 @@ class Slot:
         reported: asyncio.Future[bytes],
     ) -> None:
         """The rest of an invocation: report, and reset if it is needed."""
-        try:
-            reason = await self._await_idle(invocation, ending, course, host)
-            if ending.status == "timeout":
-                self._reporter.timed_out(invocation.request_id, self.version.timeout_s)
-            self._output.drain()
-            host.drain()
-            measured = measure(ending, course, self._sandbox.memory_peak_bytes())
-            tell_report(host.events, self._reporter, invocation, measured, course)
-            reported.set_result(self._output.take_tail())
-            if reason is not None:
-                await self._processes.reset(reason)
-        finally:
-            if not reported.done():
-                reported.set_result(b"")
-            self._settling = None
-            self._processes.is_attended = False
-            self._free_if_settled()
+        reason = await self._await_idle(invocation, ending, course, host)
+        if ending.status == "timeout":
+            self._reporter.timed_out(invocation.request_id, self.version.timeout_s)
+        self._output.drain()
+        host.drain()
+        measured = measure(ending, course, self._sandbox.memory_peak_bytes())
+        tell_report(host.events, self._reporter, invocation, measured, course)
+        tell_settled(invocation, measured)
+        reported.set_result(self._output.take_tail())
+        if reason is not None:
+            await self._processes.reset(reason)
 
     async def _await_idle(
         self, invocation: Invocation, ending: Ending, course: Course, host: ExtensionHost

@@ -22,6 +22,7 @@ class FakeLink:
         self.gates: dict[type[Message], asyncio.Future[None]] = {}
         self.errors: dict[type[Message], Exception] = {}
         self.is_free = True
+        self.is_settling = False
         self.is_alive = True
         self._service: Service | None = None
         self._on_lost: Callable[[], None] | None = None
@@ -46,7 +47,9 @@ class FakeLink:
             raise self.errors[type(request)]
         answer: Message = Done()
         if isinstance(request, Invoke):
-            answer = Invoked("$LATEST", None, None, b"tail", self.is_free)
+            answer = Invoked(
+                "$LATEST", None, None, b"tail", self.is_free, is_settling=self.is_settling
+            )
         assert isinstance(answer, expected)
         return answer, payload
 

@@ -11,12 +11,14 @@ from firelet.control.pool import Environment
 from firelet.control.remote import RemoteEnvironment, RemoteWorker
 from firelet.model.errors import FunctionError, PlatformError
 from firelet.model.function import InitializationType
+from firelet.model.invocation import Settled
 from firelet.model.streaming import StreamHead, StreamSource
 from firelet.wire.rpc import PeerLost
 from firelet.wire.worker_messages import (
     Abandon,
     Changed,
     Close,
+    Finished,
     Freed,
     Freeze,
     Granted,
@@ -159,6 +161,39 @@ async def test_it_is_free_when_that_came_in_one_packet_with_the_answer(
     link.hear(Freed(environment.number))  # before the invocation has had a turn
     await invoking
     assert frees_of(environment) == [environment]
+
+
+@pytest.mark.parametrize("is_first", [True, False], ids=["before the answer", "after it"])
+async def test_what_extensions_took_is_told_once(
+    link: FakeLink, environment: RemoteEnvironment, is_first: bool
+) -> None:
+    link.is_settling = True
+    settled: list[Settled] = []
+    gate = link.hold(Invoke)
+    invoking = asyncio.create_task(environment.invoke(make_invocation(on_settled=settled.append)))
+    await asyncio.sleep(0)
+    if is_first:
+        link.hear(Finished(environment.number, 80.0, 60.0))
+    gate.set_result(None)
+    assert (await invoking).is_settling
+    if not is_first:
+        assert settled == []
+        link.hear(Finished(environment.number, 80.0, 60.0))
+    link.hear(Finished(environment.number, 1.0, 1.0))
+    link.lose()
+    assert settled == [Settled(duration_ms=80.0, extensions_ms=60.0)]
+
+
+@pytest.mark.parametrize("is_settling", [True, False])
+async def test_of_a_worker_that_is_lost_the_duration_of_the_answer_is_what_is_known(
+    link: FakeLink, environment: RemoteEnvironment, is_settling: bool
+) -> None:
+    link.is_settling = is_settling
+    settled: list[Settled] = []
+    outcome = await environment.invoke(make_invocation(on_settled=settled.append))
+    link.lose()
+    known = [Settled(duration_ms=outcome.duration_ms, extensions_ms=0.0)]
+    assert settled == (known if is_settling else [])
 
 
 async def test_what_the_worker_says_of_it_is_known(

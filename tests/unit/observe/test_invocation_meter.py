@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from firelet.model.invocation import Outcome
+from firelet.model.invocation import Outcome, Settled
 from firelet.observe.invocation_meter import UTILIZATION, InvocationMeter, Row, Share
 from firelet.observe.metric_summary import Summary
 from firelet.observe.metric_tables import Series
@@ -79,6 +79,39 @@ def test_invocations_errors_and_durations_are_counted(metered: Metered) -> None:
         assert sink.summaries["Errors", *dimensions].count == 4
         assert sink.total("Throttles", *dimensions) == 0
         assert sink.total("Duration", *dimensions) == 80
+
+
+class TestExtensions:
+    EARLY = Outcome(payload=b"", executed_version="3", duration_ms=5.0, is_settling=True)
+
+    def test_a_duration_is_known_when_they_are_done(self, metered: Metered) -> None:
+        row = metered.begin()
+        row.leave(self.EARLY)
+        sink = metered.drain()
+        assert sink.total("Invocations", NAME) == 1
+        assert sink.summaries["Errors", NAME].count == 1
+        assert ("Duration", NAME) not in sink.summaries
+        metered.drain()  # the row is kept meanwhile
+        row.settle(Settled(duration_ms=80.0, extensions_ms=60.0))
+        sink = metered.drain()
+        for dimensions in ((), (NAME,), (NAME, NAME)):
+            assert sink.total("Duration", *dimensions) == 80
+            assert sink.total("PostRuntimeExtensionsDuration", *dimensions) == 60
+        assert ("Invocations", NAME) not in sink.summaries
+        assert metered.drain().summaries == {}
+
+    def test_it_may_be_known_before_the_answer_is(self, metered: Metered) -> None:
+        row = metered.begin()
+        row.settle(Settled(duration_ms=80.0, extensions_ms=60.0))
+        row.leave(self.EARLY)
+        sink = metered.drain()
+        assert (sink.total("Invocations", NAME), sink.total("Duration", NAME)) == (1, 80)
+        metered.drain()
+        assert metered.meter._rows == {}
+
+    def test_without_any_there_is_no_such_metric(self, metered: Metered) -> None:
+        metered.run()
+        assert ("PostRuntimeExtensionsDuration", NAME) not in metered.drain().summaries
 
 
 def test_an_alias_has_its_own_resource_and_tells_versions_apart(metered: Metered) -> None:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from firelet.model.function import FunctionVersion, InitializationType, LoggingConfig
+from firelet.runtime.platform_records import RuntimeDone
 from firelet.runtime.report import Measured, Reporter, billed_ms, format_iso_ms
 from unit.versions import make_version
 
@@ -48,6 +49,11 @@ def json_log(level: str | None = None, **changes: Any) -> Log:
 
 def measured(**changes: Any) -> Measured:
     return Measured(**{"duration_ms": 1.231, "memory_bytes": 40 * 2**20 - 5, **changes})
+
+
+def done(status: str = "success", error_type: str | None = None, **changes: Any) -> RuntimeDone:
+    fields: dict[str, Any] = {"duration_ms": 1.2, "produced_bytes": 4, "spans": (), **changes}
+    return RuntimeDone(status=status, error_type=error_type, **fields)
 
 
 class TestText:
@@ -166,6 +172,7 @@ class TestJson:
         log = json_log("DEBUG")
         log.reporter.init_start()
         log.reporter.start("id-1", NOW_S)
+        log.reporter.runtime_done("id-1", done())
         log.reporter.report("id-1", measured(), NOW_S)
         assert [record["type"] for record in log.records] == [
             "platform.initStart",
@@ -203,8 +210,45 @@ class TestJson:
             },
         }
 
+    def test_what_the_runtime_did_is_told_with_its_bytes_and_spans(self) -> None:
+        log = json_log("DEBUG")
+        span = {"name": "responseLatency", "start": "2026-11-23T07:00:00.000Z", "durationMs": 1.0}
+        log.reporter.runtime_done("id-1", done(spans=(span,)))
+        log.reporter.runtime_done("id-1", done("timeout", "Sandbox.Timedout", produced_bytes=0))
+        assert [record["record"] for record in log.records] == [
+            {
+                "requestId": "id-1",
+                "status": "success",
+                "spans": [span],
+                "metrics": {"durationMs": 1.2, "producedBytes": 4},
+            },
+            {
+                "requestId": "id-1",
+                "status": "timeout",
+                "errorType": "Sandbox.Timedout",
+                "metrics": {"durationMs": 1.2, "producedBytes": 0},
+            },
+        ]
+
+    def test_start_names_the_function_and_its_version(self) -> None:
+        log = json_log(version="7")
+        log.reporter.start("id-1", NOW_S)
+        assert log.records[0]["record"] == {
+            "requestId": "id-1",
+            "functionArn": log.version.unqualified_arn,
+            "version": "7",
+        }
+
+    def test_a_tenant_is_in_every_record_of_its_invocation(self) -> None:
+        log = json_log("DEBUG")
+        log.reporter.start("id-1", NOW_S, "blue")
+        log.reporter.runtime_done("id-1", done(), "blue")
+        log.reporter.report("id-1", measured(), NOW_S, "blue")
+        assert [record["record"]["tenantId"] for record in log.records] == ["blue"] * 3
+
     def test_an_error_names_its_type_in_both_records(self) -> None:
         log = json_log()
+        log.reporter.runtime_done("id-1", done("error", "Runtime.ExitError"))
         log.reporter.report("id-1", measured(status="error", error_type="Runtime.ExitError"), NOW_S)
         assert [record["type"] for record in log.records] == [
             "platform.runtimeDone",
@@ -232,9 +276,11 @@ class TestJson:
         fine = json_log(level)
         fine.reporter.init_start()
         fine.reporter.start("id-1", NOW_S)
+        fine.reporter.runtime_done("id-1", done())
         fine.reporter.report("id-1", measured(), NOW_S)
         assert {record["type"].removeprefix("platform.") for record in fine.records} == good
         failed = json_log(level)
+        failed.reporter.runtime_done("id-1", done("timeout"))
         failed.reporter.report("id-1", measured(status="timeout"), NOW_S)
         failed.reporter.init_report(1.0, "init", "error", "Runtime.ExitError")
         assert {record["type"].removeprefix("platform.") for record in failed.records} >= bad
@@ -334,7 +380,7 @@ class TestExtensions:
         log.reporter.subscription("TELEMETRY", "mine", ["platform"])
         log.reporter.subscription("LOGS", "mine", ["platform"])
         log.reporter.failed("id-1", "exit status 1", "Extension.Crash")  # its type is in the report
-        log.reporter.runtime_done("id-1", "success", None, 1.0)
+        log.reporter.runtime_done("id-1", done())
         log.reporter.report("id-1", measured(extension_ms=0.5), NOW_S)
         assert [record["type"] for record in log.records] == [
             "platform.extension",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import struct
 import time
@@ -136,6 +137,7 @@ class FakeSandbox:
     peak_bytes: int = 40 * 2**20
     held_bytes: int = 8 * 2**20
     refuses_to_reset: bool = False
+    ignores_sigterm: bool = False
     is_dead: bool = False
     is_stopped: bool = False
 
@@ -176,6 +178,8 @@ class FakeSandbox:
     def signal_runtime(self, number: int) -> None:
         self._check()
         self.calls.append(f"signal {number}")
+        if number == signal.SIGTERM and self.ignores_sigterm:
+            return
         if self._process is not None and self.has_process:
             self._process.cancel()
             if self._on_exit is not None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from firelet.model import limits
-from firelet.model.invocation import Outcome
+from firelet.model.invocation import Outcome, Settled
 from firelet.runtime.extensions import SHUTDOWN
 from firelet.sandbox.driver import RuntimeStart
 from firelet.worker.extension_host import ExternalExtensions
@@ -71,6 +71,31 @@ def listener(
                 return
             if gate is not None:
                 await gate.wait()
+
+    return run
+
+
+def with_internal(replies: list[Reply]) -> Program:
+    """A runtime with an internal extension, which notes what it hears."""
+
+    async def run(runtime: Runtime) -> None:
+        other = Runtime(runtime._sandbox, runtime.start)
+        identifier = await register(other, "INVOKE", name="inner")
+
+        async def listen() -> None:
+            while True:
+                replies.append(
+                    await other.request(
+                        "GET", f"{BASE}/event/next", Lambda_Extension_Identifier=identifier
+                    )
+                )
+
+        listening = asyncio.create_task(listen())
+        try:
+            await echo(runtime)
+        finally:
+            listening.cancel()
+            await other.close()
 
     return run
 
@@ -221,6 +246,29 @@ class TestInvoke:
         bench.slot.freeze()
         assert bench.slot.is_frozen
 
+    async def test_how_long_it_took_is_told_when_they_are_done(self, bring: Bring) -> None:
+        gate = asyncio.Event()
+        settled: list[Settled] = []
+        bench = await bring(echo, {"slow": listener("INVOKE", gate=gate)})
+        outcome = await bench.invoke(on_settled=settled.append)
+        assert outcome.is_settling
+        assert settled == []
+        gate.set()
+        await bench.free()
+        (told,) = settled
+        (report,) = (line for line in bench.lines if line.startswith("REPORT"))
+        assert f"\tDuration: {told.duration_ms:.2f} ms\t" in report
+        assert told.duration_ms > outcome.duration_ms
+        assert 0 < told.extensions_ms <= told.duration_ms
+
+    async def test_it_is_told_of_one_that_the_end_cuts_short(self, bring: Bring) -> None:
+        settled: list[Settled] = []
+        bench = await bring(echo, {"stuck": listener("INVOKE", gate=asyncio.Event())})
+        outcome = await bench.invoke(on_settled=settled.append)
+        await bench.slot.close()
+        (told,) = settled
+        assert told.duration_ms > outcome.duration_ms
+
     async def test_only_those_that_registered_for_it_hear_of_it(self, bring: Bring) -> None:
         heard: list[dict[str, Any]] = []
         bench = await bring(echo, {"deaf": listener(heard=heard)})
@@ -309,6 +357,23 @@ class TestShutdown:
         await closing
         assert bench.sandbox.calls[-1] == "stop"
 
+    async def test_with_internal_ones_the_runtime_has_half_a_second(
+        self, bring: Bring, clock: LoopClock
+    ) -> None:
+        bench = await bring(with_internal([]))
+        bench.sandbox.ignores_sigterm = True
+        closing = asyncio.create_task(bench.slot.close())
+        sent = f"signal {signal.SIGTERM}"
+        killed = f"signal {signal.SIGKILL}"
+        await clock.until(lambda: sent in bench.sandbox.calls)
+        await clock.advance(limits.SHUTDOWN_INTERNAL_S - 0.1)
+        assert killed not in bench.sandbox.calls
+        assert not closing.done()
+        await clock.advance(0.1)
+        await closing
+        assert bench.sandbox.calls.index(killed) > bench.sandbox.calls.index(sent)
+        assert limits.SHUTDOWN_INTERNAL_S == 0.5
+
     async def test_without_extensions_there_is_no_time_for_anything(self, bring: Bring) -> None:
         bench = await bring()
         await bench.slot.close()
@@ -318,27 +383,7 @@ class TestShutdown:
         self, bring: Bring
     ) -> None:
         replies: list[Reply] = []
-
-        async def with_internal(runtime: Runtime) -> None:
-            other = Runtime(runtime._sandbox, runtime.start)
-            identifier = await register(other, "INVOKE", name="inner")
-
-            async def listen() -> None:
-                while True:
-                    replies.append(
-                        await other.request(
-                            "GET", f"{BASE}/event/next", Lambda_Extension_Identifier=identifier
-                        )
-                    )
-
-            listening = asyncio.create_task(listen())
-            try:
-                await echo(runtime)
-            finally:
-                listening.cancel()
-                await other.close()
-
-        bench = await bring(with_internal)
+        bench = await bring(with_internal(replies))
         await bench.invoke()
         await bench.free()
         await bench.slot.close()

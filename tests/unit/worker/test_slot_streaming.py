@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
+from firelet.model.function import LoggingConfig
 from firelet.model.invocation import Outcome
 from firelet.model.streaming import StreamHead, StreamSource
+from firelet.runtime.platform_records import format_iso_ms
 from unit.worker.fake_sandbox import Exited, Program, Runtime
 from unit.worker.loop_clock import LoopClock
 from unit.worker.test_slots import Bench, error_of
@@ -69,9 +74,11 @@ async def clock() -> AsyncIterator[LoopClock]:
     clock.restore()
 
 
-async def run(clock: LoopClock, program: Program, sink: Sink | None) -> tuple[Bench, Outcome]:
+async def run(
+    clock: LoopClock, program: Program, sink: Sink | None, **options: Any
+) -> tuple[Bench, Outcome]:
     """One invocation from INIT to the end of the environment."""
-    bench = await Bench(program, clock).open()
+    bench = await Bench(program, clock, **options).open()
     try:
         outcome = await bench.invoke(sink=sink)
         await bench.free()
@@ -97,6 +104,47 @@ async def test_a_streamed_response_reaches_the_sink(clock: LoopClock) -> None:
     assert (outcome.payload, outcome.function_error, outcome.is_streamed) == (b"", None, True)
     assert statuses == [202]
     assert "REPORT" in bench.kinds()
+
+
+async def test_the_log_tells_what_was_streamed_and_when(clock: LoopClock) -> None:
+    async def program(runtime: Runtime) -> None:
+        async with streaming(runtime) as stream:
+            await stream.write(b"one ")
+            await clock.until(lambda: sink.body == b"one ")
+            seen.append(time.time())
+            await asyncio.sleep(0.01)
+            seen.append(time.time())
+            await stream.write(b"two")
+            await stream.end()
+        await runtime.next()
+
+    seen: list[float] = []
+    sink = Sink()
+    logging = LoggingConfig(log_format="JSON", log_group="/a", system_log_level="DEBUG")
+    bench, _ = await run(clock, program, sink, logging=logging)
+    records = [json.loads(line) for line in bench.lines]
+    (done,) = (each["record"] for each in records if each["type"] == "platform.runtimeDone")
+    assert done["metrics"]["producedBytes"] == len(b"one two")
+    latency, duration = done["spans"]
+    assert (latency["name"], duration["name"]) == ("responseLatency", "responseDuration")
+    # From the first byte to the last, between which the function slept.
+    assert duration["start"] <= format_iso_ms(seen[0])
+    assert duration["durationMs"] >= (seen[1] - seen[0]) * 1000
+
+
+async def test_what_the_platform_says_instead_is_not_what_the_function_produced(
+    clock: LoopClock,
+) -> None:
+    async def program(runtime: Runtime) -> None:
+        await runtime.next()
+        raise Exited(3)
+
+    logging = LoggingConfig(log_format="JSON", log_group="/a", system_log_level="DEBUG")
+    bench, outcome = await run(clock, program, None, logging=logging)
+    assert outcome.payload
+    records = [json.loads(line) for line in bench.lines]
+    (done,) = (each["record"] for each in records if each["type"] == "platform.runtimeDone")
+    assert done["metrics"]["producedBytes"] == 0
 
 
 async def test_without_a_sink_it_is_collected(clock: LoopClock) -> None:
