@@ -196,6 +196,39 @@ say("TOLD", next_event(identifier)["shutdownReason"])
         until_logged(platform, name, "TOLD timeout")
         assert platform.invoke(name, "fine", Qualifier="1").body == b'"fine"'
 
+    def test_an_internal_one_may_register_in_an_after_restore_hook(
+        self, platform: Platform, deploy: Deployer, runtime: str
+    ) -> None:
+        name = deploy(
+            CLIENT
+            + """
+from snapshot_restore_py import register_after_restore
+heard = []
+
+def listen(identifier):
+    while True:
+        heard.append(next_event(identifier))
+
+@register_after_restore
+def restored():
+    identifier = register("INVOKE", name="inner")
+    threading.Thread(target=listen, args=[identifier], daemon=True).start()
+
+def handler(event, context):
+    while not heard:
+        time.sleep(0.001)
+    return [heard.pop()["requestId"] == context.aws_request_id, len(heard)]
+""",
+            SnapStart={"ApplyOn": "PublishedVersions"},
+            Runtime=runtime,
+            Timeout=10,
+        )
+        assert self.publish(platform, name)["State"] == "Active"
+        for _ in range(2):
+            assert json.loads(platform.invoke(name, Qualifier="1").body) == [True, 0]
+        lines = until_logged(platform, name, "EXTENSION\tName: inner")
+        assert "EXTENSION\tName: inner\tState: Ready\tEvents: [INVOKE]\n" in lines
+
     def test_an_internal_one_is_refused_before_the_snapshot(
         self, platform: Platform, deploy: Deployer, runtime: str
     ) -> None:
