@@ -140,3 +140,29 @@ def test_iterators_that_are_no_generators_are_values_as_on_aws(
     code = "def handler(event, context):\n    return iter([b'a'])\n"
     (answer,) = run(run_client, python, code).api.answers()
     assert answer.json()["errorType"] == "Runtime.MarshalError"
+
+
+@pytest.mark.parametrize("body", ["yield b'a'", "return 1"], ids=["generator", "coroutine"])
+def test_asynchronous_handlers_are_values_as_on_aws(
+    python: str, run_client: Run, body: str
+) -> None:
+    code = f"async def handler(event, context):\n    {body}\n"
+    (answer,) = run(run_client, python, code).api.answers()
+    assert answer.json()["errorType"] == "Runtime.MarshalError"
+    assert "is not JSON serializable" in answer.json()["errorMessage"]
+
+
+def test_what_a_generator_cleans_up_is_done_before_the_next_event(
+    python: str, run_client: Run
+) -> None:
+    code = """
+done = []
+def handler(event, context):
+    try:
+        yield str(done)
+        yield 1
+    finally:
+        done.append(1)
+"""
+    first, second = run(run_client, python, code, events=[Event(), Event()]).api.answers()
+    assert (first.body, second.body) == (b"[]", b"[1]")
