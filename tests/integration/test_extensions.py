@@ -19,7 +19,7 @@ from extension_layers import (
     until_logged,
 )
 from firelet.sandbox.interpreters import discover
-from running_platform import ACCOUNT, Deployer, Platform
+from running_platform import ACCOUNT, Deployer, Platform, archive_of
 
 pytest_plugins = ("platform_fixtures",)
 
@@ -102,6 +102,23 @@ while True:
         assert invoked["tracing"]["type"] == "X-Amzn-Trace-Id"
         assert heard[1]["eventType"] == "SHUTDOWN"
         assert heard[1]["shutdownReason"] == "spindown"
+
+    def test_one_behind_a_linked_folder_takes_part(
+        self, platform: Platform, deploy: Deployer
+    ) -> None:
+        client = platform.client("lambda")
+        content = archive_of(
+            ("elsewhere/in-shell", SHELL.encode(), 0o100755 << 16),
+            ("extensions", b"elsewhere", 0o120777 << 16),
+        )
+        layer = client.publish_layer_version(
+            LayerName="linked-extensions", Content={"ZipFile": content}
+        )
+        name = deploy(ECHO, Layers=[layer["LayerVersionArn"]], Timeout=5)
+        answer = platform.invoke(name, 1)
+        assert answer.body == b"1"
+        until_logged(platform, name, f"shell got INVOKE {answer.request_id}")
+        client.delete_layer_version(LayerName="linked-extensions", VersionNumber=layer["Version"])
 
     def test_one_in_shell_takes_part(
         self, platform: Platform, deploy: Deployer, publish_extensions: ExtensionLayers

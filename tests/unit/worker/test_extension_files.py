@@ -27,14 +27,36 @@ def whiteout(path: Path) -> None:
         pytest.skip("this user may not make a character device 0/0")
 
 
-def test_layers_give_files_and_no_directories_or_linked_folders(tmp_path: Path) -> None:
+def test_layers_give_files_and_no_directories(tmp_path: Path) -> None:
     code = make(tmp_path / "code", "extensions/of-the-code")
     first = make(tmp_path / "first", "extensions/b", "extensions/folder/c", "other")
     second = make(tmp_path / "second", "extensions/a")
-    linked = make(tmp_path / "linked", "elsewhere/d")
-    (linked / "extensions").symlink_to("elsewhere")
-    found = find_extensions([code, first, second, linked], is_image=False)
+    found = find_extensions([code, first, second], is_image=False)
     assert found == ("a", "b")
+
+
+@pytest.mark.parametrize("target", ["elsewhere", "/opt/elsewhere", "./x/../elsewhere", "twice"])
+def test_a_link_is_followed_to_a_folder_of_any_layer(tmp_path: Path, target: str) -> None:
+    code = make(tmp_path / "code")
+    below = make(tmp_path / "below", "extensions/hidden", "elsewhere/a")
+    linked = make(tmp_path / "linked", "elsewhere/b")
+    (linked / "twice").symlink_to("elsewhere")
+    (linked / "extensions").symlink_to(target)
+    above = make(tmp_path / "above", "extensions/c")
+    assert find_extensions([code, below, linked], is_image=False) == ("a", "b")
+    assert find_extensions([code, below, linked, above], is_image=False) == ("c",)
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["/etc", "../../etc", "..", "out", "out/x", "/opt/out/x", "extensions", "file"],
+)
+def test_a_link_that_leads_elsewhere_leads_to_nothing(tmp_path: Path, target: str) -> None:
+    make(tmp_path / "host", "x/of-the-host", "of-the-host")
+    linked = make(tmp_path / "linked", "file")
+    (linked / "out").symlink_to(tmp_path / "host")
+    (linked / "extensions").symlink_to(target)
+    assert find_extensions([tmp_path / "code", linked], is_image=False) == ()
 
 
 def test_layers_of_an_image_add_up(tmp_path: Path) -> None:
