@@ -51,6 +51,11 @@ def billed_ms(measured: Measured) -> int:
     return max(1, math.ceil(measured.duration_ms + (measured.init_ms or 0.0)))
 
 
+def has_error_type(status: str) -> bool:
+    """A timeout is one by its status, in AWS's logs."""
+    return status not in ("success", "timeout")
+
+
 def used_mib(version: FunctionVersion, memory_bytes: int) -> int:
     """The peak of the environment in whole MB; never more than it may have."""
     return min(version.memory_mib, math.ceil(memory_bytes / limits.MIB))
@@ -103,7 +108,7 @@ def init_record(
         "phase": phase,
         "status": status,
     }
-    if error_type is not None:
+    if error_type and has_error_type(status):
         record["errorType"] = error_type
     if duration_ms is not None:
         record["metrics"] = {"durationMs": round(duration_ms, 3)}
@@ -190,6 +195,6 @@ def _of_tenant(record: Record, tenant_id: str | None) -> Record:
 
 def _outcome(request_id: str, status: str, error_type: str | None) -> Record:
     outcome: Record = {"requestId": request_id, "status": status}
-    if error_type and status != "success":
+    if error_type and has_error_type(status):
         outcome["errorType"] = error_type
     return outcome

@@ -21,6 +21,7 @@ from firelet.runtime.platform_records import (
     RuntimeDone,
     billed_ms,
     format_iso_ms,
+    has_error_type,
     runtime_version_arn,
     runtime_version_name,
     used_mib,
@@ -81,7 +82,7 @@ class Reporter:
         text = f"INIT_REPORT Init Duration: {duration_ms:.2f} ms\tPhase: {phase}"
         if not is_good:
             text += f"\tStatus: {status}"
-        if error_type is not None:
+        if error_type is not None and has_error_type(status):
             text += f"\tError Type: {error_type}"
         self._line(text + "\n")
 
@@ -101,7 +102,7 @@ class Reporter:
         text = f"RESTORE_REPORT Restore Duration: {duration_ms:.2f} ms"
         if status != "success":
             text += f"\tStatus: {status}"
-        if error_type is not None:
+        if error_type is not None and has_error_type(status):
             text += f"\tError Type: {error_type}"
         self._line(text + "\n")
 
@@ -145,7 +146,7 @@ class Reporter:
             )
         if measured.status != "success":
             text += f"Status: {measured.status}"
-            if measured.status == "error" and measured.error_type:
+            if measured.error_type and has_error_type(measured.status):
                 text += f"\tError Type: {_one_word(measured.error_type)}"
         timestamp = int(now_s * 1000)
         self._write(timestamp, f"END RequestId: {request_id}\n")

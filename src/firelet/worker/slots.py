@@ -153,7 +153,6 @@ class Slot:
         if processes.is_frozen:
             processes.thaw()
         self._output.begin_tail(is_wanted=invocation.wants_tail)
-        self._reporter.start(invocation.request_id, now, invocation.tenant_id)
         init_ms, self._pending_init_ms = self._pending_init_ms, None
         restore_ms, self._pending_restore_ms = self._pending_restore_ms, None
         loop = asyncio.get_running_loop()
@@ -256,11 +255,14 @@ class Slot:
         request_id = invocation.request_id
         timeout_s = self.version.timeout_s
         processes = self._processes
+        failure = None
         if self._exchange.phase is not Phase.READY:
             deadline = began + timeout_s
             failure = await processes.initialise(deadline, "invoke", limit_cpu=True)
-            if failure is not None:
-                return failure.ending(request_id)
+        # After an INIT that it had to repeat, as in AWS's logs.
+        self._reporter.start(request_id, time.time(), invocation.tenant_id)
+        if failure is not None:
+            return failure.ending(request_id)
         host = processes.extended
         self._dispatched = time.monotonic()
         if host is not None:

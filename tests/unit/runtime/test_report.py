@@ -138,8 +138,7 @@ class TestText:
         log = Log()
         log.reporter.init_report(10007.326, "init", "timeout", "Sandbox.Timedout")
         assert log.text == (
-            "INIT_REPORT Init Duration: 10007.33 ms\tPhase: init\tStatus: timeout\t"
-            "Error Type: Sandbox.Timedout\n"
+            "INIT_REPORT Init Duration: 10007.33 ms\tPhase: init\tStatus: timeout\n"
         )
 
     def test_a_good_init_is_reported_without_a_status(self) -> None:
@@ -225,7 +224,6 @@ class TestJson:
             {
                 "requestId": "id-1",
                 "status": "timeout",
-                "errorType": "Sandbox.Timedout",
                 "metrics": {"durationMs": 1.2, "producedBytes": 0},
             },
         ]

@@ -203,7 +203,7 @@ class TestInit:
         await bench.slot.open()
         await bench.slot.initialise()
         (report,) = (line for line in bench.lines if line.startswith("INIT_REPORT"))
-        assert report.endswith("\tStatus: timeout\tError Type: Sandbox.Timedout")
+        assert report.endswith("\tStatus: timeout")
         assert "EXTENSION\tName: mute\tState: Started\tEvents: []" in bench.lines
         assert bench.sandbox.calls.count("start") == 0
         await bench.slot.close()
