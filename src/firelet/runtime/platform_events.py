@@ -57,9 +57,8 @@ class PlatformEvents:
 
     def report(self, invocation: Invocation, measured: Measured, spans: Sequence[Record]) -> None:
         record = records.report_record(
-            invocation.request_id, measured, self._version, invocation.tenant_id
+            invocation.request_id, measured, self._version, invocation.tenant_id, spans
         )
-        record["spans"] = list(spans)
         self._emit("platform.report", _traced(record, invocation))
 
     def extension(

@@ -138,9 +138,13 @@ def runtime_done_record(request_id: str, done: RuntimeDone, tenant_id: str | Non
 
 
 def report_record(
-    request_id: str, measured: Measured, version: FunctionVersion, tenant_id: str | None
+    request_id: str,
+    measured: Measured,
+    version: FunctionVersion,
+    tenant_id: str | None,
+    spans: Sequence[Record],
 ) -> Record:
-    """platform.report."""
+    """platform.report; it has spans where there are extensions."""
     metrics: Record = {
         "durationMs": round(measured.duration_ms, 3),
         "billedDurationMs": billed_ms(measured),
@@ -153,7 +157,10 @@ def report_record(
         metrics["restoreDurationMs"] = round(measured.restore_ms, 3)
         metrics["billedRestoreDurationMs"] = math.ceil(measured.restore_ms)
     record = _outcome(request_id, measured.status, measured.error_type)
-    return _of_tenant({**record, "metrics": metrics}, tenant_id)
+    record["metrics"] = metrics
+    if spans:
+        record["spans"] = list(spans)
+    return _of_tenant(record, tenant_id)
 
 
 def tracing(trace_id: str) -> Record:

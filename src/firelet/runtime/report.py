@@ -123,12 +123,17 @@ class Reporter:
             )
 
     def report(
-        self, request_id: str, measured: Measured, now_s: float, tenant_id: str | None = None
+        self,
+        request_id: str,
+        measured: Measured,
+        now_s: float,
+        tenant_id: str | None = None,
+        spans: Sequence[records.Record] = (),
     ) -> None:
         """END and REPORT; in JSON ``runtime_done`` came before."""
         if self.is_json:
             level = "INFO" if measured.status == "success" else "WARN"
-            record = records.report_record(request_id, measured, self._version, tenant_id)
+            record = records.report_record(request_id, measured, self._version, tenant_id, spans)
             self._record(level, "platform.report", record)
             return
         text = (

@@ -36,7 +36,7 @@ class Course:
         return self.epoch + moment - self.began
 
 
-def describe_runtime_done(ending: Ending, course: Course) -> RuntimeDone:
+def _describe_runtime_done(ending: Ending, course: Course) -> RuntimeDone:
     """What is known once the runtime has answered: what it still has to do after that, before it
     asks for more, is known only with ``runtime_done``."""
     dispatched = course.dispatched or course.began
@@ -64,16 +64,18 @@ def describe_runtime_done(ending: Ending, course: Course) -> RuntimeDone:
 
 
 def tell_runtime_done(
-    events: PlatformEvents,
+    events: PlatformEvents | None,
     reporter: Reporter,
     invocation: Invocation,
     ending: Ending,
     course: Course,
 ) -> None:
-    """The runtime has answered and asks for more, or never will."""
-    done = describe_runtime_done(ending, course)
+    """The runtime has answered and asks for more, or never will. Without extensions there are no
+    ``events``, and the answer is all that is waited for."""
+    done = _describe_runtime_done(ending, course)
     reporter.runtime_done(invocation.request_id, done, invocation.tenant_id)
-    events.runtime_done(invocation, done)
+    if events is not None:
+        events.runtime_done(invocation, done)
 
 
 def measure(ending: Ending, course: Course, memory_bytes: int) -> Measured:
@@ -107,10 +109,12 @@ def tell_report(
     course: Course,
 ) -> None:
     """END and REPORT, and their event."""
-    reporter.report(invocation.request_id, measured, time.time(), invocation.tenant_id)
-    span = records.span(
-        "extensionOverhead",
-        course.epoch_of(course.runtime_done),
-        measured.extension_ms or 0.0,
-    )
-    events.report(invocation, measured, [span])
+    spans = [
+        records.span(
+            "extensionOverhead",
+            course.epoch_of(course.runtime_done),
+            measured.extension_ms or 0.0,
+        )
+    ]
+    reporter.report(invocation.request_id, measured, time.time(), invocation.tenant_id, spans)
+    events.report(invocation, measured, spans)

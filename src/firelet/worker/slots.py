@@ -25,7 +25,6 @@ from firelet.runtime.report import Measured, Reporter
 from firelet.sandbox.driver import Sandbox
 from firelet.worker.course import (
     Course,
-    describe_runtime_done,
     measure,
     tell_report,
     tell_runtime_done,
@@ -186,7 +185,10 @@ class Slot:
             error_type=ending.error_type,
         )
         if self._reporter.is_json:
-            self._tell_runtime_done(invocation, ending, began, now)
+            course = Course(
+                began=began, epoch=now, dispatched=self._dispatched, answered=time.monotonic()
+            )
+            tell_runtime_done(None, self._reporter, invocation, ending, course)
         self._reporter.report(invocation.request_id, measured, time.time(), invocation.tenant_id)
         log_tail = self._output.take_tail()
         if self._exchange.phase is Phase.RESPONDED:
@@ -289,16 +291,6 @@ class Slot:
         if stream is not None and stream.was_lost and await processes.exits_soon():
             return processes.runtime_ended(request_id)
         return ending_of(result)
-
-    def _tell_runtime_done(
-        self, invocation: Invocation, ending: Ending, began: float, epoch: float
-    ) -> None:
-        """Without extensions: in the log alone."""
-        course = Course(
-            began=began, epoch=epoch, dispatched=self._dispatched, answered=time.monotonic()
-        )
-        done = describe_runtime_done(ending, course)
-        self._reporter.runtime_done(invocation.request_id, done, invocation.tenant_id)
 
     async def _answer_early(
         self, invocation: Invocation, ending: Ending, course: Course, host: ExtensionHost

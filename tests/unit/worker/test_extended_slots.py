@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from firelet.model import limits
+from firelet.model.function import LoggingConfig
 from firelet.model.invocation import Outcome, Settled
 from firelet.runtime.extensions import SHUTDOWN
 from firelet.sandbox.driver import RuntimeStart
@@ -260,6 +261,19 @@ class TestInvoke:
         assert f"\tDuration: {told.duration_ms:.2f} ms\t" in report
         assert told.duration_ms > outcome.duration_ms
         assert 0 < told.extensions_ms <= told.duration_ms
+
+    async def test_the_log_has_the_records_of_the_subscribers(self, bring: Bring) -> None:
+        logging = LoggingConfig(log_format="JSON", log_group="/a", system_log_level="DEBUG")
+        bench = await bring(echo, {"any": listener("INVOKE")}, logging=logging)
+        await bench.invoke(payload=b"four")
+        await bench.free()
+        records = {each["type"]: each["record"] for each in map(json.loads, bench.lines)}
+        done, report = records["platform.runtimeDone"], records["platform.report"]
+        assert done["metrics"]["producedBytes"] == len(b"four")
+        assert [span["name"] for span in done["spans"]] == [
+            "responseLatency", "responseDuration", "runtimeOverhead",
+        ]  # fmt: skip
+        assert [span["name"] for span in report["spans"]] == ["extensionOverhead"]
 
     async def test_it_is_told_of_one_that_the_end_cuts_short(self, bring: Bring) -> None:
         settled: list[Settled] = []
