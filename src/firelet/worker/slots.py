@@ -161,6 +161,7 @@ class Slot:
             ending = await self._run(invocation, began, now)
         finally:
             self._deadline.clear()
+        answered = time.monotonic()
         host = processes.extended
         if host is not None:
             course = Course(
@@ -169,7 +170,7 @@ class Slot:
                 init_ms=init_ms,
                 restore_ms=restore_ms,
                 dispatched=self._dispatched,
-                answered=time.monotonic(),
+                answered=answered,
             )
             return await self._answer_early(invocation, ending, course, host)
         processes.is_attended = False
@@ -185,9 +186,7 @@ class Slot:
             error_type=ending.error_type,
         )
         if self._reporter.is_json:
-            course = Course(
-                began=began, epoch=now, dispatched=self._dispatched, answered=time.monotonic()
-            )
+            course = Course(began=began, epoch=now, dispatched=self._dispatched, answered=answered)
             tell_runtime_done(None, self._reporter, invocation, ending, course)
         self._reporter.report(invocation.request_id, measured, time.time(), invocation.tenant_id)
         log_tail = self._output.take_tail()

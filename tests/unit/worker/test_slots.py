@@ -20,6 +20,7 @@ import pytest
 
 from firelet.model import limits
 from firelet.model.errors import SandboxEnded
+from firelet.model.function import LoggingConfig
 from firelet.model.invocation import Outcome
 from firelet.sandbox.driver import RuntimeStart
 from firelet.worker.slots import Slot, SlotParts
@@ -530,6 +531,24 @@ class TestExit:
         assert bench.starts == 2
         assert "Init Duration" not in bench.lines[-1]
         assert bench.kinds().count("INIT_START") == 1
+
+    async def test_one_that_never_reached_the_runtime_is_told_with_its_own_times(
+        self, initialised: Bring
+    ) -> None:
+        async def crash(runtime: Runtime) -> None:
+            await runtime.next()
+            raise Exited(3)
+
+        logging = LoggingConfig(log_format="JSON", log_group="/a", system_log_level="DEBUG")
+        bench = await initialised(ByStart(crash, fail_init), logging=logging)
+        await bench.invoke()
+        await bench.free()
+        await bench.invoke(request_id=OTHER_ID)
+        records = [json.loads(line) for line in bench.lines]
+        *_, done, report = [each["record"] for each in records]
+        assert done["requestId"] == report["requestId"] == OTHER_ID
+        # The runtime of the first invocation has nothing to do with it.
+        assert done["metrics"]["durationMs"] <= report["metrics"]["durationMs"]
 
     async def test_an_exit_after_the_answer_does_not_change_it(self, initialised: Bring) -> None:
         async def leave(runtime: Runtime) -> None:
