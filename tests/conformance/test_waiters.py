@@ -65,6 +65,18 @@ def test_the_first_poll_after_a_change_finds_it_done(
     wait(lambda_client, waiter, name, Qualifier=number)
 
 
+def test_the_first_poll_does_not_wait_for_an_init_that_takes_long(
+    lambda_client: Any, deployer: Deployer
+) -> None:
+    name = deployer.name()
+    deployer.create(name, f"import time\ntime.sleep(5)\n{CODE}")
+    wait(lambda_client, "FunctionActiveV2", name)
+    lambda_client.update_function_configuration(FunctionName=name, Description="again")
+    wait(lambda_client, "FunctionUpdatedV2", name)
+    number = lambda_client.publish_version(FunctionName=name)["Version"]
+    wait(lambda_client, "PublishedVersionActive", name, Qualifier=number)
+
+
 @pytest.mark.parametrize("waiter", OF_STATES)
 def test_a_function_that_has_failed_ends_the_waiting(
     lambda_client: Any, deployer: Deployer, waiter: str

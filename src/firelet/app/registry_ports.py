@@ -12,12 +12,12 @@ from firelet.app.dataplane import DataPlane
 from firelet.control.counting import Counting
 from firelet.control.floor import FloorView
 from firelet.control.manager import Manager
+from firelet.model import limits
 from firelet.model.arn import LATEST
 from firelet.model.function import FunctionVersion
 from firelet.store.blobs import BlobStore
 from firelet.worker.images.store import ImageStore
 
-_WARM_WAIT_S = 1.0
 
 
 class Activator:
@@ -39,7 +39,7 @@ class Activator:
         key = version.function_key
         self._activated.setdefault(key, {})[version.version] = version
         if not version.is_per_tenant:
-            await self._manager.warm(version, _WARM_WAIT_S)
+            await self._manager.warm(version, limits.INIT_WAIT_S)
 
     async def retire(self, function_key: tuple[str, str, str], version: str | None) -> None:
         """Ends what runs with another code or configuration than the one activated last."""

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from firelet.control.dead_letters import check_dead_letters
 from firelet.control.image_functions import check_image_config, check_package_type
 from firelet.model import limits
 from firelet.model.errors import InvalidParameterValue, NotYetImplemented, ValidationError
@@ -166,6 +167,7 @@ def check_settings(settings: Settings) -> None:
     if settings.environment is not None:
         _check_environment(settings.environment)
     check_image_config(settings.extras.get("ImageConfig") or {})
+    check_dead_letters(settings.extras.get("DeadLetterConfig") or {})
     vpc = settings.extras.get("VpcConfig") or {}
     if bool(vpc.get("SubnetIds")) != bool(vpc.get("SecurityGroupIds")):
         # As quoted by users of the service.

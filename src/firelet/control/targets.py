@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from firelet.control.trace_sampling import ACTIVE, TraceSampler, pass_through
 from firelet.model.arn import LATEST, FunctionRef, format_function_arn
 from firelet.model.errors import AccessDenied, ResourceNotFound
 from firelet.model.function import ALLOW_LOOP, Function, FunctionKey, FunctionVersion
@@ -16,18 +17,21 @@ from firelet.model.lineage import lineage_id, pass_function
 @dataclass(frozen=True, slots=True)
 class Resolved:
     """What an invocation runs. ``invoked_arn`` is unqualified if the caller's reference was.
-    ``is_loop_allowed``: the function may be called by what it calls."""
+    ``is_loop_allowed``: the function may be called by what it calls. ``sampler``: with active
+    tracing only."""
 
     version: FunctionVersion
     invoked_arn: str
     reserved_concurrency: int | None
     function_key: FunctionKey
     is_loop_allowed: bool = False
+    sampler: TraceSampler | None = None
 
     def trace(self, header: str) -> str:
         """The trace header of the invocation, from that of its request. RecursiveInvocation."""
+        decided = pass_through(header) if self.sampler is None else self.sampler.sample(header)
         identity = lineage_id(self.version.unqualified_arn)
-        return pass_function(header, identity, is_loop_allowed=self.is_loop_allowed)
+        return pass_function(decided, identity, is_loop_allowed=self.is_loop_allowed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,8 @@ def find_target(function: Function, qualifier: str | None) -> Target | None:
         version = runnable(function, number)
         if version is None:
             return None
-        return Resolved(version, arn, function.reserved_concurrency, key, is_loop_allowed)
+        sampler = TraceSampler() if version.tracing_mode == ACTIVE else None
+        return Resolved(version, arn, function.reserved_concurrency, key, is_loop_allowed, sampler)
 
     alias = None if qualifier is None else function.aliases.get(qualifier)
     first = resolved(qualifier or LATEST if alias is None else alias.version)

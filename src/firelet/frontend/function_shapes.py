@@ -28,7 +28,7 @@ _NOT_SERVED = (
     "AcceleratorConfig",
     "PublishTo",
 )
-LACKS = f"custom runtimes; {', '.join(_NOT_SERVED)}"
+LACKS = f"Runtime=custom; {', '.join(_NOT_SERVED)}"
 # AWS leaves these out of lists, and RuntimeVersionConfig.
 # Source: ListFunctions in the API reference.
 _NOT_LISTED = frozenset(

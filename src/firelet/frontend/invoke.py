@@ -150,6 +150,7 @@ class InvokeEndpoint:
                 )
             )
             return _respond(202, _EMPTY, request_id, resolved, trace_id)
+        trace_id = resolved.trace(trace_id)
         outcome = await self._invoker.invoke(
             Invocation(
                 request_id=request_id,
@@ -157,7 +158,7 @@ class InvokeEndpoint:
                 invoked_arn=resolved.invoked_arn,
                 payload=request.body or b"{}",
                 client_context=client_context,
-                trace_id=resolved.trace(trace_id),
+                trace_id=trace_id,
                 tenant_id=tenant_id,
                 wants_tail=wants_tail,
                 received=time.monotonic(),
@@ -204,7 +205,7 @@ def check_payload(body: bytes, limit: int, operation: str) -> None:
 
 
 def make_trace_id(header: bytes | None = None) -> str:
-    """The caller's trace header, else a new root that is not sampled."""
+    """The caller's trace header, else a new root; whether it is traced is not yet decided."""
     if header is not None:
         return header.decode("latin-1")
-    return f"Root=1-{int(time.time()):08x}-{os.urandom(12).hex()};Sampled=0"
+    return f"Root=1-{int(time.time()):08x}-{os.urandom(12).hex()}"

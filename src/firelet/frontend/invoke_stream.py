@@ -123,10 +123,12 @@ class StreamEndpoint:
         check_payload(request.body, limits.PAYLOAD_SYNC_MAX_BYTES, "InvokeFunction")
         client_context = decode_client_context(headers.get(b"x-amz-client-context"))
         trace_id = make_trace_id(headers.get(b"x-amzn-trace-id"))
-        events.headers = _format_headers(request_id, resolved, trace_id)
         if kind == "DryRun":
+            events.headers = _format_headers(request_id, resolved, trace_id)
             events.answer_whole(204)
             return
+        trace_id = resolved.trace(trace_id)
+        events.headers = _format_headers(request_id, resolved, trace_id)
         outcome = await self._invoker.stream(
             Invocation(
                 request_id=request_id,
@@ -134,7 +136,7 @@ class StreamEndpoint:
                 invoked_arn=resolved.invoked_arn,
                 payload=request.body or b"{}",
                 client_context=client_context,
-                trace_id=resolved.trace(trace_id),
+                trace_id=trace_id,
                 tenant_id=tenant_id,
                 wants_tail=wants_tail,
                 received=time.monotonic(),

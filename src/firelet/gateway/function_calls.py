@@ -92,7 +92,7 @@ def make_request_id() -> str:
 
 
 def make_trace_id(header: bytes | None) -> str:
-    """The client's trace header, else a new root that is not sampled."""
+    """The client's trace header, else a new root; whether it is traced is not yet decided."""
     if header is not None:
         return header.decode("latin-1")
-    return f"Root=1-{int(time.time()):08x}-{os.urandom(12).hex()};Sampled=0"
+    return f"Root=1-{int(time.time()):08x}-{os.urandom(12).hex()}"

@@ -53,7 +53,9 @@ IMAGE_REDIRECTS_MAX = 5
 
 # Changes to functions (firelet).
 UPDATE_WAIT_S = 2.0  # for an update in progress, before the next one is refused
-ANSWER_WAIT_S = 1.0  # for an activation, so that a waiter's first poll finds it done
+INIT_WAIT_S = 1.0  # of an activation, for the environment that it makes ahead
+# Of an answer, for the activation, so that a waiter's first poll finds it done: longer than that.
+ANSWER_WAIT_S = 2.0
 REFERENCE_LOOK_EVERY_S = 3_600.0  # for the objects of packages by reference
 SOURCE_TIMEOUT_S = 30.0  # for each read from the endpoint that a zip is fetched from
 
@@ -62,6 +64,7 @@ PAYLOAD_SYNC_MAX_BYTES = 6_291_456
 PAYLOAD_ASYNC_MAX_BYTES = 1_048_576
 PAYLOAD_INVOKE_ASYNC_MAX_BYTES = 262_144  # of the deprecated operation InvokeAsync
 RECURSION_MAX = 16  # invocations of one function in one chain of requests
+TRACE_SAMPLED_SHARE = 0.05  # of the requests beyond the first in a second, with active tracing
 RESPONSE_MAX_BYTES = 6_291_556
 GATEWAY_REQUEST_MAX_BYTES = 10_485_760  # HTTP, REST and WebSocket APIs: their quotas
 BALANCER_REQUEST_MAX_BYTES = 1_048_576  # of load balancers with functions as targets: quotas

@@ -6,7 +6,6 @@ docs.aws.amazon.com/lambda/latest/dg/telemetry-schema-reference.html.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from typing import Any
 
 from firelet.model import limits
 from firelet.model.function import FunctionVersion, InitializationType
+from firelet.model.runtimes import format_runtime_version_arn
 
 Record = dict[str, Any]
 
@@ -74,9 +74,8 @@ def runtime_version_name(version: FunctionVersion) -> str:
 
 
 def runtime_version_arn(version: FunctionVersion) -> str:
-    """Stable for one runtime identifier, in the form of AWS's."""
-    digest = hashlib.sha256(f"firelet:{version.runtime}".encode()).hexdigest()
-    return f"arn:aws:lambda:{version.region}::runtime:{digest}"
+    """The one of RuntimeVersionConfig; images have one of their own in logs alone."""
+    return format_runtime_version_arn(version.region, version.runtime or "image")
 
 
 def begin_record(

@@ -443,12 +443,13 @@ async def test_json_logging_has_levels_and_text_logging_has_none(deployed: Regis
 
 
 async def test_extras_are_kept_merged_and_removed(deployed: Registry) -> None:
-    first = Settings(extras={"KMSKeyArn": "arn:aws:kms:x", "DeadLetterConfig": {"TargetArn": "q"}})
+    queue = {"TargetArn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:q"}
+    first = Settings(extras={"KMSKeyArn": "arn:aws:kms:x", "DeadLetterConfig": queue})
     await deployed.functions.update_configuration(KEY, first, None)
     await settle(deployed)
     second = Settings(extras={"KMSKeyArn": None})
     version = await deployed.functions.update_configuration(KEY, second, None)
-    assert version.extras == {"DeadLetterConfig": {"TargetArn": "q"}}
+    assert version.extras == {"DeadLetterConfig": queue}
 
 
 @pytest.mark.parametrize(

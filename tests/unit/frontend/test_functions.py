@@ -263,6 +263,19 @@ async def test_code_can_come_from_s3(api: Api) -> None:
             "do not provide other FunctionCode parameters when providing a ZipFile",
         ),
         ({"Code": {"ImageUri": "x"}}, InvalidParameterValue, "ImageUri when creating a function"),
+        *(
+            (
+                {"DeadLetterConfig": {"TargetArn": arn}},
+                InvalidParameterValue,
+                f"^The dead letter target ARN {arn} is invalid.$",
+            )
+            for arn in (
+                "arn:aws:s3:::bucket",
+                "arn:aws:lambda:eu-central-1:123456789012:function:f",
+                "arn:aws:sqs:eu-central-1:123456789012:q.fifo",
+                "arn:aws:sns:eu-central-1:123456789012:t.fifo",
+            )
+        ),
         ({"PackageType": "Image"}, InvalidParameterValue, "^Please provide ImageUri when creating"),
         (
             {"CodeSigningConfigArn": MISSING_SIGNING},
