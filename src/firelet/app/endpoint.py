@@ -33,6 +33,7 @@ SERVICES = (
     "sts",
     "logs",
     "cloudwatch",
+    "resourcegroupstaggingapi",
     "application-autoscaling",
     "apigatewayv2",
     "apigateway",

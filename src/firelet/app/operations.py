@@ -46,6 +46,7 @@ from firelet.frontend.policies import PolicyOperations
 from firelet.frontend.provisioned import ProvisionedOperations
 from firelet.frontend.s3source import S3CodeSource
 from firelet.frontend.sts import StsOperations
+from firelet.frontend.tagging import TaggingOperations
 from firelet.frontend.tags import TagOperations
 from firelet.frontend.urls import UrlOperations
 from firelet.frontend.versions import VersionOperations
@@ -108,6 +109,7 @@ def _function_families(parts: EndpointParts) -> list[OperationFamily]:
         VersionOperations(registry),
         AliasOperations(registry),
         TagOperations(registry),
+        TaggingOperations(registry),
         ConcurrencyOperations(registry),
         ProvisionedOperations(registry),
         MappingOperations(registry),

@@ -32,8 +32,8 @@ class Tagged(Protocol):
     async def remove(self, key: ResourceKey, names: Iterable[str]) -> None: ...
 
 
-class TagOperations:
-    """The family of tags."""
+class TaggedResources:
+    """Whose tags an ARN means."""
 
     def __init__(self, registry: Registry) -> None:
         # By the kind that an ARN names.
@@ -42,6 +42,24 @@ class TagOperations:
             "event-source-mapping": registry.mappings.tags,
             "code-signing-config": registry.code_signing.tags,
         }
+
+    def find(self, call: Call, arn: str) -> tuple[Tagged, ResourceKey]:
+        """The resource that ``arn``, of the service ``lambda``, names; ResourceNotFound."""
+        _, _, _, region, account, kind, name = arn.split(":", 6)
+        resources = self._resources.get(kind)
+        if resources is not None and kind == "function":
+            return resources, _parse_function(call, arn)
+        if resources is None or (account, region) != (call.account, call.region):
+            sentence = _MISSING.get(kind, "The resource you requested does not exist.")
+            raise ResourceNotFound(sentence.format(arn=arn))
+        return resources, (account, region, name)
+
+
+class TagOperations:
+    """The family of tags."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._resources = TaggedResources(registry)
 
     def register(self, operations: Operations) -> None:
         operations.add("lambda", "TagResource", self.tag_resource)
@@ -63,16 +81,7 @@ class TagOperations:
         return {"Tags": dict(resources.all(key))}
 
     def _find(self, call: Call) -> tuple[Tagged, ResourceKey]:
-        """The resource that ``Resource``, an ARN, names."""
-        arn: str = call.params["Resource"]
-        _, _, _, region, account, kind, name = arn.split(":", 6)
-        resources = self._resources.get(kind)
-        if resources is not None and kind == "function":
-            return resources, _parse_function(call, arn)
-        if resources is None or (account, region) != (call.account, call.region):
-            sentence = _MISSING.get(kind, "The resource you requested does not exist.")
-            raise ResourceNotFound(sentence.format(arn=arn))
-        return resources, (account, region, name)
+        return self._resources.find(call, call.params["Resource"])
 
 
 def _parse_function(call: Call, arn: str) -> ResourceKey:
