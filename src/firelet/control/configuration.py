@@ -43,6 +43,8 @@ RESERVED_VARIABLES = frozenset(
         "LAMBDA_RUNTIME_DIR",
     }
 )
+# Of the package, not of the configuration: what is deployed next has its own, or none.
+SOURCE_KMS_KEY = "SourceKMSKeyArn"
 _ENVIRONMENT_PREFIX = (
     "Lambda was unable to configure your environment variables because the environment variables"
     " you have provided "

@@ -15,6 +15,7 @@ from firelet.control.activation import CREATING, CREATING_CODE, Activations, new
 from firelet.control.catalog import Catalog
 from firelet.control.code_signing import CodeSigning
 from firelet.control.configuration import (
+    SOURCE_KMS_KEY,
     LayerSource,
     Settings,
     check_settings,
@@ -66,13 +67,14 @@ class NewFunction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewCode:
-    """Code for an existing function, as in ``NewFunction``. ``revision_id`` and ``publish`` as in
-    UpdateFunctionCode."""
+    """Code for an existing function, as in ``NewFunction``. ``revision_id``, ``publish`` and
+    ``source_key`` (SourceKMSKeyArn) as in UpdateFunctionCode."""
 
     key: FunctionKey
     package: bytes | Image
     reference: S3Object | None = None
     architecture: str | None = None
+    source_key: str | None = None
     revision_id: str | None = None
     publish: bool = False
     is_dry_run: bool = False
@@ -206,7 +208,9 @@ class Functions:
             check_revision(function.latest.revision_id, new.revision_id)
             check_same_type(function.latest, new.package)
             signature = await self._check_signature(new.key, function.code_signing, new.package)
-            changes = Settings(architecture=new.architecture)
+            changes = Settings(
+                architecture=new.architecture, extras={SOURCE_KMS_KEY: new.source_key}
+            )
             changed = with_signature(with_settings(function.latest, changes), signature)
             changed = replace(changed, image=_image_of(new.package))
             if new.is_dry_run:

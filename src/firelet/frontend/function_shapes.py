@@ -11,13 +11,11 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from firelet.control.configuration import LoggingSettings, Settings
+from firelet.control.configuration import SOURCE_KMS_KEY, LoggingSettings, Settings
 from firelet.model.errors import NotYetImplemented
 from firelet.model.function import FunctionVersion, LoggingConfig, State
 from firelet.model.runtimes import format_runtime_version_arn
 
-# Stored beside the configuration and not a member of it.
-SOURCE_KMS_KEY = "SourceKMSKeyArn"
 # Returned in a member of its own.
 IMAGE_CONFIG = "ImageConfig"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from firelet.control.configuration import SOURCE_KMS_KEY
 from firelet.control.functions import NewCode, NewFunction
 from firelet.control.registry import Registry
 from firelet.frontend.code_location import format_location
@@ -15,7 +16,6 @@ from firelet.frontend.codelink import CodeLinks
 from firelet.frontend.function_names import parse_function_name, parse_version_name
 from firelet.frontend.function_shapes import (
     LACKS,
-    SOURCE_KMS_KEY,
     format_arn,
     format_configuration,
     format_listed,
@@ -133,6 +133,7 @@ class FunctionOperations:
                 package=package,
                 reference=reference,
                 architecture=architectures[0] if architectures else None,
+                source_key=params.get(SOURCE_KMS_KEY) or None,
                 revision_id=params.get("RevisionId"),
                 publish=params.get("Publish", False),
                 is_dry_run=params.get("DryRun", False),

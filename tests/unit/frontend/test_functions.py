@@ -410,6 +410,21 @@ async def test_an_image_is_no_code_for_a_zip_function(deployed: Api) -> None:
     )
 
 
+async def test_the_key_of_a_package_is_that_of_its_deployment(api: Api) -> None:
+    key = "arn:aws:kms:eu-central-1:123456789012:key/a"
+    code = {"ZipFile": ZIP, "SourceKMSKeyArn": key}
+    await api.call("CreateFunction", **{**MINIMAL, "Code": code})
+    found = [await api.call("GetFunction", FunctionName="greeter")]
+    changes: list[dict[str, Any]] = [{"SourceKMSKeyArn": f"{key}b", "Publish": True}, {}]
+    for given in changes:
+        await api.call("UpdateFunctionCode", FunctionName="greeter", ZipFile=OTHER_ZIP, **given)
+        found.append(await api.call("GetFunction", FunctionName="greeter"))
+    found.append(await api.call("GetFunction", FunctionName="greeter", Qualifier="1"))
+    keys = [answer["Code"].get("SourceKMSKeyArn") for answer in found]
+    assert keys == [key, f"{key}b", None, f"{key}b"]
+    assert "SourceKMSKeyArn" not in found[0]["Configuration"]
+
+
 async def test_settings_are_removed_by_empty_values(deployed: Api) -> None:
     queue = {"TargetArn": "arn:aws:sqs:eu-central-1:123456789012:q"}
     changes: list[dict[str, Any]] = [
