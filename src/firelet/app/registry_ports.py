@@ -19,7 +19,6 @@ from firelet.store.blobs import BlobStore
 from firelet.worker.images.store import ImageStore
 
 
-
 class Activator:
     """Joins the data plane, which makes versions ready, and the manager, which holds
     environments."""
