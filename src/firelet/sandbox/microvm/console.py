@@ -1,0 +1,36 @@
+"""What a machine writes to its console: read all of it, keep the last of it.
+
+A guest can write without end; what is kept is bounded, and how much was dropped is known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+KEPT_BYTES = 64 * 1024
+_READ_BYTES = 16 * 1024
+
+
+class Console:
+    """The end of one stream. ``follow`` is run as a task by whoever owns the machine."""
+
+    def __init__(self, kept_bytes: int = KEPT_BYTES) -> None:
+        self._kept_bytes = kept_bytes
+        self._data = bytearray()
+        self.dropped_bytes = 0
+
+    async def follow(self, stream: asyncio.StreamReader) -> None:
+        """Reads until the stream ends."""
+        while data := await stream.read(_READ_BYTES):
+            self.write(data)
+
+    def write(self, data: bytes) -> None:
+        self._data += data
+        excess = len(self._data) - self._kept_bytes
+        if excess > 0:
+            del self._data[:excess]
+            self.dropped_bytes += excess
+
+    def text(self) -> str:
+        """What is kept, for people: bytes that are no UTF-8 are replaced."""
+        return self._data.decode(errors="replace")

@@ -1,0 +1,197 @@
+"""The platform's end of the channel to pid 1 of a guest (``guest/vm_init``).
+
+What it is: requests as methods, answers matched to them, ends and output of processes. What it is
+not: a connection; whoever runs the machine gives it a connected socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import itertools
+import secrets
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from firelet.linux import stream_messages
+from firelet.model.errors import PlatformError, SandboxEnded
+
+SEED_BYTES = 64
+OUTPUT_KEPT_BYTES = 1024 * 1024
+_READ_BYTES = 65_536
+
+
+class Hello(msgspec.Struct, frozen=True):
+    """The guest is ready. ``uptime_s`` is its own clock's, since its kernel began."""
+
+    kernel: str
+    python: str
+    uptime_s: float
+
+
+class GuestExit(msgspec.Struct, frozen=True):
+    """How a process of the guest ended: exactly one of ``code`` and ``signal``; and what it wrote
+    to its standard streams, the first ``OUTPUT_KEPT_BYTES`` of it."""
+
+    code: int | None
+    signal: int | None
+    output: bytes
+
+
+class GuestFault(PlatformError):
+    """The guest could not do it, or does not keep to the protocol. The sentences are ours."""
+
+
+class GuestChannel:
+    """Owns ``sock``. One task reads; every waiting call ends with SandboxEnded when the guest has
+    gone, and with GuestFault when it says something that cannot be."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self._socket = sock
+        self._names = map(str, itertools.count(1))
+        self._hello: asyncio.Future[Hello] = asyncio.get_running_loop().create_future()
+        self._waiting: dict[str, asyncio.Future[Any]] = {}
+        self._outputs: dict[str, bytearray] = {}
+        self._sending = asyncio.Lock()
+        self._failure: PlatformError | None = None
+        self._reader = asyncio.create_task(self._read())
+
+    async def hello(self) -> Hello:
+        """Waits until the guest is ready."""
+        return await asyncio.shield(self._hello)
+
+    async def run(
+        self,
+        arguments: Sequence[str],
+        *,
+        environment: Mapping[str, str] | None = None,
+        directory: str = "/",
+    ) -> GuestExit:
+        """Runs a program to its end. GuestFault with the kernel's reason if it cannot be started.
+        A caller that is cancelled leaves the program running."""
+        name = next(self._names)
+        self._outputs[name] = bytearray()
+        try:
+            return await self._ask(  # type: ignore[no-any-return]
+                name,
+                do="run",
+                arguments=list(arguments),
+                environment=dict(environment or {}),
+                directory=directory,
+            )
+        finally:
+            del self._outputs[name]
+
+    async def ping(self) -> None:
+        """Returns when the guest has answered."""
+        await self._ask(next(self._names), do="ping")
+
+    async def awaken(self) -> None:
+        """Tells a restored guest the time and makes its random state its own."""
+        seed = secrets.token_bytes(SEED_BYTES).hex()
+        await self._ask("awake", do="awaken", seed=seed, now_ns=time.time_ns())
+
+    async def power_off(self) -> None:
+        """Asks the guest to end. Returns when the request was sent."""
+        await self._send({"do": "power off"})
+
+    async def close(self) -> None:
+        """Ends every call that waits. May be called again."""
+        self._fail(SandboxEnded())
+        self._reader.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._reader
+        self._socket.close()
+
+    async def _ask(self, name: str, **message: Any) -> Any:
+        if name in self._waiting:
+            raise GuestFault(f"The guest has not answered {name} yet.")
+        answer = asyncio.get_running_loop().create_future()
+        self._waiting[name] = answer
+        try:
+            await self._send({"id": name, **message})
+            return await answer
+        finally:
+            del self._waiting[name]
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        if self._failure is not None:
+            raise self._failure
+        data = stream_messages.encode(message)
+        try:
+            async with self._sending:
+                await asyncio.get_running_loop().sock_sendall(self._socket, data)
+        except OSError as error:
+            raise SandboxEnded(f"The guest cannot be reached: {error}") from error
+
+    async def _read(self) -> None:
+        decoder = stream_messages.Decoder()
+        loop = asyncio.get_running_loop()
+        try:
+            while data := await loop.sock_recv(self._socket, _READ_BYTES):
+                for message in decoder.feed(data):
+                    self._on_message(message)
+        except OSError as error:
+            self._fail(SandboxEnded(f"The guest cannot be reached: {error}"))
+        except (KeyError, TypeError, ValueError, binascii.Error) as error:
+            self._fail(GuestFault(f"The guest broke the protocol: {error!r}"))
+        else:
+            self._fail(SandboxEnded("The guest has ended."))
+
+    def _on_message(self, message: dict[str, Any]) -> None:
+        match message["event"]:
+            case "hello":
+                if self._hello.done():
+                    raise ValueError("a second hello")
+                self._hello.set_result(msgspec.convert(message, Hello))
+            case "output":
+                self._keep_output(message["id"], base64.b64decode(message["data"], validate=True))
+            case "exited":
+                output = bytes(self._outputs.get(message["id"], b""))
+                end = msgspec.convert({**message, "output": b""}, GuestExit)
+                self._answer(message["id"], msgspec.structs.replace(end, output=output))
+            case "pong":
+                self._answer(message["id"], None)
+            case "awake":
+                self._answer("awake", None)
+            case "failed":
+                self._refuse(message["id"], GuestFault(f"Not started: {message['reason']}."))
+            case "started":
+                return
+            case "error":
+                raise ValueError(message["reason"])
+            case unknown:
+                raise ValueError(f"unknown event {unknown!r}")
+
+    def _keep_output(self, name: str, data: bytes) -> None:
+        kept = self._outputs.get(name)
+        if kept is not None:
+            kept += data[: OUTPUT_KEPT_BYTES - len(kept)]
+
+    def _answer(self, name: str, value: Any) -> None:
+        """One that nobody waits for any more is dropped: its caller was cancelled."""
+        future = self._waiting.get(name)
+        if future is not None and not future.done():
+            future.set_result(value)
+
+    def _refuse(self, name: str, error: PlatformError) -> None:
+        future = self._waiting.get(name)
+        if future is not None and not future.done():
+            future.set_exception(error)
+
+    def _fail(self, error: PlatformError) -> None:
+        """The first failure is the one that is told."""
+        if self._failure is None:
+            self._failure = error
+        for future in (self._hello, *self._waiting.values()):
+            if not future.done():
+                future.set_exception(self._failure)
+        if self._hello.done() and not self._hello.cancelled():
+            self._hello.exception()  # nobody may have asked for it

@@ -1,0 +1,95 @@
+"""The kernel of a guest, from a Debian package (``linux-image-cloud-amd64`` depends on it).
+
+The package is a file that the operator has, or it is fetched by ``apt-get download`` when that is
+asked for: never by itself. It is unpacked, not installed. Blocks: call it in a thread.
+"""
+
+from __future__ import annotations
+
+import lzma
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from firelet.model.errors import PlatformError
+
+META_PACKAGE = "linux-image-cloud-amd64"
+# In the order in which they need each other.
+MODULES = ("virtio_ring", "virtio", "virtio_mmio", "virtio_console")
+_COMMAND_TIMEOUT_S = 300.0
+
+
+class ImageBuildError(PlatformError):
+    """A guest image cannot be built; the sentence says what is missing. The sentences are ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """``modules``: name and content of those that a guest loads, in order."""
+
+    release: str
+    image: Path
+    modules: tuple[tuple[str, bytes], ...]
+
+
+def unpack_package(package: Path, directory: Path) -> Kernel:
+    """Unpacks ``package`` into ``directory`` and finds the kernel in it. ImageBuildError."""
+    _run("dpkg-deb", "-x", str(package), str(directory))
+    return find_kernel(directory)
+
+
+def find_kernel(root: Path) -> Kernel:
+    """The one kernel below ``root``, as a package lays it out. ImageBuildError."""
+    images = sorted((root / "boot").glob("vmlinuz-*"))
+    if len(images) != 1:
+        raise ImageBuildError(f"There are {len(images)} kernels in {root / 'boot'} instead of one.")
+    release = images[0].name.removeprefix("vmlinuz-")
+    found = [root / base / release for base in ("lib/modules", "usr/lib/modules")]
+    tree = next((path for path in found if path.is_dir()), None)
+    if tree is None:
+        raise ImageBuildError(f"The kernel {release} has come without its modules.")
+    modules = [(name, _load_module(tree, name)) for name in MODULES]
+    return Kernel(release, images[0], tuple((n, data) for n, data in modules if data is not None))
+
+
+def download_package(directory: Path) -> Path:
+    """Fetches the package by the host's own apt. ImageBuildError."""
+    listing = _run("apt-cache", "depends", "--important", META_PACKAGE)
+    names = [line.split()[-1] for line in listing.splitlines() if "Depends: linux-image-" in line]
+    if not names:
+        raise ImageBuildError(f"apt knows no package {META_PACKAGE}: run `apt-get update`.")
+    _run("apt-get", "download", names[0], directory=directory)
+    return next(directory.glob(f"{names[0]}_*.deb"))
+
+
+def _load_module(tree: Path, name: str) -> bytes | None:
+    """None for one that is part of the kernel."""
+    for path in sorted(tree.rglob(f"{name}.ko*")):
+        data = path.read_bytes()
+        if path.suffix == ".ko":
+            return data
+        if path.suffix == ".xz":
+            return lzma.decompress(data)
+        raise ImageBuildError(f"{path.name} is compressed in a way that is not supported.")
+    built_in = tree / "modules.builtin"
+    if built_in.is_file() and f"/{name}.ko" in built_in.read_text():
+        return None
+    raise ImageBuildError(f"The kernel has no module {name}.")
+
+
+def _run(*command: str, directory: Path | None = None) -> str:
+    try:
+        answer = subprocess.run(
+            command,
+            cwd=directory,
+            capture_output=True,
+            text=True,
+            timeout=_COMMAND_TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ImageBuildError(f"{command[0]} cannot be used: {error}.") from error
+    if answer.returncode != 0:
+        reason = answer.stderr.strip().rpartition("\n")[2]
+        raise ImageBuildError(f"{command[0]} failed: {reason}")
+    return answer.stdout

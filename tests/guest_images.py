@@ -1,0 +1,32 @@
+"""A guest image for tests that boot machines, and what is missing where there can be none.
+
+The kernel's package is a download of 27 MB: it is not fetched here. ``.ci/run`` fetches it and says
+where it is.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from pathlib import Path
+
+PACKAGE_VARIABLE = "FIRELET_TEST_KERNEL_PACKAGE"
+QEMU = "qemu-system-x86_64"
+PATIENCE_S = 60.0  # for an emulated guest on a machine with much else to do
+
+
+def missing() -> str | None:
+    """Why no guest can be booted here; None where it can."""
+    if platform.machine() != "x86_64":
+        return f"guests are tested on x86_64, not on {platform.machine()}"
+    for program in (QEMU, "dpkg-deb", "ldd"):
+        if shutil.which(program) is None:
+            return f"{program} is missing"
+    if PACKAGE_VARIABLE not in os.environ:
+        return f"{PACKAGE_VARIABLE} does not name a package of a Debian cloud kernel"
+    return None
+
+
+def kernel_package() -> Path:
+    return Path(os.environ[PACKAGE_VARIABLE])

@@ -1,0 +1,180 @@
+"""Machines for real: an emulated guest boots, speaks, runs programs, rests, is cloned and ends."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+import guest_images
+from firelet.model.errors import SandboxEnded
+from firelet.sandbox.microvm import initramfs
+from firelet.sandbox.microvm.guest_channel import GuestFault
+from firelet.sandbox.microvm.image import GuestImage, ImageStore
+from firelet.sandbox.microvm.qemu import QemuVmm
+from firelet.sandbox.microvm.vmm import (
+    VmmEnded,
+    VmmMissing,
+    VmSnapshot,
+    VmSpec,
+    VmState,
+    WrongState,
+)
+
+_MISSING = guest_images.missing()
+pytestmark = pytest.mark.skipif(_MISSING is not None, reason=str(_MISSING))
+
+MEMORY_MIB = 256
+PYTHON = initramfs.default_python()
+UUID = "/proc/sys/kernel/random/uuid"
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> GuestImage:
+    store = ImageStore(tmp_path_factory.mktemp("images"))
+    return store.build(guest_images.kernel_package(), PYTHON, initramfs.find_busybox())
+
+
+def make_vmm(image: GuestImage, directory: Path) -> QemuVmm:
+    directory.mkdir()
+    spec = VmSpec(
+        kernel=image.kernel, initrd=image.initrd, memory_mib=MEMORY_MIB, directory=directory
+    )
+    return QemuVmm(spec, has_kvm=False)
+
+
+@pytest.fixture
+async def vmm(image: GuestImage, tmp_path: Path) -> AsyncIterator[QemuVmm]:
+    """A machine that runs and whose guest is ready."""
+    machine = make_vmm(image, tmp_path / "vm")
+    try:
+        await machine.boot()
+        async with asyncio.timeout(guest_images.PATIENCE_S):
+            await machine.channel.hello()
+        yield machine
+    except SandboxEnded:
+        pytest.fail(machine.console.text())
+    finally:
+        await machine.stop()
+
+
+async def run_python(machine: QemuVmm, code: str) -> bytes:
+    async with asyncio.timeout(guest_images.PATIENCE_S):
+        ending = await machine.channel.run([str(PYTHON), "-ISc", code])
+    assert (ending.code, ending.signal) == (0, None), ending.output
+    return ending.output
+
+
+async def test_a_guest_boots_runs_programs_and_powers_off(vmm: QemuVmm, image: GuestImage) -> None:
+    hello = await vmm.channel.hello()
+    assert hello.kernel == image.manifest.release
+    assert hello.uptime_s > 0
+    await vmm.channel.ping()
+
+    async with asyncio.timeout(guest_images.PATIENCE_S):
+        program = "import os; print(os.getcwd(), os.environ['WORD']); os._exit(7)"
+        ending = await vmm.channel.run(
+            [str(PYTHON), "-ISuc", program], environment={"WORD": "guest"}, directory="/run"
+        )
+        assert (ending.code, ending.output) == (7, b"/run guest\n")
+        killed = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+        ending = await vmm.channel.run([str(PYTHON), "-ISc", killed])
+        assert (ending.code, ending.signal) == (None, signal.SIGKILL)
+        with pytest.raises(GuestFault, match="no such file or directory"):
+            await vmm.channel.run(["/missing"])
+        # It is alone: no network but its own loopback, and nothing of this host's files.
+        devices = await run_python(vmm, "import os; print(os.listdir('/sys/class/net'))")
+        assert devices == b"['lo']\n"
+
+        await vmm.channel.power_off()
+        assert await vmm.wait() == 0
+    assert vmm.state is VmState.STOPPED
+    assert "reboot: Restarting system" in vmm.console.text()
+    with pytest.raises(SandboxEnded):
+        await vmm.channel.ping()
+
+
+async def test_many_programs_run_side_by_side_and_much_output_arrives(vmm: QemuVmm) -> None:
+    code = "import os; os.write(1, b'%d' * 300_000)"
+    outputs = await asyncio.gather(*(run_python(vmm, code % number) for number in range(3)))
+    assert [set(output) for output in outputs] == [{48}, {49}, {50}]
+    assert {len(output) for output in outputs} == {300_000}
+
+
+async def test_a_machine_at_rest_is_cloned_and_clones_differ(
+    vmm: QemuVmm, image: GuestImage, tmp_path: Path
+) -> None:
+    await run_python(vmm, "open('/tmp/kept', 'w').write('from before')")
+    rest = tmp_path / "rest"
+    rest.mkdir()
+    with pytest.raises(WrongState):
+        await vmm.snapshot(rest)  # it runs
+    await vmm.pause()
+    snapshot = await vmm.snapshot(rest)
+    assert vmm.state is VmState.STOPPED
+    assert snapshot.state.stat().st_size < 1_000_000  # the memory is not in it
+    before = snapshot.memory.read_bytes()
+
+    clones = [make_vmm(image, tmp_path / f"clone-{number}") for number in range(2)]
+    try:
+        answers = await asyncio.gather(*(use_clone(clone, snapshot) for clone in clones))
+        assert {kept for kept, _ in answers} == {b"from before"}
+        assert len({uuid for _, uuid in answers}) == 2
+        assert not list((tmp_path / "clone-0").iterdir())
+        await clones[0].pause()
+        with pytest.raises(WrongState, match="put to rest again"):
+            await clones[0].snapshot(tmp_path / "again")
+    finally:
+        for clone in clones:
+            await clone.stop()
+    assert snapshot.memory.read_bytes() == before
+
+
+async def use_clone(clone: QemuVmm, snapshot: VmSnapshot) -> tuple[bytes, bytes]:
+    """What the clone finds in its /tmp, and what its kernel draws at random."""
+    await clone.restore(snapshot)
+    assert clone.state is VmState.PAUSED
+    await clone.resume()
+    async with asyncio.timeout(guest_images.PATIENCE_S):
+        await clone.channel.awaken()
+    kept = await run_python(clone, "print(open('/tmp/kept').read(), end='')")
+    await run_python(clone, "open('/tmp/kept', 'w').write('own')")
+    return kept, await run_python(clone, f"print(open('{UUID}').read())")
+
+
+async def test_a_stopped_machine_is_of_no_use_any_more(vmm: QemuVmm, tmp_path: Path) -> None:
+    await vmm.stop()
+    await vmm.stop()
+    assert not list((tmp_path / "vm").iterdir())
+    with pytest.raises(WrongState):
+        await vmm.boot()
+    with pytest.raises(WrongState):
+        await vmm.resume()
+    with pytest.raises(SandboxEnded):
+        await vmm.channel.ping()
+
+
+async def test_a_machine_that_cannot_start_says_why(image: GuestImage, tmp_path: Path) -> None:
+    machine = make_vmm(image, tmp_path / "vm")
+    broken = VmSpec(
+        kernel=tmp_path / "missing",
+        initrd=image.initrd,
+        memory_mib=MEMORY_MIB,
+        directory=tmp_path / "vm",
+    )
+    with pytest.raises(VmmEnded, match="missing"):
+        await QemuVmm(broken, has_kvm=False).boot()
+    with pytest.raises(VmmMissing, match="no-such-qemu"):
+        await QemuVmm(broken, has_kvm=False, program="no-such-qemu").boot()
+    with pytest.raises(WrongState):
+        _ = machine.channel
+
+
+def test_the_same_parts_give_the_same_image(image: GuestImage, tmp_path: Path) -> None:
+    store = ImageStore(tmp_path)
+    again = store.build(guest_images.kernel_package(), PYTHON, initramfs.find_busybox())
+    assert again.digest == image.digest
+    assert [path.name for path in tmp_path.iterdir()] == [image.digest]
