@@ -8,8 +8,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import guest_images
+from firelet.cli import main
 from firelet.model.errors import SandboxEnded
 from firelet.sandbox.microvm import initramfs
 from firelet.sandbox.microvm.guest_channel import GuestFault
@@ -178,3 +180,16 @@ def test_the_same_parts_give_the_same_image(image: GuestImage, tmp_path: Path) -
     again = store.build(guest_images.kernel_package(), PYTHON, initramfs.find_busybox())
     assert again.digest == image.digest
     assert [path.name for path in tmp_path.iterdir()] == [image.digest]
+
+
+def test_the_command_builds_an_image_and_checks_it(tmp_path: Path) -> None:
+    command = CliRunner()
+    package = str(guest_images.kernel_package())
+    built = command.invoke(
+        main.app, ["image", "build", "--kernel-package", package, "--data-dir", str(tmp_path)]
+    )
+    assert built.exit_code == 0, built.output
+    digest = built.output.strip()
+    checked = command.invoke(main.app, ["image", "check", digest, "--data-dir", str(tmp_path)])
+    assert checked.exit_code == 0, checked.output
+    assert "ready after" in checked.output

@@ -18,6 +18,7 @@ from firelet.cli.dev import dev
 from firelet.cli.doctor import doctor
 from firelet.cli.env import env
 from firelet.cli.failure import CliError
+from firelet.cli.image import image
 from firelet.cli.invoke import invoke
 from firelet.cli.list_functions import list_functions
 from firelet.cli.logs import logs
@@ -48,6 +49,7 @@ app.command()(env)
 app.command()(runtimes)
 app.command()(parity)
 app.command()(doctor)
+app.add_typer(image)
 
 
 def run() -> None:

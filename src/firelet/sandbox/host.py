@@ -15,9 +15,10 @@ from enum import StrEnum
 from pathlib import Path
 
 from firelet.linux import seccomp
-from firelet.linux.kvm import probe_kvm
+from firelet.linux.kvm import KvmVerdict, probe_kvm
 from firelet.sandbox import cgroups
 from firelet.sandbox.interpreters import Interpreter, discover
+from firelet.sandbox.microvm.choice import choose
 
 _KERNEL_NEEDED = (5, 12)
 _PROBE_TIMEOUT_S = 10.0
@@ -82,7 +83,8 @@ def probe_host(*, with_kvm: bool = True) -> HostFacts:
         _tun(),
     ]
     if with_kvm:
-        findings.append(_kvm())
+        verdict = probe_kvm()
+        findings += [_kvm(verdict), _microvm(verdict)]
     findings.append(_runtimes(interpreters))
     return HostFacts(tuple(findings), is_rootless, version, interpreters)
 
@@ -170,8 +172,7 @@ def _tun() -> Finding:
     return Finding("tun", Level.NOTE, "no /dev/net/tun", "microVMs would have no network")
 
 
-def _kvm() -> Finding:
-    verdict = probe_kvm()
+def _kvm(verdict: KvmVerdict) -> Finding:
     consequence = (
         "hardware isolation is possible" if verdict.is_usable else "microVMs would be emulated"
     )
@@ -181,6 +182,16 @@ def _kvm() -> Finding:
         verdict.detail,
         f"{consequence}; this version isolates by namespaces",
     )
+
+
+def _microvm(verdict: KvmVerdict) -> Finding:
+    choice = choose(verdict)
+    if choice.kind is None:
+        detail, consequence = choice.reason, "`firelet image check` cannot boot a guest"
+    else:
+        detail = f"{choice.kind.value} ({choice.reason})"
+        consequence = "`firelet image check` boots a guest"
+    return Finding("microvm", Level.NOTE, detail, f"{consequence}; functions do not run in one yet")
 
 
 def _runtimes(interpreters: dict[str, Interpreter]) -> Finding:

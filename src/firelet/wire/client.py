@@ -35,9 +35,11 @@ class BadResponse(ConnectionError):
 class HttpClient:
     """Connects at the first request, and again after the server has closed the connection.
 
-    Times are seconds; ``response_s`` None waits for ever. Errors of ``request``: ConnectionError
-    and its kin when the server cannot be reached or goes away, BadResponse, and TimeoutError.
-    After any of them, and after a cancellation, the next request begins on a new connection.
+    Times are seconds; ``response_s`` None waits for ever. With ``unix_path`` it connects to that
+    socket, and host and port are only what it says in ``Host``. Errors of ``request``:
+    ConnectionError and its kin when the server cannot be reached or goes away, BadResponse, and
+    TimeoutError. After any of them, and after a cancellation, the next request begins on a new
+    connection.
     """
 
     def __init__(
@@ -48,7 +50,9 @@ class HttpClient:
         connect_s: float = 5.0,
         response_s: float | None = 60.0,
         response_bytes: int = CONTROL_REQUEST_MAX_BYTES,
+        unix_path: str | None = None,
     ) -> None:
+        self._unix_path = unix_path
         self._host = host
         self._port = port
         self._connect_s = connect_s
@@ -103,10 +107,20 @@ class HttpClient:
     async def _connect(self) -> _Exchange:
         if self._exchange is None or not self._exchange.is_usable:
             async with asyncio.timeout(self._connect_s):
-                _, self._exchange = await asyncio.get_running_loop().create_connection(
-                    lambda: _Exchange(self._response_bytes), self._host, self._port
-                )
+                self._exchange = await self._open()
         return self._exchange
+
+    async def _open(self) -> _Exchange:
+        loop = asyncio.get_running_loop()
+        if self._unix_path is not None:
+            _, exchange = await loop.create_unix_connection(
+                lambda: _Exchange(self._response_bytes), self._unix_path
+            )
+        else:
+            _, exchange = await loop.create_connection(
+                lambda: _Exchange(self._response_bytes), self._host, self._port
+            )
+        return exchange
 
     def _format(
         self, method: bytes, target: bytes, headers: Sequence[tuple[bytes, bytes]], body: bytes

@@ -30,6 +30,7 @@ COMMANDS = (
     "runtimes",
     "parity",
     "doctor",
+    "image",
 )
 NOBODY = "http://127.0.0.1:1"
 

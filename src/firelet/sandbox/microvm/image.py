@@ -30,7 +30,8 @@ class ImageDamaged(PlatformError):
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``kernel`` and ``initrd`` are SHA-256 in hexadecimal."""
+    """``kernel`` and ``initrd`` are SHA-256 in hexadecimal; ``python`` is the interpreter's path in
+    the guest."""
 
     release: str
     python: str
@@ -70,7 +71,7 @@ class ImageStore:
                 raise ImageBuildError(f"The image cannot be written: {error}.") from error
             manifest = Manifest(
                 release=kernel.release,
-                python=python.name,
+                python=str(python),
                 kernel=_digest(place / _KERNEL),
                 initrd=_digest(place / _INITRD),
             )

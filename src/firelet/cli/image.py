@@ -1,0 +1,125 @@
+"""``firelet image``: guest images of microVMs, built and tried. No functions run in them yet."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from firelet.cli.failure import CliError
+from firelet.cli.terminal import format_duration, print_table, progress
+
+if TYPE_CHECKING:
+    from firelet.sandbox.microvm.image import GuestImage, ImageStore
+
+_STORE = "guest-images"
+_MEMORY_MIB = 256
+_PATIENCE_S = 60.0
+_PROGRAM = "print(6 * 7)"
+_ANSWER = b"42\n"
+
+image = typer.Typer(
+    name="image",
+    help="Guest images of microVMs. Functions do not run in microVMs yet.",
+    no_args_is_help=True,
+)
+
+_DataDir = Annotated[Path | None, typer.Option(help="Where images are kept.")]
+
+
+@image.command()
+def build(
+    kernel_package: Annotated[
+        Path | None,
+        typer.Option(help="A Debian package of a cloud kernel (linux-image-…-cloud-amd64)."),
+    ] = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch that package (27 MB) by this host's apt.")
+    ] = False,
+    data_dir: _DataDir = None,
+) -> None:
+    """Build an image from a kernel's package and this host's Python; prints its digest."""
+    from firelet.model.errors import PlatformError
+    from firelet.sandbox.microvm import initramfs, kernel
+
+    if (kernel_package is None) == (not download):
+        raise CliError("say either --kernel-package FILE or --download")
+    try:
+        with tempfile.TemporaryDirectory(prefix="firelet-package-") as place, progress("building"):
+            package = kernel_package or kernel.download_package(Path(place))
+            made = _store(data_dir).build(
+                package, initramfs.default_python(), initramfs.find_busybox()
+            )
+    except PlatformError as error:
+        raise CliError(error.message) from error
+    print(made.digest)
+
+
+@image.command()
+def check(
+    digest: Annotated[str, typer.Argument(help="What `firelet image build` has printed.")],
+    data_dir: _DataDir = None,
+) -> None:
+    """Boot a guest, have it run a program, and end it. Exit code 1 when it does not."""
+    from firelet.model.errors import PlatformError
+
+    try:
+        found = _store(data_dir).load(digest)
+        with progress("booting"), tempfile.TemporaryDirectory(prefix="firelet-vm-") as place:
+            rows = asyncio.run(_boot(found, Path(place)))
+    except PlatformError as error:
+        raise CliError(error.message) from error
+    print_table(("WHAT", "FOUND"), rows)
+
+
+async def _boot(found: GuestImage, directory: Path) -> list[list[str]]:
+    from time import perf_counter
+
+    from firelet.linux.kvm import probe_kvm
+    from firelet.sandbox.microvm.choice import VmmKind, choose
+    from firelet.sandbox.microvm.qemu import QemuVmm
+    from firelet.sandbox.microvm.vmm import VmSpec
+
+    choice = choose(await asyncio.to_thread(probe_kvm))
+    if choice.program is None:
+        raise CliError(choice.reason)
+    spec = VmSpec(
+        kernel=found.kernel, initrd=found.initrd, memory_mib=_MEMORY_MIB, directory=directory
+    )
+    has_kvm = choice.kind is VmmKind.QEMU_KVM
+    machine = QemuVmm(spec, has_kvm=has_kvm, program=choice.program)
+    try:
+        async with asyncio.timeout(_PATIENCE_S):
+            started = perf_counter()
+            await machine.boot()
+            hello = await machine.channel.hello()
+            ready_s = perf_counter() - started
+            started = perf_counter()
+            ending = await machine.channel.run([found.manifest.python, "-ISc", _PROGRAM])
+            run_s = perf_counter() - started
+            await machine.channel.power_off()
+            await machine.wait()
+    except TimeoutError:
+        tail = machine.console.text()[-2_000:]
+        raise CliError(f"the guest was not through after {_PATIENCE_S:g} s: {tail}") from None
+    finally:
+        await machine.stop()
+    if ending.code != 0 or ending.output != _ANSWER:
+        raise CliError(f"a program of the guest ended with {ending}")
+    return [
+        ["machine", f"{choice.kind.value if choice.kind else ''} ({choice.reason})"],
+        ["kernel", hello.kernel],
+        ["python", hello.python],
+        ["ready after", format_duration(ready_s)],
+        ["a program took", format_duration(run_s)],
+    ]
+
+
+def _store(data_dir: Path | None) -> ImageStore:
+    from firelet.app.config import default_data_dir
+    from firelet.sandbox.microvm.image import ImageStore
+
+    return ImageStore((data_dir or default_data_dir()) / _STORE)
