@@ -20,7 +20,7 @@ def missing() -> str | None:
     """Why no guest can be booted here; None where it can."""
     if platform.machine() != "x86_64":
         return f"guests are tested on x86_64, not on {platform.machine()}"
-    for program in (QEMU, "dpkg-deb", "ldd"):
+    for program in (QEMU, "dpkg-deb", "ldd", "setpriv"):
         if shutil.which(program) is None:
             return f"{program} is missing"
     if PACKAGE_VARIABLE not in os.environ:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import select
 import signal
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,7 +14,9 @@ import pytest
 from typer.testing import CliRunner
 
 import guest_images
+import leaks
 from firelet.cli import main
+from firelet.linux import process
 from firelet.model.errors import SandboxEnded
 from firelet.sandbox.microvm import initramfs
 from firelet.sandbox.microvm.guest_channel import GuestFault
@@ -31,6 +36,25 @@ pytestmark = pytest.mark.skipif(_MISSING is not None, reason=str(_MISSING))
 
 MEMORY_MIB = 256
 PYTHON = initramfs.default_python()
+MAKER = """
+import asyncio, sys
+from pathlib import Path
+from firelet.sandbox.microvm.qemu import QemuVmm
+from firelet.sandbox.microvm.vmm import VmSpec
+
+async def main():
+    kernel, initrd, directory = map(Path, sys.argv[1:4])
+    spec = VmSpec(
+        kernel=kernel, initrd=initrd, directory=directory, memory_mib=int(sys.argv[4])
+    )
+    machine = QemuVmm(spec, has_kvm=False)
+    await machine.boot()
+    await machine.pause()
+    print(machine.pid, flush=True)
+    await machine.wait()
+
+asyncio.run(main())
+"""
 UUID = "/proc/sys/kernel/random/uuid"
 
 
@@ -157,6 +181,29 @@ async def test_a_stopped_machine_is_of_no_use_any_more(vmm: QemuVmm, tmp_path: P
         await vmm.resume()
     with pytest.raises(SandboxEnded):
         await vmm.channel.ping()
+
+
+async def test_a_machine_ends_with_the_process_that_made_it(
+    image: GuestImage, tmp_path: Path
+) -> None:
+    """Also one that rests, whose guest could not notice."""
+    directory = tmp_path / "vm"
+    directory.mkdir()
+    arguments = (str(image.kernel), str(image.initrd), str(directory), str(MEMORY_MIB))
+    maker = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", MAKER, *arguments, stdout=asyncio.subprocess.PIPE
+    )
+    assert maker.stdout is not None
+    machine = process.pidfd_open(int(await maker.stdout.readline()))
+    try:
+        maker.kill()
+        await maker.wait()
+        patience_s = guest_images.PATIENCE_S
+        ended, _, _ = await asyncio.to_thread(select.select, [machine], [], [], patience_s)
+        assert ended == [machine]
+    finally:
+        os.close(machine)
+    leaks.reap_adopted()
 
 
 async def test_a_machine_that_cannot_start_says_why(image: GuestImage, tmp_path: Path) -> None:

@@ -125,11 +125,15 @@ class GuestChannel:
         if self._failure is not None:
             raise self._failure
         data = stream_messages.encode(message)
-        try:
-            async with self._sending:
+        async with self._sending:
+            try:
                 await asyncio.get_running_loop().sock_sendall(self._socket, data)
-        except OSError as error:
-            raise SandboxEnded(f"The guest cannot be reached: {error}") from error
+            except OSError as error:
+                raise SandboxEnded(f"The guest cannot be reached: {error}") from error
+            except asyncio.CancelledError:
+                # Half of a message may be on its way: the guest cannot make sense of the next.
+                self._fail(GuestFault("A message to the guest was cut off."))
+                raise
 
     async def _read(self) -> None:
         decoder = stream_messages.Decoder()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import socket
 from pathlib import Path
 
@@ -43,6 +44,7 @@ MIGRATION_TIMEOUT_S = 60.0
 _STATE_FILE = "state"
 _POLL_S = 0.01
 _CONSOLE_TAIL = 2_000
+_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "--")
 
 
 class _Migration(msgspec.Struct, frozen=True):
@@ -75,6 +77,13 @@ class QemuVmm:
         return self._state
 
     @property
+    def pid(self) -> int:
+        """QEMU's. WrongState before it was started."""
+        if self._process is None:
+            raise WrongState("The machine has not been started.")
+        return self._process.pid
+
+    @property
     def console(self) -> Console:
         return self._console
 
@@ -86,7 +95,10 @@ class QemuVmm:
 
     async def boot(self) -> None:
         state = advance(self._state, VmEvent.BOOT)
-        self._memory = self._spec.directory / MEMORY_FILE
+        memory = self._spec.directory / MEMORY_FILE
+        # QEMU would make it as well, readable to everyone.
+        os.close(os.open(memory, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        self._memory = memory
         await self._launch(None)
         self._state = state
 
@@ -133,9 +145,9 @@ class QemuVmm:
             os.close(fd)
         await qmp.execute("migrate", {"uri": f"fd:{_STATE_FILE}"})
         await self._finish_migration(qmp)
-        memory, self._memory = self._memory, None
+        os.rename(self._memory, target.memory)
+        self._memory = None
         await self.stop()
-        os.rename(memory, target.memory)
         return target
 
     async def wait(self) -> int:
@@ -168,6 +180,9 @@ class QemuVmm:
 
     async def _launch(self, memory: str | None) -> Qmp:
         """Starts QEMU and opens its monitor; ends it again if that fails."""
+        if shutil.which(self._program) is None:
+            await self.stop()
+            raise VmmMissing(f"{self._program} is not installed.")
         monitor, their_monitor = socket.socketpair()
         channel, their_channel = socket.socketpair()
         self._qmp = Qmp(monitor)
@@ -187,7 +202,9 @@ class QemuVmm:
         return self._qmp
 
     async def _start(self, fds: QemuFds, memory: str | None) -> None:
-        command = build_command(
+        # With the platform QEMU ends too, even when that is killed and the guest rests.
+        command = [*_WITH_PARENT]
+        command += build_command(
             self._spec,
             fds,
             has_kvm=self._has_kvm,
@@ -205,7 +222,7 @@ class QemuVmm:
                 start_new_session=True,
             )
         except FileNotFoundError as error:
-            raise VmmMissing(f"{self._program} is not installed.") from error
+            raise VmmMissing(f"{_WITH_PARENT[0]} is not installed.") from error
         assert self._process.stdout is not None
         self._follower = asyncio.create_task(self._console.follow(self._process.stdout))
 

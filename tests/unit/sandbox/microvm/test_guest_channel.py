@@ -160,3 +160,15 @@ async def test_a_closed_channel_may_be_closed_again(ends: Ends) -> None:
     await channel.close()
     with pytest.raises(SandboxEnded):
         await channel.ping()
+
+
+async def test_a_message_that_was_cut_off_is_the_last(ends: Ends) -> None:
+    channel, guest = ends
+    guest.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+    running = asyncio.create_task(channel.run(["x" * 900_000]))  # more than the sockets hold
+    await asyncio.sleep(0)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    with pytest.raises(GuestFault, match="cut off"):
+        await channel.ping()
