@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import select
 import signal
@@ -73,18 +74,60 @@ def make_vmm(image: GuestImage, directory: Path) -> QemuVmm:
 
 
 @pytest.fixture
-async def vmm(image: GuestImage, tmp_path: Path) -> AsyncIterator[QemuVmm]:
+async def booted(image: GuestImage, tmp_path: Path) -> AsyncIterator[QemuVmm]:
     """A machine that runs and whose guest is ready."""
+    async with running(make_vmm(image, tmp_path / "vm")) as machine:
+        yield machine
+
+
+@pytest.fixture(scope="module")
+def snapshot(image: GuestImage, tmp_path_factory: pytest.TempPathFactory) -> VmSnapshot:
+    """A machine at rest, with a file that its guest has written."""
+    return asyncio.run(make_snapshot(image, tmp_path_factory.mktemp("rest")))
+
+
+@pytest.fixture
+async def vmm(image: GuestImage, snapshot: VmSnapshot, tmp_path: Path) -> AsyncIterator[QemuVmm]:
+    """The same as ``booted`` without the boot: a clone."""
     machine = make_vmm(image, tmp_path / "vm")
     try:
-        await machine.boot()
-        async with asyncio.timeout(guest_images.PATIENCE_S):
-            await machine.channel.hello()
+        await awaken(machine, snapshot)
         yield machine
-    except SandboxEnded:
-        pytest.fail(machine.console.text())
     finally:
         await machine.stop()
+
+
+@contextlib.asynccontextmanager
+async def running(machine: QemuVmm) -> AsyncIterator[QemuVmm]:
+    try:
+        await machine.boot()
+        try:
+            async with asyncio.timeout(guest_images.PATIENCE_S):
+                await machine.channel.hello()
+        except (SandboxEnded, TimeoutError):
+            pytest.fail(machine.console.text())
+        yield machine
+    finally:
+        await machine.stop()
+
+
+async def make_snapshot(image: GuestImage, directory: Path) -> VmSnapshot:
+    async with running(make_vmm(image, directory / "vm")) as machine:
+        await run_python(machine, "open('/tmp/kept', 'w').write('from before')")
+        with pytest.raises(WrongState):
+            await machine.snapshot(directory)  # it runs
+        await machine.pause()
+        snapshot = await machine.snapshot(directory)
+        assert machine.state is VmState.STOPPED
+        return snapshot
+
+
+async def awaken(clone: QemuVmm, snapshot: VmSnapshot) -> None:
+    await clone.restore(snapshot)
+    assert clone.state is VmState.PAUSED
+    await clone.resume()
+    async with asyncio.timeout(guest_images.PATIENCE_S):
+        await clone.channel.awaken()
 
 
 async def run_python(machine: QemuVmm, code: str) -> bytes:
@@ -94,7 +137,10 @@ async def run_python(machine: QemuVmm, code: str) -> bytes:
     return ending.output
 
 
-async def test_a_guest_boots_runs_programs_and_powers_off(vmm: QemuVmm, image: GuestImage) -> None:
+async def test_a_guest_boots_runs_programs_and_powers_off(
+    booted: QemuVmm, image: GuestImage
+) -> None:
+    vmm = booted
     hello = await vmm.channel.hello()
     assert hello.kernel == image.manifest.release
     assert hello.uptime_s > 0
@@ -130,20 +176,27 @@ async def test_many_programs_run_side_by_side_and_much_output_arrives(vmm: QemuV
     assert {len(output) for output in outputs} == {300_000}
 
 
+async def test_a_program_that_nobody_waits_for_any_more_is_killed(vmm: QemuVmm) -> None:
+    hang = "import os; open('/run/pid', 'w').write(str(os.getpid())); os.read(os.pipe()[0], 1)"
+    look = "import os; print(os.path.exists('/proc/' + (open('/run/pid').read() or '0')))"
+    began = "import os; print(os.path.exists('/run/pid') and os.path.getsize('/run/pid') > 0)"
+    waiting = asyncio.create_task(run_python(vmm, hang))
+    async with asyncio.timeout(guest_images.PATIENCE_S):
+        while await run_python(vmm, began) != b"True\n":
+            assert not waiting.done()
+        assert await run_python(vmm, look) == b"True\n"
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        while await run_python(vmm, look) != b"False\n":
+            await asyncio.sleep(0)
+
+
 async def test_a_machine_at_rest_is_cloned_and_clones_differ(
-    vmm: QemuVmm, image: GuestImage, tmp_path: Path
+    image: GuestImage, snapshot: VmSnapshot, tmp_path: Path
 ) -> None:
-    await run_python(vmm, "open('/tmp/kept', 'w').write('from before')")
-    rest = tmp_path / "rest"
-    rest.mkdir()
-    with pytest.raises(WrongState):
-        await vmm.snapshot(rest)  # it runs
-    await vmm.pause()
-    snapshot = await vmm.snapshot(rest)
-    assert vmm.state is VmState.STOPPED
     assert snapshot.state.stat().st_size < 1_000_000  # the memory is not in it
     before = snapshot.memory.read_bytes()
-
     clones = [make_vmm(image, tmp_path / f"clone-{number}") for number in range(2)]
     try:
         answers = await asyncio.gather(*(use_clone(clone, snapshot) for clone in clones))
@@ -152,26 +205,28 @@ async def test_a_machine_at_rest_is_cloned_and_clones_differ(
         assert not list((tmp_path / "clone-0").iterdir())
         await clones[0].pause()
         with pytest.raises(WrongState, match="put to rest again"):
-            await clones[0].snapshot(tmp_path / "again")
+            await clones[0].snapshot(tmp_path)
     finally:
         for clone in clones:
             await clone.stop()
     assert snapshot.memory.read_bytes() == before
+    assert snapshot.memory.stat().st_mode & 0o077 == 0
 
 
 async def use_clone(clone: QemuVmm, snapshot: VmSnapshot) -> tuple[bytes, bytes]:
     """What the clone finds in its /tmp, and what its kernel draws at random."""
-    await clone.restore(snapshot)
-    assert clone.state is VmState.PAUSED
-    await clone.resume()
-    async with asyncio.timeout(guest_images.PATIENCE_S):
-        await clone.channel.awaken()
+    await awaken(clone, snapshot)
     kept = await run_python(clone, "print(open('/tmp/kept').read(), end='')")
     await run_python(clone, "open('/tmp/kept', 'w').write('own')")
     return kept, await run_python(clone, f"print(open('{UUID}').read())")
 
 
-async def test_a_stopped_machine_is_of_no_use_any_more(vmm: QemuVmm, tmp_path: Path) -> None:
+async def test_a_stopped_machine_leaves_nothing_and_is_of_no_use_any_more(
+    image: GuestImage, tmp_path: Path
+) -> None:
+    vmm = make_vmm(image, tmp_path / "vm")
+    await vmm.boot()
+    assert [path.name for path in (tmp_path / "vm").iterdir()] == ["memory"]
     await vmm.stop()
     await vmm.stop()
     assert not list((tmp_path / "vm").iterdir())

@@ -12,6 +12,7 @@ import binascii
 import contextlib
 import itertools
 import secrets
+import signal
 import socket
 import time
 from collections.abc import Mapping, Sequence
@@ -64,7 +65,8 @@ class GuestChannel:
         self._reader = asyncio.create_task(self._read())
 
     async def hello(self) -> Hello:
-        """Waits until the guest is ready."""
+        """Waits until the guest is ready. One that was restored has said it before the snapshot and
+        does not say it again: ``awaken`` is answered when it is ready."""
         return await asyncio.shield(self._hello)
 
     async def run(
@@ -75,7 +77,7 @@ class GuestChannel:
         directory: str = "/",
     ) -> GuestExit:
         """Runs a program to its end. GuestFault with the kernel's reason if it cannot be started.
-        A caller that is cancelled leaves the program running."""
+        With a caller that is cancelled the program is killed, and what shares its group."""
         name = next(self._names)
         self._outputs[name] = bytearray()
         try:
@@ -86,6 +88,10 @@ class GuestChannel:
                 environment=dict(environment or {}),
                 directory=directory,
             )
+        except asyncio.CancelledError:
+            with contextlib.suppress(PlatformError):  # the guest, and with it the program, has gone
+                await self._send({"do": "signal", "id": name, "number": int(signal.SIGKILL)})
+            raise
         finally:
             del self._outputs[name]
 

@@ -95,13 +95,14 @@ async def test_a_program_that_cannot_be_started_is_told(ends: Ends) -> None:
         await running
 
 
-async def test_what_nobody_waits_for_any_more_is_dropped(ends: Ends) -> None:
+async def test_a_program_that_nobody_waits_for_any_more_is_killed(ends: Ends) -> None:
     channel, guest = ends
     running = asyncio.create_task(channel.run(["/bin/x"]))
     await guest.take()
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
+    assert await guest.take() == {"do": "signal", "id": "1", "number": 9}
     guest.write("1", b"late")
     guest.say(event="exited", id="1", code=0, signal=None)
     asked = asyncio.create_task(channel.ping())
