@@ -202,7 +202,7 @@ def test_ctrl_c_ends_the_wait_and_the_environment(
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", port)) != 0
 
-    wait_until(is_free, "nothing listens at the port")
+    wait_until(is_free, "nothing listens at the port", _WITHIN_S)
     assert platform.invoke(name, {"n": 1}).json == 2
 
 

@@ -8,6 +8,8 @@ of all others stay warm. What it is not: a second way to deploy; the steps are t
 from __future__ import annotations
 
 import base64
+import contextlib
+import signal
 import sys
 import threading
 import time
@@ -77,12 +79,19 @@ def dev(
     settings |= {"Runtime": runtime, "Handler": handler}
     loop = DevLoop(target, name or name_of(source), read_payload(event) if event else None)
     loop.start(package, settings)
+    stop = threading.Event()
+
+    def interrupt(*_: object) -> None:
+        # Both: the exception is lost if it comes while the interpreter cleans something up.
+        stop.set()
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
     say(f"watching {source}; Ctrl-C ends")
-    try:
-        for changed in watch(source):
+    with contextlib.suppress(KeyboardInterrupt):
+        for changed in watch(source, stop):
             loop.change(source, changed)
-    except KeyboardInterrupt:
-        say("no longer watching")
+    say("no longer watching")
 
 
 @dataclass(slots=True)
