@@ -24,10 +24,8 @@ pytestmark = pytest.mark.skipif(
 VERSION = "3.3.0"
 TOOLS = ("npm", "g++", "make", "cmake", "autoreconf", "libtoolize")
 _BUILD_S = 900
-# Instead of the command that it is given, which would start firelet's client.
-WRAPPER = """#!/bin/sh
-exec /var/lang/bin/node /var/task/node_modules/aws-lambda-ric/bin/index.mjs "$_HANDLER"
-"""
+EXAMPLE = Path(__file__).parents[2] / "examples" / "aws-lambda-ric"
+WRAPPER = (EXAMPLE / "wrapper").read_text()
 CODE = """
 let n = 0;
 exports.handler = async (event, context) => {
@@ -72,10 +70,14 @@ def client() -> Path:
 
 @pytest.fixture
 def name(client: Path, deploy: Deployer) -> str:
+    return deploy_behind(client, deploy, CODE)
+
+
+def deploy_behind(client: Path, deploy: Deployer, code: str) -> str:
     node = find_node()
     if node is None:
         pytest.skip("node is not installed (PATH)")
-    files: dict[str, str | bytes] = {"index.js": CODE, "wrapper": WRAPPER}
+    files: dict[str, str | bytes] = {"index.js": code, "wrapper": WRAPPER}
     for path in [client / "package.json", *client.glob("bin/*"), *client.glob("dist/*")]:
         files[f"node_modules/aws-lambda-ric/{path.relative_to(client)}"] = path.read_bytes()
     return deploy(
@@ -95,6 +97,13 @@ def test_it_serves_one_event_after_the_other(name: str, platform: Platform) -> N
     assert "from the client of aws" in first.log
     second = platform.invoke(name, None)
     assert second.json == [2, None, name, second.request_id, True]
+
+
+def test_the_example_serves(client: Path, deploy: Deployer, platform: Platform) -> None:
+    name = deploy_behind(client, deploy, (EXAMPLE / "index.js").read_text())
+    answer = platform.invoke(name, {"n": 1}, LogType="Tail")
+    assert answer.json == {"event": {"n": 1}, "request": answer.request_id}
+    assert "behind aws-lambda-ric" in answer.log
 
 
 def test_its_errors_are_errors_of_the_function(name: str, platform: Platform) -> None:

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from firelet.cli.package import open_package
+from firelet.model.runtimes import supports_snap_start
+from firelet.sandbox.interpreters import discover
 from http_events import http_event
 from running_platform import PYTHON, Deployer, Platform
 
@@ -147,6 +149,44 @@ def test_graphql_answers_queries_and_tells_errors(
     assert ask(query, id="9") == {"data": {"book": None}}
     assert "Cannot query field 'price'" in ask("{ books { price } }")["errors"][0]["message"]
     assert platform.invoke(name, http_event("POST", "/", "no json")).json["statusCode"] == 400
+
+
+def test_the_official_client_for_python_serves(function: MakeFunction, platform: Platform) -> None:
+    interpreter = Path(f"/usr/bin/{PYTHON}")
+    if not interpreter.exists():
+        pytest.skip(f"there is no {interpreter} for the native module of awslambdaric")
+    name = function(
+        "awslambdaric",
+        Runtime="provided.al2023",
+        Handler="app.handler",
+        Environment={"Variables": {"PYTHON": str(interpreter)}},
+    )
+    answer = platform.invoke(name, {"n": 1}, LogType="Tail")
+    assert answer.json == {"event": {"n": 1}, "request": answer.request_id}
+    assert "behind awslambdaric" in answer.log
+
+
+def test_snap_start_s_hooks_run_around_the_snapshot(deploy: Deployer, platform: Platform) -> None:
+    runtime = newest_with_snap_start()
+    client = platform.client("lambda")
+    name = deploy(
+        open_package(EXAMPLES / "snap-start").zipped,
+        Runtime=runtime,
+        Handler="app.handler",
+        SnapStart={"ApplyOn": "PublishedVersions"},
+    )
+    version = client.publish_version(FunctionName=name)["Version"]
+    client.get_waiter("published_version_active").wait(FunctionName=name, Qualifier=version)
+    answer = platform.invoke(name, {"number": 12}, Qualifier=version).json
+    assert (answer["square"], answer["type"], answer["prepared"]) == (144, "snap-start", True)
+    assert len(answer["identity"]) == 32
+
+
+def newest_with_snap_start() -> str:
+    found = [name for name in discover() if name.startswith("python") and supports_snap_start(name)]
+    if not found:
+        pytest.skip("no Python 3.12 or later is installed (PATH, pyenv)")
+    return max(found, key=lambda name: int(name.rpartition(".")[2]))
 
 
 class TestExpress:
