@@ -95,7 +95,8 @@ def start(
 ) -> subprocess.Popen[str]:
     command = [*FIRELET, "invoke", name, '{"n": 41}', "--debug", "--port", str(port)]
     process = subprocess.Popen(
-        [*command, "--endpoint", platform.url],
+        # What runs in the background of a shell script ignores SIGINT, and so would this.
+        ["env", "--default-signal=INT", *command, "--endpoint", platform.url],
         env=clean_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
