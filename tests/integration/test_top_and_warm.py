@@ -93,7 +93,8 @@ def test_on_a_terminal_it_goes_on_until_ctrl_c_and_ends_cleanly(
 ) -> None:
     name = deploy(ECHO)
     screen, keyboard = pty.openpty()
-    command = [*FIRELET, "top", "--endpoint", platform.url]
+    # What runs in the background of a shell script ignores SIGINT, and so would this.
+    command = ["env", "--default-signal=INT", *FIRELET, "top", "--endpoint", platform.url]
     variables = {**clean_environment(), "TERM": "xterm", "COLUMNS": "160", "LINES": "50"}
     process = subprocess.Popen(
         command, env=variables, stdin=keyboard, stdout=keyboard, stderr=subprocess.PIPE
