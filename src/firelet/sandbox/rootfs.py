@@ -184,9 +184,8 @@ def _java_binds(home: Path | None) -> dict[str, str]:
     assert home is not None
     targets = {link.readlink() for link in home.rglob("*") if link.is_symlink()}
     folders = {Path(*path.parts[:3]) for path in targets if path.is_relative_to("/etc")}
-    if any(folder.parts[2:3] == ("ssl",) for folder in folders):
-        folders = {folder for folder in folders if folder.parts[2:3] != ("ssl",)}
-        folders.add(Path("/etc/ssl/certs/java"))
+    # Of /etc/ssl, which may hold keys of the host, only the certificates for Java.
+    folders = folders - {Path("/etc/ssl")} | {Path("/etc/ssl/certs/java")}
     return {str(folder): str(folder) for folder in sorted(folders) if folder.is_dir()}
 
 

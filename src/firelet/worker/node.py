@@ -275,22 +275,24 @@ class Node:
             initialization,
             "" if endpoint is None else endpoint.token,
         )
+        extracted = await self._extracted(version)
         if version.image is None:
-            runtime, extracted = self._runtime(version), await self._extracted(version)
+            runtime = self._runtime(version)
             start, entry_error = runtime_start(version, runtime, environment, extracted)
         else:
             start, entry_error = image_start(version, environment)
+        timeout_s = init_timeout_s(version, initialization)
         if debugger is not None:
-            start = under_debugger(start, debugger)
+            start, timeout_s = under_debugger(start, debugger), DEBUG_TIMEOUT_S
         external = ExternalExtensions()
         if initialization is not InitializationType.SNAP_START:
             external = ExternalExtensions(
-                names=find_extensions(
-                    await self._extracted(version), is_image=version.image is not None
-                ),
+                names=find_extensions(extracted, is_image=version.image is not None),
                 environment=extension_environment(start.environment),
             )
-        slot = self._slot(version, sandbox, start, initialization, endpoint, entry_error, external)
+        slot = self._slot(
+            version, sandbox, start, initialization, endpoint, entry_error, external, timeout_s
+        )
         return await _ready(slot, slot.initialise)
 
     def _slot(
@@ -302,6 +304,7 @@ class Node:
         endpoint: CredentialsEndpoint | None,
         entry_error: str | None = None,
         external: ExternalExtensions | None = None,
+        init_timeout: float = limits.INIT_TIMEOUT_S,
     ) -> Slot:
         return Slot(
             SlotParts(
@@ -310,10 +313,7 @@ class Node:
                 start=start,
                 write=self._parts.open_log(version, format_stream_name(version, sandbox.id)).write,
                 entry_error=entry_error,
-                init_timeout_s=max(
-                    init_timeout_s(version, initialization),
-                    DEBUG_TIMEOUT_S if version.timeout_s == DEBUG_TIMEOUT_S else 0,
-                ),
+                init_timeout_s=init_timeout,
                 initialization=initialization,
                 restores=endpoint,
                 external=external or ExternalExtensions(),
