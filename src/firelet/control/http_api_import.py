@@ -15,8 +15,8 @@ from typing import Any
 import msgspec
 import orjson
 
+from firelet.control.api_errors import BadRequest
 from firelet.control.http_api_parts import PART_ID_LENGTH, check_part, new_id, with_part
-from firelet.control.http_api_rules import BadRequest
 from firelet.control.http_api_shapes import AuthorizerShape, CorsShape, IntegrationShape
 from firelet.model.http_api import AUTHORIZER, DEFAULT_ROUTE, INTEGRATION, ROUTE, ApiPart, HttpApi
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from firelet.control import http_api_rules as rules
+from firelet.control.api_errors import BadRequest, Conflict, NotFound
 from firelet.model import limits
 from firelet.model.http_api import (
     AUTHORIZER,
@@ -108,7 +109,7 @@ def check_unused(api: HttpApi, kind: str, part_id: str) -> None:
     for route in api.of_kind(ROUTE).values():
         settings = route.settings
         if part_id in (rules.find_target_id(settings), settings.get("AuthorizerId")):
-            raise rules.Conflict(
+            raise Conflict(
                 f"Cannot delete {kind} '{part_id}' because it is referenced by Route"
                 f" '{route.part_id}'."
             )
@@ -126,7 +127,7 @@ def find_stage(api: HttpApi, name: str) -> Stage:
     """NotFound."""
     stage = api.stages.get(name)
     if stage is None:
-        raise rules.NotFound("Invalid stage identifier specified")
+        raise NotFound("Invalid stage identifier specified")
     return stage
 
 
@@ -153,9 +154,7 @@ def with_deployment(api: HttpApi, stage: Stage, deployment_id: str | None) -> St
     if deployment_id is None:
         return stage
     if stage.deploys_itself and deployment_id != stage.deployment_id:
-        raise rules.BadRequest(
-            "Deployment ID cannot be set on a stage that has AutoDeploy enabled."
-        )
+        raise BadRequest("Deployment ID cannot be set on a stage that has AutoDeploy enabled.")
     find_deployment(api, deployment_id)
     return replace(stage, deployment_id=deployment_id)
 
@@ -163,9 +162,9 @@ def with_deployment(api: HttpApi, stage: Stage, deployment_id: str | None) -> St
 def with_tags(api: HttpApi, tags: Mapping[str, str], stage_name: str | None = None) -> HttpApi:
     """The same API with those tags, or with them on one of its stages. BadRequest."""
     if len(tags) > limits.TAGS_MAX:
-        raise rules.BadRequest("Number of tags exceeds resource tag limit.")
+        raise BadRequest("Number of tags exceeds resource tag limit.")
     if any(name.lower().startswith("aws:") for name in tags):
-        raise rules.BadRequest("Tag keys may not begin with aws:")
+        raise BadRequest("Tag keys may not begin with aws:")
     if stage_name is None:
         return replace(api, tags=dict(tags))
     return with_stage(api, replace(find_stage(api, stage_name), tags=dict(tags)))

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from firelet.control.api_errors import BadRequest, Conflict, NotFound
 from firelet.model import integration_uri
-from firelet.model.errors import CallerError, NotYetImplemented
+from firelet.model.errors import NotYetImplemented
 from firelet.model.http_api import (
     AUTHORIZER,
     DEFAULT_ROUTE,
@@ -37,26 +38,6 @@ _SOURCE = re.compile(
     r"(\$request|route\.request)\.(header|querystring)\.[A-Za-z0-9_.-]+"
     r"|\$?(context|stageVariables)\.[A-Za-z0-9_.-]+"
 )
-
-
-class BadRequest(CallerError):
-    """400."""
-
-    code = "BadRequestException"
-
-
-class Conflict(CallerError):
-    """409."""
-
-    code = "ConflictException"
-    status = 409
-
-
-class NotFound(CallerError):
-    """404."""
-
-    code = "NotFoundException"
-    status = 404
 
 
 def check_route(api: HttpApi, settings: Mapping[str, Any], route_id: str | None) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from firelet.control import http_api_rules as rules
+from firelet.control.api_errors import BadRequest, Conflict
 from firelet.control.http_api_import import Definition, define
 from firelet.control.http_api_parts import (
     PART_ID_LENGTH,
@@ -138,7 +139,7 @@ class HttpApis:
         async with self._changing:
             api = self.get(owner, api_id)
             if api.protocol != HTTP:
-                raise rules.BadRequest("Only HTTP APIs can be imported")
+                raise BadRequest("Only HTTP APIs can be imported")
             api = with_tags(define(api, definition), {**api.tags, **definition.tags})
             return await self._put(self._deploy(api))
 
@@ -171,7 +172,7 @@ class HttpApis:
             api = self.get(owner, api_id)
             parts = api.of_kind(kind)
             if len(parts) >= _LIMITS.get(kind, rules.ROUTES_MAX):
-                raise rules.BadRequest(f"The API has the maximum number of {kind.lower()}s")
+                raise BadRequest(f"The API has the maximum number of {kind.lower()}s")
             check_part(api, kind, settings, None)
             part = ApiPart(part_id=new_id(PART_ID_LENGTH, parts), settings=settings)
             await self._put(self._deploy(with_part(api, kind, part)))
@@ -223,9 +224,9 @@ class HttpApis:
         async with self._changing:
             api = self.get(owner, api_id)
             if name in api.stages:
-                raise rules.Conflict("Stage already exists")
+                raise Conflict("Stage already exists")
             if len(api.stages) >= rules.STAGES_MAX:
-                raise rules.BadRequest("The API has the maximum number of stages")
+                raise BadRequest("The API has the maximum number of stages")
             now = self._clock()
             stage = Stage(name=name, settings=settings, created=now, updated=now)
             api = with_stage(api, with_deployment(api, stage, deployment_id))
@@ -274,7 +275,7 @@ class HttpApis:
         async with self._changing:
             api = self.get(owner, api_id)
             if not api.of_kind(ROUTE):
-                raise rules.BadRequest("At least one route is required before deploying the Api.")
+                raise BadRequest("At least one route is required before deploying the Api.")
             made = make_deployment(api, self._clock(), description)
             api = replace(api, deployments={**api.deployments, made.deployment_id: made})
             if stage_name is not None:
@@ -302,7 +303,7 @@ class HttpApis:
             api = self.get(owner, api_id)
             find_deployment(api, deployment_id)
             if any(stage.deployment_id == deployment_id for stage in api.stages.values()):
-                raise rules.Conflict("Active stages pointing to this deployment must be removed.")
+                raise Conflict("Active stages pointing to this deployment must be removed.")
             left = without(api.deployments, deployment_id)
             await self._put(replace(api, deployments=left))
 

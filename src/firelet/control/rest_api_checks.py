@@ -11,8 +11,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from firelet.control.api_errors import BadRequest
 from firelet.control.gateway_regex import compile_whole
-from firelet.control.rest_api_errors import BadRequest
 from firelet.control.rest_api_records import Settings
 from firelet.model.errors import NotYetImplemented
 from firelet.model.gateway_responses import STATUSES

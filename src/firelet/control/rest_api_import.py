@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from firelet.control.rest_api_errors import BadRequest
+from firelet.control.api_errors import BadRequest
 from firelet.control.rest_api_openapi import (
     EXTENSION,
     read_authorizer,

@@ -12,13 +12,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from firelet.control.api_errors import BadRequest
 from firelet.control.gateway_regex import compile_whole
 from firelet.control.rest_api_checks import (
     check_headers,
     check_status,
     check_templates,
 )
-from firelet.control.rest_api_errors import BadRequest
 from firelet.model.errors import NotYetImplemented
 from firelet.model.integration_uri import find_function
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from firelet.control.api_errors import BadRequest
 from firelet.control.rest_api_checks import (
     TTL_DEFAULT_S,
     check_authorizer,
     check_gateway_response,
 )
-from firelet.control.rest_api_errors import BadRequest
 from firelet.control.rest_api_integrations import complete_integration, complete_response
 
 EXTENSION = "x-amazon-apigateway-"

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from firelet.control.rest_api_errors import BadRequest
+from firelet.control.api_errors import BadRequest
 
 Operation = Mapping[str, str]
 Scalar = Callable[[str, str], Any]

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from firelet.control.rest_api_errors import BadRequest, Conflict, NotFound
+from firelet.control.api_errors import BadRequest, Conflict, NotFound
 from firelet.control.rest_api_records import Definition, RestApi, RestResource, Settings
 from firelet.control.rest_apis import new_id
 

@@ -15,7 +15,7 @@ import string
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from firelet.control.rest_api_errors import BadRequest, NotFound
+from firelet.control.api_errors import BadRequest, NotFound
 from firelet.control.rest_api_records import (
     Definition,
     Deployment,

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from firelet.control.rest_api_errors import BadRequest, Conflict, NotFound
+from firelet.control.api_errors import BadRequest, Conflict, NotFound
 from firelet.control.rest_apis import RestApis, find_stage, new_id
 from firelet.store.documents import DocumentStore
 from firelet.store.records import Records

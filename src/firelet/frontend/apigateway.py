@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from firelet.control.api_errors import NotFound
 from firelet.control.rest_api_account import ApiGatewayAccounts
-from firelet.control.rest_api_errors import NotFound
 from firelet.control.rest_api_patch import Items, Schema, apply_patch, text
 from firelet.control.rest_api_records import RestApi
 from firelet.control.rest_apis import RestApis, find_stage

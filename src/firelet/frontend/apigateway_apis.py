@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from firelet.control.rest_api_errors import BadRequest
+from firelet.control.api_errors import BadRequest
 from firelet.control.rest_api_import import import_definition
 from firelet.control.rest_api_patch import Items, Schema, apply_patch, flag, integer, text
 from firelet.control.rest_api_records import RestApi

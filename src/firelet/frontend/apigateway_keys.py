@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import date
 from typing import Any, Protocol
 
-from firelet.control.rest_api_errors import BadRequest, NotFound
+from firelet.control.api_errors import BadRequest, NotFound
 from firelet.control.rest_api_patch import (
     Operation,
     Schema,

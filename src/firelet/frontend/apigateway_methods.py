@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from firelet.control.rest_api_errors import BadRequest, Conflict
+from firelet.control.api_errors import BadRequest, Conflict
 from firelet.control.rest_api_integrations import complete_integration, complete_response
 from firelet.control.rest_api_patch import Entries, Items, Schema, apply_patch, flag, integer, text
 from firelet.control.rest_api_records import RestApi, Settings

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from firelet.control.api_errors import BadRequest, Conflict
 from firelet.control.rest_api_checks import TTL_DEFAULT_S, check_authorizer
-from firelet.control.rest_api_errors import BadRequest, Conflict
 from firelet.control.rest_api_patch import Items, Schema, apply_patch, flag, integer, text
 from firelet.control.rest_api_records import RestApi, Settings
 from firelet.control.rest_api_tree import named, with_definition

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
-from firelet.control.rest_api_errors import BadRequest
+from firelet.control.api_errors import BadRequest
 from firelet.control.rest_api_records import Deployment, RestApi, RestResource, Stage
 from firelet.frontend.markers import cut_page
 from firelet.frontend.operations import Call

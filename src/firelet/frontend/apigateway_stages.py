@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from firelet.control.rest_api_errors import BadRequest, Conflict
+from firelet.control.api_errors import BadRequest, Conflict
 from firelet.control.rest_api_patch import (
     Entries,
     Operation,

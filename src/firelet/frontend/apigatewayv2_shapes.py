@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from firelet.control.http_api_rules import BadRequest, NotFound
+from firelet.control.api_errors import BadRequest, NotFound
 from firelet.control.http_apis import Owner
 from firelet.frontend.markers import cut_page
 from firelet.frontend.operations import Call

@@ -65,7 +65,6 @@ class Extension:
     """One extension. ``error_type`` is what it called the error that it reported."""
 
     name: str
-    is_external: bool
     identifier: str = field(default_factory=lambda: str(uuid.uuid4()))
     phase: ExtensionPhase = ExtensionPhase.STARTED
     events: tuple[str, ...] = ()
@@ -145,7 +144,7 @@ class Extensions:
         """INIT begins: external ones of these names are about to be started; registration opens."""
         self._forget()
         for name in names:
-            extension = Extension(name, is_external=True)
+            extension = Extension(name)
             self._external[name] = self._by_id[extension.identifier] = extension
 
     def close_registration(self) -> None:
@@ -278,7 +277,7 @@ class Extensions:
                 "Extension.TooManyExtensions",
                 f"Extension limit ({limits.EXTENSIONS_MAX}) reached",
             )
-        extension = Extension(name, is_external=False, phase=ExtensionPhase.REGISTERED)
+        extension = Extension(name, phase=ExtensionPhase.REGISTERED)
         extension.events = tuple(dict.fromkeys(events))
         self._by_id[extension.identifier] = extension
         self._on_change()

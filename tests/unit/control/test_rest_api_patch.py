@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firelet.control.rest_api_errors import BadRequest
+from firelet.control.api_errors import BadRequest
 from firelet.control.rest_api_patch import (
     Entries,
     Items,

@@ -1,6 +1,7 @@
-"""API Gateway's own error codes.
+"""API Gateway's own error codes: those of REST APIs, and of HTTP and WebSocket APIs.
 
-Source: the service model of ``apigateway``, the error shapes and their ``httpStatusCode``.
+Source: the service models of ``apigateway`` and ``apigatewayv2``, the error shapes and
+their ``httpStatusCode``.
 """
 
 from __future__ import annotations
