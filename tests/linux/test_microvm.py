@@ -9,7 +9,9 @@ import select
 import signal
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -19,8 +21,9 @@ import leaks
 from firelet.cli import main
 from firelet.linux import process
 from firelet.model.errors import SandboxEnded
+from firelet.sandbox import cgroups
 from firelet.sandbox.microvm import initramfs
-from firelet.sandbox.microvm.guest_channel import GuestFault
+from firelet.sandbox.microvm.guest_channel import GuestChannel, GuestFault
 from firelet.sandbox.microvm.image import GuestImage, ImageStore
 from firelet.sandbox.microvm.qemu import QemuVmm
 from firelet.sandbox.microvm.vmm import (
@@ -65,19 +68,42 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> GuestImage:
     return store.build(guest_images.kernel_package(), PYTHON, initramfs.find_busybox())
 
 
-def make_vmm(image: GuestImage, directory: Path) -> QemuVmm:
+@dataclass
+class Box:
+    """A machine and the channel to its guest, from when it has been started."""
+
+    machine: QemuVmm
+    channel: GuestChannel | None = None
+
+    @property
+    def guest(self) -> GuestChannel:
+        if self.channel is None:
+            self.channel = GuestChannel(self.machine.take_channel())
+        return self.channel
+
+    async def end(self) -> None:
+        if self.channel is not None:
+            await self.channel.close()
+        await self.machine.stop()
+
+
+def make_box(image: GuestImage, directory: Path, **more: Any) -> Box:
     directory.mkdir()
     spec = VmSpec(
-        kernel=image.kernel, initrd=image.initrd, memory_mib=MEMORY_MIB, directory=directory
+        kernel=image.kernel,
+        initrd=image.initrd,
+        memory_mib=MEMORY_MIB,
+        directory=directory,
+        **more,
     )
-    return QemuVmm(spec, has_kvm=False)
+    return Box(QemuVmm(spec, has_kvm=False))
 
 
 @pytest.fixture
-async def booted(image: GuestImage, tmp_path: Path) -> AsyncIterator[QemuVmm]:
+async def booted(image: GuestImage, tmp_path: Path) -> AsyncIterator[Box]:
     """A machine that runs and whose guest is ready."""
-    async with running(make_vmm(image, tmp_path / "vm")) as machine:
-        yield machine
+    async with running(make_box(image, tmp_path / "vm")) as box:
+        yield box
 
 
 @pytest.fixture(scope="module")
@@ -87,108 +113,106 @@ def snapshot(image: GuestImage, tmp_path_factory: pytest.TempPathFactory) -> VmS
 
 
 @pytest.fixture
-async def vmm(image: GuestImage, snapshot: VmSnapshot, tmp_path: Path) -> AsyncIterator[QemuVmm]:
-    """The same as ``booted`` without the boot: a clone."""
-    machine = make_vmm(image, tmp_path / "vm")
+async def clone(image: GuestImage, snapshot: VmSnapshot, tmp_path: Path) -> AsyncIterator[Box]:
+    """The same as ``booted`` without the boot."""
+    box = make_box(image, tmp_path / "vm")
     try:
-        await awaken(machine, snapshot)
-        yield machine
+        await awaken(box, snapshot)
+        yield box
     finally:
-        await machine.stop()
+        await box.end()
 
 
 @contextlib.asynccontextmanager
-async def running(machine: QemuVmm) -> AsyncIterator[QemuVmm]:
+async def running(box: Box) -> AsyncIterator[Box]:
     try:
-        await machine.boot()
+        await box.machine.boot()
         try:
             async with asyncio.timeout(guest_images.PATIENCE_S):
-                await machine.channel.hello()
+                await box.guest.hello()
         except (SandboxEnded, TimeoutError):
-            pytest.fail(machine.console.text())
-        yield machine
+            pytest.fail(box.machine.console.text())
+        yield box
     finally:
-        await machine.stop()
+        await box.end()
 
 
 async def make_snapshot(image: GuestImage, directory: Path) -> VmSnapshot:
-    async with running(make_vmm(image, directory / "vm")) as machine:
-        await run_python(machine, "open('/tmp/kept', 'w').write('from before')")
+    async with running(make_box(image, directory / "vm")) as box:
+        await run_python(box, "open('/tmp/kept', 'w').write('from before')")
         with pytest.raises(WrongState):
-            await machine.snapshot(directory)  # it runs
-        await machine.pause()
-        snapshot = await machine.snapshot(directory)
-        assert machine.state is VmState.STOPPED
+            await box.machine.snapshot(directory)  # it runs
+        await box.machine.pause()
+        snapshot = await box.machine.snapshot(directory)
+        assert box.machine.state is VmState.STOPPED
         return snapshot
 
 
-async def awaken(clone: QemuVmm, snapshot: VmSnapshot) -> None:
-    await clone.restore(snapshot)
-    assert clone.state is VmState.PAUSED
-    await clone.resume()
+async def awaken(clone: Box, snapshot: VmSnapshot) -> None:
+    await clone.machine.restore(snapshot)
+    assert clone.machine.state is VmState.PAUSED
+    await clone.machine.resume()
     async with asyncio.timeout(guest_images.PATIENCE_S):
-        await clone.channel.awaken()
+        await clone.guest.awaken()
 
 
-async def run_python(machine: QemuVmm, code: str) -> bytes:
+async def run_python(box: Box, code: str) -> bytes:
     async with asyncio.timeout(guest_images.PATIENCE_S):
-        ending = await machine.channel.run([str(PYTHON), "-ISc", code])
+        ending = await box.guest.run([str(PYTHON), "-ISc", code])
     assert (ending.code, ending.signal) == (0, None), ending.output
     return ending.output
 
 
-async def test_a_guest_boots_runs_programs_and_powers_off(
-    booted: QemuVmm, image: GuestImage
-) -> None:
-    vmm = booted
-    hello = await vmm.channel.hello()
+async def test_a_guest_boots_runs_programs_and_powers_off(booted: Box, image: GuestImage) -> None:
+    machine, guest = booted.machine, booted.guest
+    hello = await guest.hello()
     assert hello.kernel == image.manifest.release
     assert hello.uptime_s > 0
-    await vmm.channel.ping()
+    await guest.ping()
 
     async with asyncio.timeout(guest_images.PATIENCE_S):
         program = "import os; print(os.getcwd(), os.environ['WORD']); os._exit(7)"
-        ending = await vmm.channel.run(
+        ending = await guest.run(
             [str(PYTHON), "-ISuc", program], environment={"WORD": "guest"}, directory="/run"
         )
         assert (ending.code, ending.output) == (7, b"/run guest\n")
         killed = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
-        ending = await vmm.channel.run([str(PYTHON), "-ISc", killed])
+        ending = await guest.run([str(PYTHON), "-ISc", killed])
         assert (ending.code, ending.signal) == (None, signal.SIGKILL)
         with pytest.raises(GuestFault, match="no such file or directory"):
-            await vmm.channel.run(["/missing"])
+            await guest.run(["/missing"])
         # It is alone: no network but its own loopback, and nothing of this host's files.
-        devices = await run_python(vmm, "import os; print(os.listdir('/sys/class/net'))")
+        devices = await run_python(booted, "import os; print(os.listdir('/sys/class/net'))")
         assert devices == b"['lo']\n"
 
-        await vmm.channel.power_off()
-        assert await vmm.wait() == 0
-    assert vmm.state is VmState.STOPPED
-    assert "reboot: Restarting system" in vmm.console.text()
+        await guest.power_off()
+        assert await machine.wait() == 0
+    assert machine.state is VmState.STOPPED
+    assert "reboot: Restarting system" in machine.console.text()
     with pytest.raises(SandboxEnded):
-        await vmm.channel.ping()
+        await guest.ping()
 
 
-async def test_many_programs_run_side_by_side_and_much_output_arrives(vmm: QemuVmm) -> None:
+async def test_many_programs_run_side_by_side_and_much_output_arrives(clone: Box) -> None:
     code = "import os; os.write(1, b'%d' * 300_000)"
-    outputs = await asyncio.gather(*(run_python(vmm, code % number) for number in range(3)))
+    outputs = await asyncio.gather(*(run_python(clone, code % number) for number in range(3)))
     assert [set(output) for output in outputs] == [{48}, {49}, {50}]
     assert {len(output) for output in outputs} == {300_000}
 
 
-async def test_a_program_that_nobody_waits_for_any_more_is_killed(vmm: QemuVmm) -> None:
+async def test_a_program_that_nobody_waits_for_any_more_is_killed(clone: Box) -> None:
     hang = "import os; open('/run/pid', 'w').write(str(os.getpid())); os.read(os.pipe()[0], 1)"
     look = "import os; print(os.path.exists('/proc/' + (open('/run/pid').read() or '0')))"
     began = "import os; print(os.path.exists('/run/pid') and os.path.getsize('/run/pid') > 0)"
-    waiting = asyncio.create_task(run_python(vmm, hang))
+    waiting = asyncio.create_task(run_python(clone, hang))
     async with asyncio.timeout(guest_images.PATIENCE_S):
-        while await run_python(vmm, began) != b"True\n":
+        while await run_python(clone, began) != b"True\n":
             assert not waiting.done()
-        assert await run_python(vmm, look) == b"True\n"
+        assert await run_python(clone, look) == b"True\n"
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
-        while await run_python(vmm, look) != b"False\n":
+        while await run_python(clone, look) != b"False\n":
             await asyncio.sleep(0)
 
 
@@ -197,23 +221,23 @@ async def test_a_machine_at_rest_is_cloned_and_clones_differ(
 ) -> None:
     assert snapshot.state.stat().st_size < 1_000_000  # the memory is not in it
     before = snapshot.memory.read_bytes()
-    clones = [make_vmm(image, tmp_path / f"clone-{number}") for number in range(2)]
+    clones = [make_box(image, tmp_path / f"clone-{number}") for number in range(2)]
     try:
         answers = await asyncio.gather(*(use_clone(clone, snapshot) for clone in clones))
         assert {kept for kept, _ in answers} == {b"from before"}
         assert len({uuid for _, uuid in answers}) == 2
         assert not list((tmp_path / "clone-0").iterdir())
-        await clones[0].pause()
+        await clones[0].machine.pause()
         with pytest.raises(WrongState, match="put to rest again"):
-            await clones[0].snapshot(tmp_path)
+            await clones[0].machine.snapshot(tmp_path)
     finally:
         for clone in clones:
-            await clone.stop()
+            await clone.end()
     assert snapshot.memory.read_bytes() == before
     assert snapshot.memory.stat().st_mode & 0o077 == 0
 
 
-async def use_clone(clone: QemuVmm, snapshot: VmSnapshot) -> tuple[bytes, bytes]:
+async def use_clone(clone: Box, snapshot: VmSnapshot) -> tuple[bytes, bytes]:
     """What the clone finds in its /tmp, and what its kernel draws at random."""
     await awaken(clone, snapshot)
     kept = await run_python(clone, "print(open('/tmp/kept').read(), end='')")
@@ -224,18 +248,24 @@ async def use_clone(clone: QemuVmm, snapshot: VmSnapshot) -> tuple[bytes, bytes]
 async def test_a_stopped_machine_leaves_nothing_and_is_of_no_use_any_more(
     image: GuestImage, tmp_path: Path
 ) -> None:
-    vmm = make_vmm(image, tmp_path / "vm")
-    await vmm.boot()
+    box = make_box(image, tmp_path / "vm")
+    machine = box.machine
+    await machine.boot()
     assert [path.name for path in (tmp_path / "vm").iterdir()] == ["memory"]
-    await vmm.stop()
-    await vmm.stop()
+    channel = machine.take_channel()
+    with pytest.raises(WrongState, match="given already"):
+        machine.take_channel()
+    await machine.stop()
+    await machine.stop()
     assert not list((tmp_path / "vm").iterdir())
+    with channel:
+        assert await asyncio.get_running_loop().sock_recv(channel, 1) == b""
     with pytest.raises(WrongState):
-        await vmm.boot()
+        await machine.boot()
     with pytest.raises(WrongState):
-        await vmm.resume()
-    with pytest.raises(SandboxEnded):
-        await vmm.channel.ping()
+        await machine.resume()
+    with pytest.raises(WrongState):
+        _ = machine.pidfd
 
 
 async def test_a_machine_ends_with_the_process_that_made_it(
@@ -262,7 +292,7 @@ async def test_a_machine_ends_with_the_process_that_made_it(
 
 
 async def test_a_machine_that_cannot_start_says_why(image: GuestImage, tmp_path: Path) -> None:
-    machine = make_vmm(image, tmp_path / "vm")
+    box = make_box(image, tmp_path / "vm")
     broken = VmSpec(
         kernel=tmp_path / "missing",
         initrd=image.initrd,
@@ -274,7 +304,36 @@ async def test_a_machine_that_cannot_start_says_why(image: GuestImage, tmp_path:
     with pytest.raises(VmmMissing, match="no-such-qemu"):
         await QemuVmm(broken, has_kvm=False, program="no-such-qemu").boot()
     with pytest.raises(WrongState):
-        _ = machine.channel
+        box.machine.take_channel()
+
+
+async def test_a_machine_is_in_its_control_groups_with_all_its_threads(
+    image: GuestImage, tmp_path: Path, needs_cgroups: None
+) -> None:
+    version = cgroups.find_version()
+    assert version is not None
+    tree = cgroups.open_tree(version)
+    try:
+        group = tree.create("machine")
+        box = make_box(image, tmp_path / "vm", cgroup_files=tuple(group.procs_fds))
+        try:
+            await box.machine.boot()
+            places = {
+                (task / "cgroup").read_text()
+                for task in Path(f"/proc/{box.machine.pid}/task").iterdir()
+            }
+            inherited = os.listdir(f"/proc/{box.machine.pid}/fd")
+            files = {os.readlink(f"/proc/{box.machine.pid}/fd/{name}") for name in inherited}
+        finally:
+            await box.end()
+        assert group.memory_peak_bytes() > 1_000_000
+        group.remove()
+    finally:
+        tree.close()
+    assert len(places) == 1
+    expected = {1: 4, 2: 1}[version]  # one place for each hierarchy
+    assert places.pop().count(f"/firelet/{cgroups.owner_name()}/machine") == expected
+    assert not [file for file in files if "cgroup" in file]
 
 
 def test_the_same_parts_give_the_same_image(image: GuestImage, tmp_path: Path) -> None:

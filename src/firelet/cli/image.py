@@ -80,6 +80,7 @@ async def _boot(found: GuestImage, directory: Path) -> list[list[str]]:
 
     from firelet.linux.kvm import probe_kvm
     from firelet.sandbox.microvm.choice import VmmKind, choose
+    from firelet.sandbox.microvm.guest_channel import GuestChannel
     from firelet.sandbox.microvm.qemu import QemuVmm
     from firelet.sandbox.microvm.vmm import VmSpec
 
@@ -91,21 +92,25 @@ async def _boot(found: GuestImage, directory: Path) -> list[list[str]]:
     )
     has_kvm = choice.kind is VmmKind.QEMU_KVM
     machine = QemuVmm(spec, has_kvm=has_kvm, program=choice.program)
+    channel: GuestChannel | None = None
     try:
         async with asyncio.timeout(_PATIENCE_S):
             started = perf_counter()
             await machine.boot()
-            hello = await machine.channel.hello()
+            channel = GuestChannel(machine.take_channel())
+            hello = await channel.hello()
             ready_s = perf_counter() - started
             started = perf_counter()
-            ending = await machine.channel.run([found.manifest.python, "-ISc", _PROGRAM])
+            ending = await channel.run([found.manifest.python, "-ISc", _PROGRAM])
             run_s = perf_counter() - started
-            await machine.channel.power_off()
+            await channel.power_off()
             await machine.wait()
     except TimeoutError:
         tail = machine.console.text()[-2_000:]
         raise CliError(f"the guest was not through after {_PATIENCE_S:g} s: {tail}") from None
     finally:
+        if channel is not None:
+            await channel.close()
         await machine.stop()
     if ending.code != 0 or ending.output != _ANSWER:
         raise CliError(f"a program of the guest ended with {ending}")

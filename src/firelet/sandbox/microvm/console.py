@@ -5,24 +5,16 @@ A guest can write without end; what is kept is bounded, and how much was dropped
 
 from __future__ import annotations
 
-import asyncio
-
 KEPT_BYTES = 64 * 1024
-_READ_BYTES = 16 * 1024
 
 
 class Console:
-    """The end of one stream. ``follow`` is run as a task by whoever owns the machine."""
+    """The end of one stream, which ``vmm_process`` reads."""
 
     def __init__(self, kept_bytes: int = KEPT_BYTES) -> None:
         self._kept_bytes = kept_bytes
         self._data = bytearray()
         self.dropped_bytes = 0
-
-    async def follow(self, stream: asyncio.StreamReader) -> None:
-        """Reads until the stream ends."""
-        while data := await stream.read(_READ_BYTES):
-            self.write(data)
 
     def write(self, data: bytes) -> None:
         self._data += data

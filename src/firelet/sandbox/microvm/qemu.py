@@ -9,7 +9,6 @@ state; a restored machine maps that memory privately, so that clones share what 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import shutil
 import socket
@@ -18,7 +17,6 @@ from pathlib import Path
 import msgspec
 
 from firelet.sandbox.microvm.console import Console
-from firelet.sandbox.microvm.guest_channel import GuestChannel
 from firelet.sandbox.microvm.qemu_command import (
     MEMORY_FILE,
     PROGRAM,
@@ -39,12 +37,12 @@ from firelet.sandbox.microvm.vmm import (
     WrongState,
     advance,
 )
+from firelet.sandbox.microvm.vmm_process import VmmProcess, start
 
 MIGRATION_TIMEOUT_S = 60.0
 _STATE_FILE = "state"
 _POLL_S = 0.01
 _CONSOLE_TAIL = 2_000
-_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "--")
 
 
 class _Migration(msgspec.Struct, frozen=True):
@@ -62,36 +60,40 @@ class QemuVmm:
         self._has_kvm = has_kvm
         self._program = program
         self._state = VmState.NEW
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: VmmProcess | None = None
         self._qmp: Qmp | None = None
-        self._channel: GuestChannel | None = None
+        self._channel: socket.socket | None = None
         self._console = Console()
-        self._follower: asyncio.Task[None] | None = None
         self._memory: Path | None = None
 
     @property
     def state(self) -> VmState:
         """That of a machine that has ended by itself is STOPPED, whether or not it was asked."""
-        if self._process is not None and self._process.returncode is not None:
+        if self._process is not None and self._process.has_ended:
             return VmState.STOPPED
         return self._state
 
     @property
     def pid(self) -> int:
         """QEMU's. WrongState before it was started."""
-        if self._process is None:
-            raise WrongState("The machine has not been started.")
-        return self._process.pid
+        return self._started().pid
+
+    @property
+    def pidfd(self) -> int:
+        process = self._started()
+        if process.pidfd < 0:
+            raise WrongState("The machine has been stopped.")
+        return process.pidfd
 
     @property
     def console(self) -> Console:
         return self._console
 
-    @property
-    def channel(self) -> GuestChannel:
+    def take_channel(self) -> socket.socket:
         if self._channel is None:
-            raise WrongState("The machine has not been started.")
-        return self._channel
+            raise WrongState("The machine has no channel to give: not started, or given already.")
+        channel, self._channel = self._channel, None
+        return channel
 
     async def boot(self) -> None:
         state = advance(self._state, VmEvent.BOOT)
@@ -151,27 +153,26 @@ class QemuVmm:
         return target
 
     async def wait(self) -> int:
-        if self._process is None:
-            raise WrongState("The machine has not been started.")
-        status = await self._process.wait()
-        if self._follower is not None:
-            await asyncio.shield(self._follower)
-        return status
+        return await self._started().wait()
 
     async def stop(self) -> None:
         self._state = VmState.STOPPED
         if self._process is not None:
-            if self._process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    self._process.kill()
-            await self.wait()
+            await self._process.kill()
+            self._process.close()
         if self._channel is not None:
-            await self._channel.close()
+            self._channel.close()
+            self._channel = None
         if self._qmp is not None:
             self._qmp.close()
         if self._memory is not None:
             self._memory.unlink(missing_ok=True)
             self._memory = None
+
+    def _started(self) -> VmmProcess:
+        if self._process is None:
+            raise WrongState("The machine has not been started.")
+        return self._process
 
     def _monitor(self) -> Qmp:
         if self._qmp is None:
@@ -186,7 +187,8 @@ class QemuVmm:
         monitor, their_monitor = socket.socketpair()
         channel, their_channel = socket.socketpair()
         self._qmp = Qmp(monitor)
-        self._channel = GuestChannel(channel)
+        channel.setblocking(False)
+        self._channel = channel
         try:
             with their_monitor, their_channel:
                 fds = QemuFds(their_monitor.fileno(), their_channel.fileno())
@@ -202,9 +204,7 @@ class QemuVmm:
         return self._qmp
 
     async def _start(self, fds: QemuFds, memory: str | None) -> None:
-        # With the platform QEMU ends too, even when that is killed and the guest rests.
-        command = [*_WITH_PARENT]
-        command += build_command(
+        command = build_command(
             self._spec,
             fds,
             has_kvm=self._has_kvm,
@@ -212,19 +212,12 @@ class QemuVmm:
             program=self._program,
             memory=memory,
         )
-        try:
-            self._process = await asyncio.create_subprocess_exec(
-                *command,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-                pass_fds=(fds.monitor, fds.channel),
-                start_new_session=True,
-            )
-        except FileNotFoundError as error:
-            raise VmmMissing(f"{_WITH_PARENT[0]} is not installed.") from error
-        assert self._process.stdout is not None
-        self._follower = asyncio.create_task(self._console.follow(self._process.stdout))
+        inherited = [fds.monitor, fds.channel]
+        if self._spec.nic is not None and isinstance(self._spec.nic.tap, int):
+            inherited.append(self._spec.nic.tap)
+        self._process = start(
+            command, self._console, fds=inherited, cgroup_files=self._spec.cgroup_files
+        )
 
     async def _share_memory(self, qmp: Qmp) -> None:
         """Keeps the memory, which is a file, out of the state."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from firelet.sandbox.microvm.vmm import VmSpec
+from firelet.sandbox.microvm.vmm import Drive, Nic, VmSpec
 
 PROGRAM = "qemu-system-x86_64"
 MEMORY_FILE = "memory"
@@ -57,7 +57,8 @@ def build_command(
     """
     is_restored = memory is not None
     path = memory or str(spec.directory / MEMORY_FILE)
-    for text in (path, str(spec.kernel), str(spec.initrd)):
+    drives = [str(drive.path) for drive in spec.drives]
+    for text in (path, str(spec.kernel), str(spec.initrd), *drives):
         if "," in text:
             raise ValueError(f"QEMU cannot take a path with a comma: {text}")
     size = f"{spec.memory_mib}M"
@@ -80,11 +81,45 @@ def build_command(
         "virtio-serial-device",
     ]
     command += ["-device", f"virtserialport,chardev=channel,name={PORT}"]
+    command += _devices(spec)
     command += ["-kernel", str(spec.kernel), "-initrd", str(spec.initrd)]
     command += ["-append", _kernel_options(has_kvm, counter_khz)]
     if is_restored:
         command += ["-incoming", "defer"]
     return command
+
+
+def _devices(spec: VmSpec) -> list[str]:
+    """Their order is that in which the guest finds them, and with it the names of its disks. A
+    snapshot is of this order too: its devices are told apart by their place."""
+    options: list[str] = []
+    for number, drive in enumerate(spec.drives):
+        options += ["-drive", _drive(number, drive)]
+        options += ["-device", f"virtio-blk-device,drive=drive{number}"]
+    if spec.nic is not None:
+        options += ["-netdev", _network(spec.nic)]
+        options += ["-device", f"virtio-net-device,netdev=network,mac={spec.nic.mac}"]
+    if spec.has_entropy:
+        options += ["-object", "rng-random,id=entropy,filename=/dev/urandom"]
+        options += ["-device", "virtio-rng-device,rng=entropy"]
+    if spec.has_balloon:
+        options += ["-device", "virtio-balloon-device,free-page-reporting=on"]
+    return options
+
+
+def _drive(number: int, drive: Drive) -> str:
+    words = [f"id=drive{number}", f"file={drive.path}", "format=raw", "if=none", "readonly=on"]
+    if drive.bytes_per_s is not None:
+        words.append(f"throttling.bps-total={drive.bytes_per_s}")
+    if drive.operations_per_s is not None:
+        words.append(f"throttling.iops-total={drive.operations_per_s}")
+    return ",".join(words)
+
+
+def _network(nic: Nic) -> str:
+    if isinstance(nic.tap, int):
+        return f"tap,id=network,fd={nic.tap}"
+    return f"tap,id=network,ifname={nic.tap},script=no,downscript=no"
 
 
 def _kernel_options(has_kvm: bool, counter_khz: int) -> str:

@@ -12,6 +12,7 @@ functions and runtimes.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -21,7 +22,6 @@ from typing import Protocol
 
 from firelet.model.errors import PlatformError
 from firelet.sandbox.microvm.console import Console
-from firelet.sandbox.microvm.guest_channel import GuestChannel
 
 
 class VmmError(PlatformError):
@@ -95,22 +95,53 @@ def advance(state: VmState, event: VmEvent) -> VmState:
         raise WrongState(f"A machine that is {state.value} cannot {event.value}.") from None
 
 
+@dataclass(frozen=True, slots=True)
+class Drive:
+    """A file that the guest sees as a disk: raw and read-only. The limits are None for none."""
+
+    path: Path
+    bytes_per_s: int | None = None
+    operations_per_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Nic:
+    """A network interface of the guest. ``tap`` is the number of an open TAP device, which stays
+    the caller's, or the name of one in the network namespace where the machine is run; ``mac`` is
+    the guest's address, as six pairs of hexadecimal digits with colons."""
+
+    tap: int | str
+    mac: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VmSpec:
     """What a machine is made of. ``directory`` belongs to it alone and exists; its memory is a
-    file in there (tmpfs keeps it from being written to a disk)."""
+    file in there (tmpfs keeps it from being written to a disk).
+
+    ``drives`` are vda, vdb and so on in the guest. ``has_entropy``: a device that gives the guest
+    random bytes of the host. ``has_balloon``: one by which memory is given back. ``cgroup_files``
+    are open files of control groups (``Cgroup.procs_fds``), which stay the caller's: what runs the
+    machine joins them before it does anything.
+    """
 
     kernel: Path
     initrd: Path
     memory_mib: int
     directory: Path
     vcpus: int = 1
+    drives: tuple[Drive, ...] = ()
+    nic: Nic | None = None
+    has_entropy: bool = True
+    has_balloon: bool = False
+    cgroup_files: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class VmSnapshot:
     """A machine at rest: its devices and its memory. Restored any number of times, from a machine
-    of the same specification but for its directory; never written to."""
+    of the same specification but for its directory, its control groups, its TAP device and the
+    content of its drives, which keep their sizes; never written to."""
 
     state: Path
     memory: Path
@@ -128,8 +159,13 @@ class Vmm(Protocol):
         """What the machine wrote to its console: the last of it."""
 
     @property
-    def channel(self) -> GuestChannel:
-        """To the guest's pid 1. WrongState before ``boot`` or ``restore``."""
+    def pidfd(self) -> int:
+        """Stands for the process that runs the machine and becomes readable when that ends; the
+        machine's, until ``stop``. WrongState before ``boot`` or ``restore``, and after ``stop``."""
+
+    def take_channel(self) -> socket.socket:
+        """The stream to the guest's pid 1: connected, non-blocking, the caller's from now on. It
+        ends with the machine. WrongState before ``boot`` or ``restore``, and the second time."""
 
     async def boot(self) -> None:
         """Starts it. Returns when the machine runs, which is before its guest is ready. VmmMissing,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,13 +18,3 @@ def test_the_last_bytes_are_kept_and_the_others_are_counted(
     whole = b"".join(pieces)
     assert console.text() == whole[-kept_bytes:].decode(errors="replace")
     assert console.dropped_bytes == max(0, len(whole) - kept_bytes)
-
-
-async def test_a_stream_is_followed_to_its_end() -> None:
-    stream = asyncio.StreamReader()
-    stream.feed_data(b"booting\n")
-    stream.feed_data(b"\xff\n")
-    stream.feed_eof()
-    console = Console()
-    await console.follow(stream)
-    assert console.text() == "booting\n\N{REPLACEMENT CHARACTER}\n"

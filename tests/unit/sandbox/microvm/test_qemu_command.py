@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from firelet.sandbox.microvm.qemu_command import QemuFds, build_command, parse_counter_khz
-from firelet.sandbox.microvm.vmm import VmSpec
+from firelet.sandbox.microvm.vmm import Drive, Nic, VmSpec
 
 SPEC = VmSpec(
     kernel=Path("/images/kernel"),
@@ -54,9 +56,44 @@ def test_the_machine_has_no_other_devices_and_may_start_no_programs() -> None:
     assert "spawn=deny" in option(words, "-sandbox")
 
 
+def test_drives_are_read_only_and_in_order_with_their_limits() -> None:
+    drives = (Drive(Path("/images/base")), Drive(Path("/images/code"), 1_000_000, 500))
+    words = command(spec=replace(SPEC, drives=drives))
+    found = [word for option, word in pairwise(words) if option in ("-drive", "-device")]
+    assert found[-5:] == [
+        "id=drive0,file=/images/base,format=raw,if=none,readonly=on",
+        "virtio-blk-device,drive=drive0",
+        "id=drive1,file=/images/code,format=raw,if=none,readonly=on"
+        ",throttling.bps-total=1000000,throttling.iops-total=500",
+        "virtio-blk-device,drive=drive1",
+        "virtio-rng-device,rng=entropy",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("tap", "option_of_tap"),
+    [(9, "tap,id=network,fd=9"), ("tap0", "tap,id=network,ifname=tap0,script=no,downscript=no")],
+)
+def test_a_network_is_an_open_device_or_one_with_a_name(tap: int | str, option_of_tap: str) -> None:
+    words = command(spec=replace(SPEC, nic=Nic(tap, "02:00:00:00:00:01")))
+    assert option(words, "-netdev") == option_of_tap
+    assert "virtio-net-device,netdev=network,mac=02:00:00:00:00:01" in words
+
+
+def test_a_machine_has_what_it_is_given_and_no_more() -> None:
+    bare = replace(SPEC, has_entropy=False)
+    devices = {word for name, word in pairwise(command(spec=bare)) if name == "-device"}
+    assert devices == {"virtio-serial-device", "virtserialport,chardev=channel,name=firelet"}
+    words = command(spec=replace(bare, has_entropy=True, has_balloon=True))
+    assert "virtio-rng-device,rng=entropy" in words
+    assert "virtio-balloon-device,free-page-reporting=on" in words
+
+
 def test_a_path_that_qemu_would_take_apart_is_refused() -> None:
     with pytest.raises(ValueError, match="comma"):
         command(memory="/snapshots/a,b")
+    with pytest.raises(ValueError, match="comma"):
+        command(spec=replace(SPEC, drives=(Drive(Path("/images/a,b")),)))
 
 
 def test_the_rate_of_the_counter_is_read_from_cpuinfo() -> None:

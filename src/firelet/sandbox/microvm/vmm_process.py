@@ -1,0 +1,149 @@
+"""The process that runs one machine: started inside its control groups, followed, ended.
+
+What it is: everything about such a program that does not depend on which one it is. What it is
+not: a machine; see ``vmm``. Called by the adapters.
+
+The program is started through two others, which become it: ``setpriv`` has the kernel kill it when
+this process ends (prctl(2), PR_SET_PDEATHSIG: to be exact, when the thread ends that started it,
+which is the one that runs the event loop), and a shell joins the control groups, so that no thread
+of the program was ever outside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Sequence
+
+from firelet.linux import process
+from firelet.sandbox.microvm.console import Console
+from firelet.sandbox.microvm.vmm import VmmMissing
+
+_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "--")
+_SHELL = "/bin/sh"
+# A parent that ended before the kernel was asked to tell is not told of.
+_HAS_PARENT = '[ "$PPID" = {parent} ]'
+# By the parent's descriptor: the program must not have one of its own.
+_JOIN = "echo 0 >/proc/{parent}/fd/{file}"
+_READ_BYTES = 16 * 1024
+_READ_PAUSE_S = 0.02
+
+
+class VmmProcess:
+    """Started by ``start``. The console is read in pieces with pauses between them: a guest that
+    writes without end waits for us (800 KB/s), not we for it."""
+
+    def __init__(self, child: subprocess.Popen[bytes], output: int, console: Console) -> None:
+        """Owns both. ``output`` is the read end of the pipe that is the console, non-blocking."""
+        self._child = child
+        self._output = output
+        self._console = console
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[int] = self._loop.create_future()
+        self._pidfd = process.pidfd_open(child.pid)
+        self._loop.add_reader(self._pidfd, self._on_end)
+        self._resumption: asyncio.TimerHandle | None = None
+        self._loop.add_reader(output, self._on_output)
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    @property
+    def pidfd(self) -> int:
+        """Becomes readable when the process ends. Ours, until ``close``."""
+        return self._pidfd
+
+    @property
+    def has_ended(self) -> bool:
+        return self._ended.done()
+
+    async def wait(self) -> int:
+        """The exit status, negative for a signal, once it has ended and its console is read."""
+        return await asyncio.shield(self._ended)
+
+    async def kill(self) -> None:
+        """Ends it at once. A group of version 1 that is frozen has to be thawed by its owner."""
+        if not self.has_ended:
+            with contextlib.suppress(ProcessLookupError):
+                process.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        await self.wait()
+
+    def close(self) -> None:
+        """After it has ended. May be called again."""
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+    def _on_end(self) -> None:
+        status = self._child.poll()
+        if status is None:
+            return
+        self._loop.remove_reader(self._pidfd)
+        self._finish_output()
+        self._ended.set_result(status)
+
+    def _on_output(self) -> None:
+        self._loop.remove_reader(self._output)
+        if self._read():
+            self._resumption = self._loop.call_later(_READ_PAUSE_S, self._resume_output)
+
+    def _resume_output(self) -> None:
+        self._resumption = None
+        self._loop.add_reader(self._output, self._on_output)
+
+    def _read(self) -> bool:
+        """Reads one piece; whether there was one."""
+        try:
+            data = os.read(self._output, _READ_BYTES)
+        except BlockingIOError:
+            return False
+        self._console.write(data)
+        return bool(data)
+
+    def _finish_output(self) -> None:
+        """What the pipe still holds. The program starts no others that could write on."""
+        if self._resumption is not None:
+            self._resumption.cancel()
+        self._loop.remove_reader(self._output)
+        while self._read():
+            pass
+        os.close(self._output)
+
+
+def start(
+    command: Sequence[str],
+    console: Console,
+    *,
+    fds: Sequence[int] = (),
+    cgroup_files: Sequence[int] = (),
+) -> VmmProcess:
+    """Starts ``command``, which inherits ``fds`` under their numbers, in the groups whose files
+    ``cgroup_files`` are. Takes a millisecond, in which the loop stands still. VmmMissing."""
+    output, their_output = os.pipe()
+    os.set_blocking(output, False)
+    try:
+        child = subprocess.Popen(
+            [*_WITH_PARENT, _SHELL, "-c", _script(cgroup_files), _SHELL, *command],
+            stdin=subprocess.DEVNULL,
+            stdout=their_output,
+            stderr=subprocess.STDOUT,
+            pass_fds=tuple(fds),
+            start_new_session=True,
+        )
+    except FileNotFoundError as error:
+        os.close(output)
+        raise VmmMissing(f"{_WITH_PARENT[0]} is not installed.") from error
+    finally:
+        os.close(their_output)
+    return VmmProcess(child, output, console)
+
+
+def _script(cgroup_files: Sequence[int]) -> str:
+    parent = os.getpid()
+    steps = [_HAS_PARENT.format(parent=parent)]
+    steps += [_JOIN.format(parent=parent, file=file) for file in cgroup_files]
+    return " && ".join([*steps, 'exec "$@"'])
