@@ -83,7 +83,7 @@ class Box:
 
     async def end(self) -> None:
         if self.channel is not None:
-            await self.channel.close()
+            self.channel.close()
         await self.machine.stop()
 
 
@@ -185,7 +185,7 @@ async def test_a_guest_boots_runs_programs_and_powers_off(booted: Box, image: Gu
         devices = await run_python(booted, "import os; print(os.listdir('/sys/class/net'))")
         assert devices == b"['lo']\n"
 
-        await guest.power_off()
+        guest.power_off()
         assert await machine.wait() == 0
     assert machine.state is VmState.STOPPED
     assert "reboot: Restarting system" in machine.console.text()

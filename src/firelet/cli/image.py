@@ -103,14 +103,14 @@ async def _boot(found: GuestImage, directory: Path) -> list[list[str]]:
             started = perf_counter()
             ending = await channel.run([found.manifest.python, "-ISc", _PROGRAM])
             run_s = perf_counter() - started
-            await channel.power_off()
+            channel.power_off()
             await machine.wait()
     except TimeoutError:
         tail = machine.console.text()[-2_000:]
         raise CliError(f"the guest was not through after {_PATIENCE_S:g} s: {tail}") from None
     finally:
         if channel is not None:
-            await channel.close()
+            channel.close()
         await machine.stop()
     if ending.code != 0 or ending.output != _ANSWER:
         raise CliError(f"a program of the guest ended with {ending}")

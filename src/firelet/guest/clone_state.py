@@ -1,7 +1,8 @@
 """What a clone must not share with its siblings, though a fork would: chance, memory, descriptors.
 
 - Random generators of the standard library and numpy's global one are seeded anew. (The kernel's
-  and OpenSSL's are not in question: they notice forks.)
+  and OpenSSL's are not in question: they notice forks. In the clone of a whole machine OpenSSL
+  notices nothing, and is given something of the clone's own to mix in.)
 - Memory that was mapped shared and writable becomes the clone's own, with what it held.
 - Files are opened anew by their path, which for /tmp leads to the clone's own copy; pipes, event
   counters and polls are made anew; sockets are replaced by ones that are not connected: as on AWS,
@@ -21,6 +22,7 @@ import sys
 
 from firelet.linux.libc import LIBC, check
 
+_SEED_BYTES = 32
 _FIRST = 5  # below are the standard streams, the log pipe and the fork server's
 _PROT = {"r": 1, "w": 2, "x": 4}
 _MAP_PRIVATE, _MAP_FIXED, _MAP_ANONYMOUS = 0x02, 0x10, 0x20
@@ -45,9 +47,12 @@ def make_own() -> None:
     unshare_descriptors()
 
 
-def reseed() -> None:
+def reseed(*, is_machine: bool = False) -> None:
     """Generators that were seeded, or drawn from, in INIT would repeat themselves in each clone."""
     random.seed()
+    ssl = sys.modules.get("ssl")
+    if is_machine and ssl is not None:
+        ssl.RAND_add(os.urandom(_SEED_BYTES), float(_SEED_BYTES))
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         numpy_random.seed()

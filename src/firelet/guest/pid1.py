@@ -5,7 +5,8 @@ kills all other processes and forks a fresh runtime from it, while mounts, /tmp 
 namespace stay. When it ends, the kernel ends everything in its pid namespace.
 
 Messages from the platform: ``assign`` (which code, which limits), ``start`` (how to run the
-runtime), ``extension`` (how to run one, with the pipe for its output), ``kill`` (end all processes
+runtime), ``continue`` (how a machine's clone
+goes on), ``extension`` (how to run one, with the pipe for its output), ``kill`` (end all processes
 but this one), ``signal`` (stop or continue them all), ``signal runtime``, ``socket`` (make one in
 this network namespace).
 Messages to it: ``embryo`` with the Runtime API's listener, ``assigned``, ``exited``, ``extension
@@ -81,6 +82,7 @@ class _Init:
         self._launch: dict[str, str] | None = None
         self._preloaded: runtime_process.Preloaded | None = None
         self._snapshot: Snapshot | None = None
+        self._at_rest: socket.socket | None = None
         # A session of its own: kill(0) and kill(-group) do not stop at the pid namespace.
         os.setsid()
         steps.join_cgroups(procs)
@@ -133,6 +135,8 @@ class _Init:
             steps.hand_out_socket(self._channel, message["id"])
         elif operation == "assign":
             self._assign(message)
+        elif operation == "continue":
+            self._continue(message)
         elif self._snapshot is not None:
             if operation == "spawn":
                 self._snapshot.spawn(message, fds)
@@ -194,6 +198,9 @@ class _Init:
                 self._runtime = preloaded.pid
                 return
             preloaded.dismiss()
+        if message.get("rests"):
+            self._start_for_rest(message)
+            return
         snapshot = self._snapshot
         self._runtime = runtime_process.start(
             self._channel,
@@ -204,6 +211,26 @@ class _Init:
         )
         if snapshot is not None:
             snapshot.runtime = self._runtime
+
+    def _start_for_rest(self, message: dict[str, Any]) -> None:
+        """A runtime that stops at its restore point, and is told there when the whole machine has
+        been cloned."""
+        self._at_rest, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+        def become_runtime(output: int, log: int, directory: str) -> None:
+            steps.become_runtime(output, log, directory, theirs.fileno())
+
+        self._runtime = runtime_process.start(
+            self._channel, self._output, self._log, message, become_runtime
+        )
+        theirs.close()
+
+    def _continue(self, message: dict[str, Any]) -> None:
+        """Should the runtime have ended meanwhile, its end is reported as any."""
+        if self._at_rest is not None:
+            with self._at_rest as channel, contextlib.suppress(BrokenPipeError):
+                messages.send(channel, {"environment": message["environment"]})
+            self._at_rest = None
 
     def _start_extension(self, message: dict[str, Any], output: int) -> None:
         pid, number = extension_process.start(self._channel, output, message)

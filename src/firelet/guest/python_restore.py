@@ -40,7 +40,10 @@ def become_clone(api: RuntimeApi, errors: ErrorLog) -> None:
     api.restore_next()
     told = restore_point.wait()
     os.environ.update(told["environment"])
-    clone_state.make_own()
+    if "name" in told:
+        clone_state.make_own()
+    else:
+        clone_state.reseed(is_machine=True)  # nothing else is shared with the clone of a machine
     try:
         for function, arguments, keywords in _hooks("get_after_restore"):
             function(*arguments, **keywords)

@@ -1,8 +1,9 @@
 """The restore point of a snapshot, in the runtime's own process: where it is cloned.
 
-``wait`` returns in clones only, each a fork of the initialised runtime that the snapshot's pid 1
-has moved into namespaces of its own. What it then does is done by ``clone_state``.
-Called by ``python_runtime``. The other end is ``snapshot``.
+``wait`` returns in clones only: each a fork of the initialised runtime that the snapshot's pid 1
+has moved into namespaces of its own, or this very process in the clone of a whole machine. What it
+then does is done by ``clone_state``.
+Called by ``python_runtime``. The other end is ``snapshot``, in a machine ``pid1``.
 """
 
 from __future__ import annotations
@@ -23,11 +24,15 @@ SNAPSHOT_FD = 4
 
 
 def wait() -> dict[str, Any]:
-    """Forks for as long as it is asked to; in a clone, the environment that it is told."""
+    """Forks for as long as it is asked to; in a clone, the ``environment`` that it is told, and
+    with a fork its ``name``."""
     channel = socket.socket(fileno=SNAPSHOT_FD)
     ended: set[int] = set()
     while True:
-        _, fds = messages.receive(channel)
+        message, fds = messages.receive(channel)
+        if not fds:
+            channel.close()
+            return message
         ended = {pid for pid in ended if not _is_reaped(pid)}
         child = _fork()
         if child == 0:

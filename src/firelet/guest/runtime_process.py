@@ -81,8 +81,10 @@ def preload(
             arguments = request["preload"]["arguments"]
             if arguments:
                 _execute(arguments, request["preload"]["environment"])
+            message = _wait_for_start()
+            # Not before: the machine may have been cloned while this process waited.
             _renew_after_fork()
-            _run_client(_wait_for_start())
+            _run_client(message)
         finally:
             os._exit(1)
     os.close(waiting)

@@ -1,18 +1,28 @@
-"""Pid 1 of a microVM's guest: mounts, the control channel, processes and their ends.
+"""Pid 1 of a microVM's guest: mounts, the link to the platform, processes and their ends.
 
 Runs from the initial file system, where ``/init`` calls ``main``. It speaks over the virtio serial
-port named ``firelet``: see ``linux/stream_messages`` for how messages are framed.
+port named ``firelet``: see ``linux/multiplex`` for how messages and streams share it.
 
-Messages from the platform: ``run`` (``id``, ``arguments``, ``environment``, ``directory``),
-``signal`` (``id``, ``number``: to the process and what shares its group), ``awaken`` (``seed`` as
-hexadecimal, ``now_ns``: after a snapshot was restored), ``ping`` (``id``), ``power off``.
-Messages to it: ``hello`` (``kernel``, ``python``, ``uptime_s``), ``started`` (``id``), ``failed``
-(``id``, ``reason``), ``output`` (``id``, ``data`` as base64), ``exited`` (``id``, ``code`` or
-``signal``; after all of the output that was written by then), ``awake``, ``pong`` (``id``),
-``error`` (``reason``: a message that is not understood).
+Messages from the platform, by ``do``:
+- ``enter`` (``plan``, ``profile``, ``request``): builds the root of a runtime and makes a sandbox
+  in it that waits for its function; ``assign`` (``message``, ``memory_bytes``, ``pids``,
+  ``slots``), ``tell`` (``message``, for the sandbox's pid 1), ``extension`` (the same, with an
+  output), ``end all``: see ``vm_sandbox``. Streams that are opened ``for`` ``connect`` lead to a
+  ``port`` of it.
+- ``rest``: a snapshot is about to be taken; ``awaken`` (``seed`` as hexadecimal, ``now_ns``): the
+  first message to whoever was at rest.
+- ``run`` (``id``, ``arguments``, ``environment``, ``directory``): a program of the guest, as its
+  root; ``signal`` (``id``, ``number``: to the process and what shares its group).
+- ``ping`` (``id``), ``power off``.
 
-What it is not: an isolation of its own. Processes run as root of the guest, whose walls are the
-machine's. Python 3.8 and newer, standard library only.
+Messages to it, by ``event``: ``hello`` (``kernel``, ``python``, ``uptime_s``), ``resting``,
+``awake``, ``pong`` (``id``), what the sandbox's pid 1 says, ``memory`` (``peak_bytes``),
+``connected``, ``not connected``, ``sandbox ended``, ``started`` (``id``), ``failed`` (``id``,
+``reason``), ``output`` (``id``, ``data`` as base64), ``exited program`` (``id``, ``code`` or
+``signal``; after all of the output that was written by then), ``refused`` (``reason``: a message
+that cannot be obeyed).
+
+What it is not: an isolation of its own. Python 3.8 and newer, standard library only.
 """
 
 from __future__ import annotations
@@ -20,14 +30,16 @@ from __future__ import annotations
 import base64
 import os
 import platform
-import selectors
+import select
 import signal
 import time
 import traceback
 from typing import Any
 
-from firelet.guest import vm_process
-from firelet.linux import machine, mount, stream_messages
+from firelet.guest import vm_drives, vm_process
+from firelet.guest.vm_link import Link, Loop
+from firelet.guest.vm_sandbox import Sandbox, StepFailed
+from firelet.linux import machine, mount
 
 MODULES = "/.firelet/modules"
 PORT = "firelet"
@@ -35,6 +47,7 @@ PORT = "firelet"
 _PORTS = "/sys/class/virtio-ports"
 _PORT_PATIENCE_S = 10.0
 _PAUSE_S = 0.01
+_STAGE = "/run"
 _READ_BYTES = 65_536
 
 _NOT_PROGRAMS = mount.MS_NOSUID | mount.MS_NODEV | mount.MS_NOEXEC
@@ -50,16 +63,32 @@ _MOUNTS = (
 def main() -> None:
     """Runs to the end of the machine. Whatever goes wrong is on the console."""
     try:
+        _leave_initial_root()
         for kind, target, flags in _MOUNTS:
             os.makedirs(target, exist_ok=True)
             mount.mount(kind, target, kind, flags)
         for name in sorted(os.listdir(MODULES)):
             machine.load_module(f"{MODULES}/{name}")
+        if os.path.exists(vm_drives.SLOTS["code"]):
+            vm_drives.mount_fixed()
         _Init(_open_port()).run()
     except BaseException:
         traceback.print_exc()
     finally:
         machine.restart_machine()
+
+
+def _leave_initial_root() -> None:
+    """The root that the kernel unpacked has no mount above it, and nobody can pivot away from
+    such a one. The same directory once more, mounted over it, will do.
+
+    Source: pivot_root(2), "rootfs (initial ramfs) cannot be pivot_rooted".
+    """
+    mount.bind("/", _STAGE)
+    os.chdir(_STAGE)
+    mount.mount(".", "/", None, mount.MS_MOVE)
+    os.chroot(".")
+    os.chdir("/")
 
 
 def _open_port() -> int:
@@ -83,16 +112,14 @@ def _name_of(device: str) -> str | None:
 
 
 class _Init:
-    """One thread. It reads without waiting only where the selector says that there is something;
-    it writes to a port that the platform reads."""
+    """One thread, which waits for whatever comes next."""
 
     def __init__(self, port: int) -> None:
-        self._port = port
-        self._decoder = stream_messages.Decoder()
-        self._selector = selectors.DefaultSelector()
-        self._ids: dict[int, str] = {}  # of processes that run, by pid
+        self._loop = Loop()
+        self._link = Link(self._loop, port, self._obey, self._open_stream)
+        self._sandbox: Sandbox | None = None
+        self._ids: dict[int, str] = {}  # of programs that run, by pid
         self._outputs: dict[str, int] = {}
-        self._is_over = False
 
     def run(self) -> None:
         ended, wake = os.pipe()
@@ -100,49 +127,65 @@ class _Init:
         os.set_blocking(ended, False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-        self._selector.register(self._port, selectors.EVENT_READ, self._on_messages)
-        self._selector.register(ended, selectors.EVENT_READ, lambda: self._on_ends(ended))
-        self._send(
+        self._loop.watch(ended, select.EPOLLIN, lambda _events: self._on_ends(ended))
+        self._link.tell(
             event="hello",
             kernel=os.uname().release,
             python=platform.python_version(),
             uptime_s=time.clock_gettime(time.CLOCK_BOOTTIME),
         )
-        while not self._is_over:
-            for key, _ in self._selector.select():
-                key.data()
-
-    def _send(self, **message: Any) -> None:
-        data = memoryview(stream_messages.encode(message))
-        while data:
-            data = data[os.write(self._port, data) :]
-
-    def _on_messages(self) -> None:
-        data = os.read(self._port, _READ_BYTES)
-        if not data:
-            self._is_over = True  # the platform has gone
-        for message in self._decoder.feed(data):
-            try:
-                self._obey(message)
-            except (KeyError, TypeError, ValueError, OSError) as error:
-                self._send(event="error", reason=f"{type(error).__name__}: {error}")
+        while not self._link.is_over:
+            self._loop.turn()
 
     def _obey(self, message: dict[str, Any]) -> None:
+        try:
+            self._carry_out(message)
+        except StepFailed as failed:
+            self._link.tell(**failed.message)
+        except (KeyError, TypeError, ValueError, OSError) as error:
+            self._link.tell(event="refused", reason=f"{type(error).__name__}: {error}")
+
+    def _carry_out(self, message: dict[str, Any]) -> None:
         kind = message["do"]
-        if kind == "run":
-            self._run(message)
-        elif kind == "signal":
-            self._signal(message["id"], message["number"])
+        if kind in ("assign", "tell", "extension", "end all"):
+            self._tell_sandbox(kind, message)
+        elif kind == "enter":
+            self._sandbox = Sandbox(self._link, message)
+            self._link.tell(event="embryo")
+        elif kind == "rest":
+            self._link.rest()
         elif kind == "awaken":
             machine.reseed_random(bytes.fromhex(message["seed"]))
             time.clock_settime_ns(time.CLOCK_REALTIME, message["now_ns"])
-            self._send(event="awake")
+            self._link.tell(event="awake")
+        elif kind == "run":
+            self._run(message)
+        elif kind == "signal":
+            self._signal(message["id"], message["number"])
         elif kind == "ping":
-            self._send(event="pong", id=message["id"])
+            self._link.tell(event="pong", id=message["id"])
         elif kind == "power off":
-            self._is_over = True
+            self._link.is_over = True
         else:
             raise ValueError(f"unknown message {kind!r}")
+
+    def _tell_sandbox(self, kind: str, message: dict[str, Any]) -> None:
+        if self._sandbox is None:
+            raise ValueError("there is no sandbox")
+        if kind == "assign":
+            self._sandbox.assign(message)
+        elif kind == "tell":
+            self._sandbox.tell(message["message"])
+        elif kind == "extension":
+            self._sandbox.start_extension(message["message"])
+        else:
+            self._sandbox.end_all()
+
+    def _open_stream(self, stream: int, purpose: dict[str, Any]) -> None:
+        if self._sandbox is None or purpose.get("for") != "connect":
+            self._link.mux.reset(stream)
+            return
+        self._sandbox.connect(stream, purpose["port"])
 
     def _run(self, message: dict[str, Any]) -> None:
         name = message["id"]
@@ -151,13 +194,13 @@ class _Init:
         try:
             pid, output = vm_process.start(message)
         except vm_process.NotStarted as error:
-            self._send(event="failed", id=name, reason=str(error))
+            self._link.tell(event="failed", id=name, reason=str(error))
             return
         os.set_blocking(output, False)
         self._ids[pid] = name
         self._outputs[name] = output
-        self._selector.register(output, selectors.EVENT_READ, lambda: self._pass_on(name, output))
-        self._send(event="started", id=name)
+        self._loop.watch(output, select.EPOLLIN, lambda _events: self._pass_on(name, output))
+        self._link.tell(event="started", id=name)
 
     def _signal(self, name: str, number: int) -> None:
         """One that has ended already is no error: the news may be under way."""
@@ -167,24 +210,22 @@ class _Init:
 
     def _pass_on(self, name: str, output: int) -> None:
         """Sends what can be read at once: as much as a pipe holds."""
-        if self._outputs.get(name) != output:
-            return  # closed by what else was looked at in the same round
         try:
             data = os.read(output, _READ_BYTES)
         except BlockingIOError:
             return
         if data:
-            self._send(event="output", id=name, data=base64.b64encode(data).decode())
+            self._link.tell(event="output", id=name, data=base64.b64encode(data).decode())
         else:
             self._close_output(name)
 
     def _close_output(self, name: str) -> None:
         output = self._outputs.pop(name)
-        self._selector.unregister(output)
+        self._loop.forget(output)
         os.close(output)
 
     def _on_ends(self, ended: int) -> None:
-        """Reaps: processes that were asked for, and orphans, of which pid 1 becomes the parent."""
+        """Reaps: programs that were asked for, and orphans, of which pid 1 becomes the parent."""
         os.read(ended, _READ_BYTES)
         while True:
             try:
@@ -206,4 +247,4 @@ class _Init:
             self._close_output(name)
         code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
         number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
-        self._send(event="exited", id=name, code=code, signal=number)
+        self._link.tell(event="exited program", id=name, code=code, signal=number)

@@ -1,31 +1,30 @@
-"""The platform's end of the channel to pid 1 of a guest (``guest/vm_init``).
+"""What the platform says to pid 1 of a guest (``guest/vm_init``) and hears from it.
 
-What it is: requests as methods, answers matched to them, ends and output of processes. What it is
-not: a connection; whoever runs the machine gives it a connected socket.
+What it is: requests as methods, answers matched to them, ends and output of programs. What it is
+not: a connection (whoever runs the machine gives it a connected socket), nor the sandbox in the
+guest, whose messages are handed on to ``on_event``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import contextlib
 import itertools
 import secrets
 import signal
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from firelet.linux import stream_messages
 from firelet.model.errors import PlatformError, SandboxEnded
+from firelet.sandbox.microvm.guest_link import Carrier, GuestFault, GuestLink
 
 SEED_BYTES = 64
 OUTPUT_KEPT_BYTES = 1024 * 1024
-_READ_BYTES = 65_536
 
 
 class Hello(msgspec.Struct, frozen=True):
@@ -45,24 +44,27 @@ class GuestExit(msgspec.Struct, frozen=True):
     output: bytes
 
 
-class GuestFault(PlatformError):
-    """The guest could not do it, or does not keep to the protocol. The sentences are ours."""
-
-
 class GuestChannel:
-    """Owns ``sock``. One task reads; every waiting call ends with SandboxEnded when the guest has
-    gone, and with GuestFault when it says something that cannot be."""
+    """Owns ``sock``. Every waiting call ends with SandboxEnded when the guest has gone, and with
+    GuestFault when it says something that cannot be. ``on_event`` gets what is not an answer to
+    a call; ``on_open`` is that of ``GuestLink``; ``on_end`` is called when the guest has gone, and
+    not for ``close``."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        sock.setblocking(False)
-        self._socket = sock
+    def __init__(
+        self,
+        sock: socket.socket,
+        on_event: Callable[[dict[str, Any]], None] | None = None,
+        on_open: Callable[[int, dict[str, Any]], Carrier | None] = lambda _stream, _purpose: None,
+        on_end: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._on_event = on_event
+        self._on_end = on_end
         self._names = map(str, itertools.count(1))
         self._hello: asyncio.Future[Hello] = asyncio.get_running_loop().create_future()
         self._waiting: dict[str, asyncio.Future[Any]] = {}
         self._outputs: dict[str, bytearray] = {}
-        self._sending = asyncio.Lock()
         self._failure: PlatformError | None = None
-        self._reader = asyncio.create_task(self._read())
+        self.link = GuestLink(sock, self._on_message, on_open, self._on_link_end)
 
     async def hello(self) -> Hello:
         """Waits until the guest is ready. One that was restored has said it before the snapshot and
@@ -90,7 +92,7 @@ class GuestChannel:
             )
         except asyncio.CancelledError:
             with contextlib.suppress(PlatformError):  # the guest, and with it the program, has gone
-                await self._send({"do": "signal", "id": name, "number": int(signal.SIGKILL)})
+                self.tell(do="signal", id=name, number=int(signal.SIGKILL))
             raise
         finally:
             del self._outputs[name]
@@ -99,22 +101,29 @@ class GuestChannel:
         """Returns when the guest has answered."""
         await self._ask(next(self._names), do="ping")
 
+    async def rest(self) -> None:
+        """Returns when the guest neither says nor does anything more until ``awaken``."""
+        await self._ask("resting", do="rest")
+
     async def awaken(self) -> None:
-        """Tells a restored guest the time and makes its random state its own."""
+        """Tells a guest that was at rest the time, and makes its random state its own."""
         seed = secrets.token_bytes(SEED_BYTES).hex()
         await self._ask("awake", do="awaken", seed=seed, now_ns=time.time_ns())
 
-    async def power_off(self) -> None:
-        """Asks the guest to end. Returns when the request was sent."""
-        await self._send({"do": "power off"})
+    def power_off(self) -> None:
+        """Asks the guest to end. SandboxEnded."""
+        self.tell(do="power off")
 
-    async def close(self) -> None:
+    def tell(self, **message: Any) -> None:
+        """Says it, without waiting for anything. SandboxEnded when the guest has gone."""
+        if self._failure is not None:
+            raise self._failure
+        self.link.tell(message)
+
+    def close(self) -> None:
         """Ends every call that waits. May be called again."""
         self._fail(SandboxEnded())
-        self._reader.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._reader
-        self._socket.close()
+        self.link.close()
 
     async def _ask(self, name: str, **message: Any) -> Any:
         if name in self._waiting:
@@ -122,38 +131,14 @@ class GuestChannel:
         answer = asyncio.get_running_loop().create_future()
         self._waiting[name] = answer
         try:
-            await self._send({"id": name, **message})
+            self.tell(id=name, **message)
             return await answer
         finally:
             del self._waiting[name]
 
-    async def _send(self, message: dict[str, Any]) -> None:
-        if self._failure is not None:
-            raise self._failure
-        data = stream_messages.encode(message)
-        async with self._sending:
-            try:
-                await asyncio.get_running_loop().sock_sendall(self._socket, data)
-            except OSError as error:
-                raise SandboxEnded(f"The guest cannot be reached: {error}") from error
-            except asyncio.CancelledError:
-                # Half of a message may be on its way: the guest cannot make sense of the next.
-                self._fail(GuestFault("A message to the guest was cut off."))
-                raise
-
-    async def _read(self) -> None:
-        decoder = stream_messages.Decoder()
-        loop = asyncio.get_running_loop()
-        try:
-            while data := await loop.sock_recv(self._socket, _READ_BYTES):
-                for message in decoder.feed(data):
-                    self._on_message(message)
-        except OSError as error:
-            self._fail(SandboxEnded(f"The guest cannot be reached: {error}"))
-        except (KeyError, TypeError, ValueError, binascii.Error) as error:
-            self._fail(GuestFault(f"The guest broke the protocol: {error!r}"))
-        else:
-            self._fail(SandboxEnded("The guest has ended."))
+    def _on_link_end(self, error: PlatformError) -> None:
+        self._fail(error)
+        self._on_end()
 
     def _on_message(self, message: dict[str, Any]) -> None:
         match message["event"]:
@@ -163,22 +148,24 @@ class GuestChannel:
                 self._hello.set_result(msgspec.convert(message, Hello))
             case "output":
                 self._keep_output(message["id"], base64.b64decode(message["data"], validate=True))
-            case "exited":
+            case "exited program":
                 output = bytes(self._outputs.get(message["id"], b""))
                 end = msgspec.convert({**message, "output": b""}, GuestExit)
                 self._answer(message["id"], msgspec.structs.replace(end, output=output))
             case "pong":
                 self._answer(message["id"], None)
-            case "awake":
-                self._answer("awake", None)
+            case "awake" | "resting" as event:
+                self._answer(event, None)
             case "failed":
                 self._refuse(message["id"], GuestFault(f"Not started: {message['reason']}."))
             case "started":
                 return
-            case "error":
+            case "refused":
                 raise ValueError(message["reason"])
             case unknown:
-                raise ValueError(f"unknown event {unknown!r}")
+                if self._on_event is None:
+                    raise ValueError(f"unknown event {unknown!r}")
+                self._on_event(message)
 
     def _keep_output(self, name: str, data: bytes) -> None:
         kept = self._outputs.get(name)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from firelet.linux import stream_messages
+from firelet.linux import multiplex
 from firelet.model.errors import SandboxEnded
 from firelet.sandbox.microvm import guest_channel
 from firelet.sandbox.microvm.guest_channel import GuestChannel, GuestExit, GuestFault
@@ -22,10 +22,12 @@ class Guest:
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self.socket = sock
-        self._decoder = stream_messages.Decoder()
+        self._mux = multiplex.Multiplexer(1)
 
     def say(self, **message: Any) -> None:
-        self.socket.sendall(stream_messages.encode(message))
+        self._mux.message(message)
+        self.socket.sendall(self._mux.outgoing)
+        self._mux.outgoing.clear()
 
     def write(self, name: str, data: bytes) -> None:
         self.say(event="output", id=name, data=base64.b64encode(data).decode())
@@ -34,8 +36,8 @@ class Guest:
         """The next message; one at a time comes in these tests."""
         while True:
             data = await asyncio.get_running_loop().sock_recv(self.socket, 65536)
-            for message in self._decoder.feed(data):
-                return message
+            for frame in self._mux.feed(data):
+                return frame.content
 
 
 @pytest.fixture
@@ -43,7 +45,7 @@ async def ends() -> AsyncIterator[tuple[GuestChannel, Guest]]:
     one, other = socket.socketpair()
     channel, guest = GuestChannel(one), Guest(other)
     yield channel, guest
-    await channel.close()
+    channel.close()
     other.close()
 
 
@@ -71,7 +73,7 @@ async def test_a_program_runs_and_its_output_comes_with_its_end(ends: Ends) -> N
     guest.say(event="started", id="1")
     guest.write("1", b"one ")
     guest.write("1", b"two")
-    guest.say(event="exited", id="1", code=0, signal=None)
+    guest.say(event="exited program", id="1", code=0, signal=None)
     assert await running == GuestExit(0, None, b"one two")
 
 
@@ -82,7 +84,7 @@ async def test_output_is_kept_up_to_a_limit(ends: Ends, monkeypatch: pytest.Monk
     await guest.take()
     for _ in range(3):
         guest.write("1", b"abc")
-    guest.say(event="exited", id="1", code=None, signal=9)
+    guest.say(event="exited program", id="1", code=None, signal=9)
     assert await running == GuestExit(None, 9, b"abcab")
 
 
@@ -104,7 +106,7 @@ async def test_a_program_that_nobody_waits_for_any_more_is_killed(ends: Ends) ->
         await running
     assert await guest.take() == {"do": "signal", "id": "1", "number": 9}
     guest.write("1", b"late")
-    guest.say(event="exited", id="1", code=0, signal=None)
+    guest.say(event="exited program", id="1", code=0, signal=None)
     asked = asyncio.create_task(channel.ping())
     guest.say(event="pong", id=(await guest.take())["id"])
     await asked
@@ -157,19 +159,7 @@ async def test_the_end_of_the_guest_ends_every_call(ends: Ends) -> None:
 
 async def test_a_closed_channel_may_be_closed_again(ends: Ends) -> None:
     channel, _ = ends
-    await channel.close()
-    await channel.close()
+    channel.close()
+    channel.close()
     with pytest.raises(SandboxEnded):
-        await channel.ping()
-
-
-async def test_a_message_that_was_cut_off_is_the_last(ends: Ends) -> None:
-    channel, guest = ends
-    guest.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
-    running = asyncio.create_task(channel.run(["x" * 900_000]))  # more than the sockets hold
-    await asyncio.sleep(0)
-    running.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await running
-    with pytest.raises(GuestFault, match="cut off"):
         await channel.ping()
