@@ -7,41 +7,39 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from firelet.linux import process
 from firelet.model import limits
-from firelet.model.errors import FileSystemMountFailure, PlatformError, SandboxEnded
+from firelet.model.errors import PlatformError, SandboxEnded
 from firelet.sandbox.cgroups import Cgroup, Limits
 from firelet.sandbox.channel import Channel, close_all, make_pair
 from firelet.sandbox.driver import (
     ExtensionStart,
     ExtensionWatcher,
-    LaunchFailure,
     RuntimeExit,
     RuntimeStart,
     SandboxSpec,
 )
+from firelet.sandbox.pid1_messages import (
+    Preload,
+    assign_message,
+    extension_message,
+    parse_ending,
+    parse_wait_status,
+    spawn_request,
+    start_message,
+    step_error,
+)
 from firelet.sandbox.removal import Remains, Removals
-from firelet.sandbox.rootfs import HOSTNAME, file_system_source
+from firelet.sandbox.rootfs import file_system_source
 
 log = logging.getLogger(__name__)
 
 STEP_TIMEOUT_S = 10.0
 KILL_GRACE_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Preload:
-    """A runtime process to start in the embryo; it waits there for its function."""
-
-    arguments: tuple[str, ...] = ()  # none: the Python client that the zygote has loaded
-    environment: Mapping[str, str] = field(default_factory=dict)
-
-    def message(self) -> dict[str, Any]:
-        return {"arguments": self.arguments, "environment": dict(self.environment)}
 
 
 class Spawner(Protocol):
@@ -119,17 +117,9 @@ class Cell:
         os.set_blocking(self._log, False)
         answer = self._expect("embryo")
         procs = [] if self._cgroup is None else self._cgroup.procs_fds
-        request = {
-            "rootless": self._is_rootless,
-            "hostname": HOSTNAME,
-            "port": limits.RUNTIME_API_PORT,
-            "uid": self.uid,
-            "gid": self.uid,
-            "open_files": limits.OPEN_FILES_MAX,
-            "processes": self._processes,
-            "tmp_mib": limits.EPHEMERAL_MIN_MIB,
-            "preload": None if preload is None else preload.message(),
-        }
+        request = spawn_request(
+            self.uid, is_rootless=self._is_rootless, processes=self._processes, preload=preload
+        )
         try:
             self._pidfd = await parent.spawn(
                 self.id, request, [theirs.fileno(), output, framed, *procs]
@@ -147,19 +137,15 @@ class Cell:
             self._cgroup.set_limits(Limits(memory_mib=spec.memory_mib, vcpus=None))
         answer = self._expect("assigned")
         self._send(
-            {
-                "op": "assign",
-                "code": spec.code,
-                "image": spec.image,
-                "layers": spec.layers,
-                "file_systems": [
-                    (file_system_source(arn), path) for arn, path in spec.file_systems
-                ],
-                "tmp_mib": spec.tmp_mib,
-                "uid": self.uid,
-                "gid": self.uid,
-                "data_bytes": None if self._cgroup else spec.memory_mib * limits.MIB,
-            }
+            assign_message(
+                self.uid,
+                code=spec.code,
+                layers=spec.layers,
+                image=spec.image,
+                tmp_mib=spec.tmp_mib,
+                file_systems=[(file_system_source(arn), path) for arn, path in spec.file_systems],
+                data_bytes=None if self._cgroup else spec.memory_mib * limits.MIB,
+            )
         )
         await self._wait(answer)
 
@@ -167,30 +153,14 @@ class Cell:
         self._on_exit = on_exit
 
     def start_runtime(self, start: RuntimeStart) -> None:
-        self._send(
-            {
-                "op": "start",
-                "environment": dict(start.environment),
-                "arguments": start.arguments,
-                "plain": start.plain,
-                "name": start.name,
-                "directory": start.directory,
-                "image": start.is_image,
-            }
-        )
+        self._send(start_message(start))
 
     def start_extension(self, start: ExtensionStart, watcher: ExtensionWatcher) -> int:
         self._watcher = watcher
         ours, theirs = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         os.set_blocking(theirs, True)
-        message = {
-            "op": "extension",
-            "name": start.name,
-            "path": start.path,
-            "environment": dict(start.environment),
-        }
         try:
-            self._send(message, [theirs])
+            self._send(extension_message(start), [theirs])
         except BaseException:
             os.close(ours)
             raise
@@ -332,7 +302,7 @@ class Cell:
             what = f"{message['step']} {message['path'] or ''}".strip()
             log.error("sandbox failed id=%s: %s", self.id, what)
             # Of a traceback the caller is told the last line only.
-            self._fail(_failure_at(what.splitlines()[-1]))
+            self._fail(step_error(what.splitlines()[-1]))
         elif event == self._awaited and self._answer is not None and not self._answer.done():
             self._answer.set_result(None)
 
@@ -358,23 +328,3 @@ class Cell:
                 self._oom_kills = kills
                 return replace(ending, is_out_of_memory=True)
         return ending
-
-
-def _failure_at(step: str) -> PlatformError:
-    """What the caller is told of a step that failed; it begins with the step's name."""
-    if step.startswith("mount_file_systems"):
-        return FileSystemMountFailure(f"The function couldn't mount its file system: {step}")
-    return PlatformError(f"A sandbox failed at: {step}")
-
-
-def parse_ending(message: Mapping[str, Any]) -> RuntimeExit:
-    """Pid 1's message ``exited``."""
-    ending = parse_wait_status(message["status"])
-    failure = message.get("launch")
-    return ending if failure is None else replace(ending, launch_failure=LaunchFailure(**failure))
-
-
-def parse_wait_status(status: int) -> RuntimeExit:
-    if os.WIFSIGNALED(status):
-        return RuntimeExit(None, os.WTERMSIG(status))
-    return RuntimeExit(os.WEXITSTATUS(status), None)

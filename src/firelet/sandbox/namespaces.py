@@ -15,9 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from firelet.model.errors import InvalidRuntime, PlatformError
-from firelet.model.layout import NODE_EMBRYO
 from firelet.sandbox import rootfs
-from firelet.sandbox.cell import Cell, Preload
+from firelet.sandbox.cell import Cell
 from firelet.sandbox.cgroups import Cgroup, CgroupTree
 from firelet.sandbox.driver import Sandbox, SandboxSpec
 from firelet.sandbox.embryo_pool import EmbryoPool
@@ -25,6 +24,7 @@ from firelet.sandbox.embryos import Bounds
 from firelet.sandbox.interpreters import Interpreter
 from firelet.sandbox.janitor import Janitor
 from firelet.sandbox.java import ensure_client
+from firelet.sandbox.pid1_messages import preload_of
 from firelet.sandbox.removal import Removals
 from firelet.sandbox.seccomp_profile import Profile
 from firelet.sandbox.snapshot import CloneCell, SnapshotCell
@@ -202,7 +202,7 @@ class NamespacesDriver:
         cell = Cell(*self._parts_of_cell(self._take_uid()))
         self._cells.add(cell)
         try:
-            await cell.hatch(zygote, self._preload(runtime))
+            await cell.hatch(zygote, preload_of(self._interpreters[runtime]))
         except BaseException:
             await cell.stop()
             raise
@@ -261,18 +261,6 @@ class NamespacesDriver:
     def _drop_zygote(self, kind: _ZygoteKind) -> None:
         """It ended by itself; the next start makes another one."""
         self._zygotes.pop(kind, None)
-
-    def _preload(self, runtime: str) -> Preload | None:
-        """The runtime process that is started in embryos; ``provided`` has none to start."""
-        interpreter = self._interpreters[runtime]
-        if interpreter.family == "python":
-            return Preload()
-        if interpreter.family == "nodejs":
-            return Preload(
-                arguments=(f"/var/lang/{interpreter.executable}", NODE_EMBRYO),
-                environment={**rootfs.START_ENVIRONMENT, "PATH": "/var/lang/bin:/usr/bin:/bin"},
-            )
-        return None
 
     def _take_uid(self) -> int:
         return _UID_ROOTLESS if self._settings.is_rootless else self._uids.take()

@@ -9,10 +9,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from firelet.model.errors import PlatformError, SandboxEnded
-from firelet.sandbox.cell import STEP_TIMEOUT_S, Cell, parse_wait_status
+from firelet.sandbox.cell import STEP_TIMEOUT_S, Cell
 from firelet.sandbox.cgroups import Limits
 from firelet.sandbox.channel import close_all
 from firelet.sandbox.driver import RuntimeExit, RuntimeStart, SandboxSpec
+from firelet.sandbox.pid1_messages import parse_wait_status
 
 log = logging.getLogger(__name__)
 
