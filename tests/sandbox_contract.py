@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from firelet.model import limits
 from firelet.model.errors import PlatformError
 from firelet.sandbox.driver import ExtensionStart, RuntimeExit, RuntimeStart, Sandbox
 
@@ -94,6 +95,10 @@ class SandboxContract:
     def start_of(self, kind: str) -> RuntimeStart:
         raise NotImplementedError
 
+    def runtime_api_port(self, sandbox: Any) -> int:
+        """Where the sandbox's ``listener`` is reached from its inside."""
+        return limits.RUNTIME_API_PORT
+
     @pytest.fixture
     async def watched(self, sandbox: Sandbox) -> Watched:
         return Watched(sandbox)
@@ -163,10 +168,27 @@ class SandboxContract:
             assert told.exited == []
             await watched.sandbox.kill_processes()
 
-    async def test_a_socket_of_it_can_be_had(self, watched: Watched) -> None:
-        with await watched.sandbox.open_socket() as sock:
-            assert sock.type == socket.SOCK_STREAM
-            assert sock.getsockname() == ("0.0.0.0", 0)
+    async def test_what_listens_inside_can_be_connected_to(self, watched: Watched) -> None:
+        loop = asyncio.get_running_loop()
+        listener = watched.sandbox.listener
+        listener.setblocking(False)
+        async with asyncio.timeout(PATIENCE_S):
+            with await watched.sandbox.connect(self.runtime_api_port(watched.sandbox)) as sock:
+                assert sock.type == socket.SOCK_STREAM
+                assert not sock.getblocking()
+                accepted, _ = await loop.sock_accept(listener)
+                with accepted:
+                    await loop.sock_sendall(sock, b"there")
+                    assert await loop.sock_recv(accepted, 100) == b"there"
+                    await loop.sock_sendall(accepted, b"back")
+                    assert await loop.sock_recv(sock, 100) == b"back"
+                assert await loop.sock_recv(sock, 100) == b""
+
+    async def test_where_nothing_listens_a_connection_is_refused(self, watched: Watched) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as gone:
+            port = gone.getsockname()[1]
+        with pytest.raises(ConnectionRefusedError):
+            await watched.sandbox.connect(port)
 
     async def test_a_reset_without_a_runtime_is_fine(self, watched: Watched) -> None:
         await watched.sandbox.kill_processes()
@@ -187,7 +209,8 @@ class SandboxContract:
 
     async def test_its_listener_listens(self, watched: Watched) -> None:
         listener = watched.sandbox.listener
-        assert listener.getsockname()[0] == "127.0.0.1"
+        if listener.family != socket.AF_UNIX:  # one that is relayed may be reached by anything
+            assert listener.getsockname()[0] == "127.0.0.1"
         listener.setblocking(False)
         with pytest.raises(BlockingIOError):
             listener.accept()
@@ -216,7 +239,7 @@ class SandboxContract:
         with pytest.raises(PlatformError):
             sandbox.signal_runtime(signal.SIGTERM)
         with pytest.raises(PlatformError):
-            await sandbox.open_socket()
+            await sandbox.connect(self.runtime_api_port(sandbox))
         sandbox.freeze()
         sandbox.thaw()
         sandbox.set_vcpus(1.0)

@@ -74,12 +74,10 @@ async def test_an_extension_has_what_the_function_has_and_no_more(looking: Box) 
     assert (await looking.run_shell("exit 3")).ending == RuntimeExit(3, None)
 
 
-async def test_a_socket_for_telemetry_reaches_the_sandbox_and_nothing_else(box: Box) -> None:
+async def test_a_connection_for_telemetry_reaches_the_sandbox_and_nothing_else(box: Box) -> None:
     loop = asyncio.get_running_loop()
-    with socket.create_server(("127.0.0.1", 0)) as outside, await box.sandbox.open_socket() as one:
-        one.setblocking(False)
-        with pytest.raises(ConnectionRefusedError):
-            await loop.sock_connect(one, outside.getsockname())
+    with socket.create_server(("127.0.0.1", 0)) as outside, pytest.raises(ConnectionRefusedError):
+        await box.sandbox.connect(outside.getsockname()[1])
     box.start_python(
         """
         import socket
@@ -89,8 +87,6 @@ async def test_a_socket_for_telemetry_reaches_the_sandbox_and_nothing_else(box: 
         """
     )
     await box.says("listening")
-    with await box.sandbox.open_socket() as fresh:
-        fresh.setblocking(False)
-        await loop.sock_connect(fresh, ("127.0.0.1", 8080))
-        await loop.sock_sendall(fresh, b"told")
+    with await box.sandbox.connect(8080) as made:
+        await loop.sock_sendall(made, b"told")
         await box.says("told")

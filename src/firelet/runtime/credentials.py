@@ -31,9 +31,10 @@ class SessionCredentials:
 class CredentialsEndpoint:
     """Answers who knows ``token``, which the runtime's environment has."""
 
-    def __init__(self, current: Callable[[], SessionCredentials]) -> None:
-        """``current`` gives credentials that are good for a while."""
-        self.token = secrets.token_urlsafe(32)
+    def __init__(self, current: Callable[[], SessionCredentials], token: str | None = None) -> None:
+        """``current`` gives credentials that are good for a while. A clone has the ``token`` of its
+        snapshot: some runtimes cannot be told another one when they are restored."""
+        self.token = secrets.token_urlsafe(32) if token is None else token
         self._current = current
 
     def answer(self, request: Request) -> Response:

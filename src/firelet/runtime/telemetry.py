@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from firelet.model import limits
 from firelet.runtime.extensions import Refused
-from firelet.runtime.telemetry_delivery import Delivery, OpenSocket
+from firelet.runtime.telemetry_delivery import Connect, Delivery
 from firelet.runtime.telemetry_events import TelemetryEvent
 from firelet.runtime.telemetry_subscriber import Subscriber
 from firelet.runtime.telemetry_subscription import Api, InvalidSubscription, Subscription
@@ -26,13 +26,11 @@ _CLOSED = {
 
 
 class Telemetry:
-    """One per environment with extensions. ``open_socket`` makes a socket inside the sandbox;
+    """One per environment with extensions. ``connect`` connects to a port inside the sandbox;
     ``on_subscribed`` is told of each subscription."""
 
-    def __init__(
-        self, open_socket: OpenSocket, on_subscribed: Callable[[Subscription], None]
-    ) -> None:
-        self._open_socket = open_socket
+    def __init__(self, connect: Connect, on_subscribed: Callable[[Subscription], None]) -> None:
+        self._connect = connect
         self._on_subscribed = on_subscribed
         self._subscribers: list[Subscriber] = []
         self._is_open = False
@@ -67,7 +65,7 @@ class Telemetry:
             raise Refused(*_CLOSED[subscription.api])
         if any(each.subscription.extension == subscription.extension for each in self._subscribers):
             raise InvalidSubscription(f"{subscription.extension} has subscribed already")
-        delivery = Delivery(subscription.destination, self._open_socket)
+        delivery = Delivery(subscription.destination, self._connect)
         subscriber = Subscriber(subscription, delivery)
         for event in self._backlog:
             subscriber.take(event)

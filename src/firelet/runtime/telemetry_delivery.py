@@ -1,9 +1,8 @@
 """The way of telemetry into a sandbox: one connection to a port that an extension listens on.
 
-The socket is made inside the sandbox, by its pid 1, and handed out: it belongs to the sandbox's
-network namespace and can reach nothing else, whoever calls connect. At the other end is customer
-code, which may send anything, never read and never answer: everything here has a bound in time
-(``limits.TELEMETRY_DELIVERY_S`` for one batch) and in memory.
+The sandbox makes the connection: it ends inside and can reach nothing else. At its other end is
+customer code, which may send anything, never read and never answer: everything here has a bound in
+time (``limits.TELEMETRY_DELIVERY_S`` for one batch) and in memory.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from firelet.model import limits
 from firelet.runtime.telemetry_subscription import Destination
 
-OpenSocket = Callable[[], Awaitable[socket.socket]]
+Connect = Callable[[int], Awaitable[socket.socket]]
 
 _HEAD_MAX_BYTES = 16 * limits.KIB
 _READ_BYTES = 16 * limits.KIB
@@ -30,11 +29,12 @@ class NotDelivered(Exception):
 
 
 class Delivery:
-    """Sends batches one after another. ``open_socket`` gives a new TCP socket of the sandbox."""
+    """Sends batches one after another. ``connect`` gives a connection to a port of the sandbox's
+    loopback, non-blocking."""
 
-    def __init__(self, destination: Destination, open_socket: OpenSocket) -> None:
+    def __init__(self, destination: Destination, connect: Connect) -> None:
         self._destination = destination
-        self._open_socket = open_socket
+        self._connect = connect
         self._socket: socket.socket | None = None
 
     async def send(self, items: Sequence[bytes]) -> None:
@@ -64,7 +64,7 @@ class Delivery:
     async def _try(self, items: Sequence[bytes]) -> None:
         loop = asyncio.get_running_loop()
         if self._socket is None:
-            self._socket = await self._connect()
+            self._socket = await self._connect(self._destination.port)
         try:
             if self._destination.path is None:
                 await loop.sock_sendall(self._socket, b"\n".join([*items, b""]))
@@ -74,18 +74,6 @@ class Delivery:
         except BaseException:
             self.close()
             raise
-
-    async def _connect(self) -> socket.socket:
-        sock = await self._open_socket()
-        try:
-            sock.setblocking(False)
-            await asyncio.get_running_loop().sock_connect(
-                sock, ("127.0.0.1", self._destination.port)
-            )
-        except BaseException:
-            sock.close()
-            raise
-        return sock
 
     def _request(self, items: Sequence[bytes]) -> bytes:
         destination = self._destination

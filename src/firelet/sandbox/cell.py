@@ -103,6 +103,12 @@ class Cell:
         return self._log
 
     @property
+    def rests_at_next(self) -> bool:
+        """Its clones are forked by its runtime, which has to wait for that at its restore
+        point."""
+        return False
+
+    @property
     def pidfd(self) -> int:
         """A descriptor for pid 1 of the sandbox; the cell owns it."""
         return self._pidfd
@@ -171,7 +177,19 @@ class Cell:
     def signal_runtime(self, number: int) -> None:
         self._send({"op": "signal runtime", "number": number})
 
-    async def open_socket(self) -> socket.socket:
+    async def connect(self, port: int) -> socket.socket:
+        sock = await self._open_socket()
+        try:
+            sock.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    async def _open_socket(self) -> socket.socket:
+        """A TCP socket of the sandbox's network, made by its pid 1 and not connected: whoever
+        connects it reaches that network and nothing else."""
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         identity = id(future)
         self._sockets[identity] = future
@@ -312,7 +330,7 @@ class Cell:
         self._fail(SandboxEnded())
         for waiting in self._sockets.values():
             if not waiting.done():
-                waiting.set_exception(ConnectionError("the sandbox has ended"))
+                waiting.set_exception(SandboxEnded())
         self._tell(RuntimeExit(None, None))
         self._on_ended(self)
 

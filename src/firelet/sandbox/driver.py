@@ -106,6 +106,11 @@ class Sandbox(Protocol):
     @property
     def is_dead(self) -> bool: ...
 
+    @property
+    def rests_at_next(self) -> bool:
+        """Whether a snapshot can be made of it where its runtime asks for its first event, though
+        that never asks to be restored."""
+
     def watch(self, on_exit: Callable[[RuntimeExit], None]) -> None:
         """Names the callback for the end of the runtime process or of the sandbox."""
 
@@ -117,8 +122,10 @@ class Sandbox(Protocol):
     def signal_runtime(self, number: int) -> None:
         """Signals the runtime, if it runs, and what it has started."""
 
-    async def open_socket(self) -> socket.socket:
-        """A new TCP socket of the sandbox's network, not connected, which the caller closes."""
+    async def connect(self, port: int) -> socket.socket:
+        """A connection to what listens on that port of the sandbox's loopback, non-blocking, which
+        the caller closes. It is a stream socket of any family. ConnectionRefusedError when nothing
+        listens; PlatformError when the sandbox has ended."""
 
     async def kill_processes(self) -> None:
         """Ends every process, those of extensions too; mounts, /tmp and the network stay."""
@@ -151,6 +158,10 @@ class SandboxDriver(Protocol):
     async def create_snapshot(self, spec: SandboxSpec) -> Sandbox:
         """A sandbox whose runtime is to reach its restore point. PlatformError for a runtime that
         cannot be cloned."""
+
+    async def seal(self, snapshot: Sandbox) -> None:
+        """The snapshot's runtime has reached its restore point: no more of it runs until it is
+        cloned."""
 
     async def clone(self, snapshot: Sandbox, spec: SandboxSpec) -> Sandbox:
         """One more sandbox of the same, whose ``start_runtime`` continues from the restore point,

@@ -131,6 +131,9 @@ class NamespacesDriver:
             raise
         return cell
 
+    async def seal(self, snapshot: Sandbox) -> None:
+        """Its runtime waits to fork, and that costs nothing."""
+
     async def clone(self, snapshot: Sandbox, spec: SandboxSpec) -> CloneCell:
         """One more environment of a snapshot that this driver has made."""
         assert isinstance(snapshot, SnapshotCell)

@@ -121,17 +121,16 @@ class Relay:
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
         """A client may come before the debugger listens; it waits as long as the sandbox lives.
         None: the client has gone, or the relay is closed."""
-        loop = asyncio.get_running_loop()
         while not (writer.is_closing() or reader.at_eof()):
-            inner = await self._sandbox.open_socket()
-            inner.setblocking(False)
             try:
-                await loop.sock_connect(inner, (_LOOPBACK, self._inside))
-                inner.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                return await asyncio.open_connection(sock=inner)
+                inner = await self._sandbox.connect(self._inside)
             except ConnectionRefusedError:
-                inner.close()
                 await asyncio.sleep(_CONNECT_EVERY_S)
+                continue
+            try:
+                if inner.family == socket.AF_UNIX:
+                    return await asyncio.open_unix_connection(sock=inner)
+                return await asyncio.open_connection(sock=inner)
             except BaseException:
                 inner.close()
                 raise

@@ -81,7 +81,7 @@ class ExtensionHost:
         self._reporter = parts.reporter
         self._conditions = parts.conditions
         self.extensions = Extensions(parts.conditions.changed, parts.on_fault)
-        self.telemetry = Telemetry(self._open_socket, self._on_subscribed)
+        self.telemetry = Telemetry(self._connect, self._on_subscribed)
         self.events = PlatformEvents(
             self.telemetry, parts.version, parts.initialization, parts.sandbox.id
         )
@@ -221,9 +221,9 @@ class ExtensionHost:
             return False
         return True
 
-    async def _open_socket(self) -> socket.socket:
+    async def _connect(self, port: int) -> socket.socket:
         try:
-            return await self._sandbox.open_socket()
+            return await self._sandbox.connect(port)
         except PlatformError as error:
             raise ConnectionError(error.message) from error
 

@@ -186,9 +186,16 @@ class Node:
 
         async def make(credentials: RoleSession) -> Slot:
             sandbox = await self._parts.driver.create_snapshot(await self._spec(version))
-            return await self._initialise(
+            slot = await self._initialise(
                 version, sandbox, credentials, InitializationType.SNAP_START
             )
+            try:
+                if slot.is_snapshot:
+                    await self._parts.driver.seal(sandbox)
+            except BaseException:
+                await slot.close()
+                raise
+            return slot
 
         return await self._with_lease(version, make)
 
@@ -209,7 +216,7 @@ class Node:
         self, snapshot: Slot, version: FunctionVersion, credentials: RoleSession
     ) -> Slot:
         sandbox = await self._parts.driver.clone(snapshot.sandbox, await self._spec(version))
-        endpoint = CredentialsEndpoint(credentials.current)
+        endpoint = CredentialsEndpoint(credentials.current, snapshot.credentials_token)
         slot = self._slot(
             version,
             sandbox,

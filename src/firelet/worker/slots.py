@@ -51,6 +51,10 @@ class Slot:
         self.on_closed: Callable[[], None] | None = None
         self.on_exit: Callable[[], None] | None = None
         self._sandbox = parts.sandbox
+        self._restores = parts.restores
+        self._rests_at_next = (
+            parts.initialization is InitializationType.SNAP_START and parts.sandbox.rests_at_next
+        )
         self._init_timeout_s = parts.init_timeout_s
         self._output = Output(parts.sandbox, parts.write)
         self._reporter = Reporter(
@@ -91,7 +95,14 @@ class Slot:
     @property
     def is_snapshot(self) -> bool:
         """Whether its runtime waits at its restore point to be cloned."""
-        return self.is_usable and self._exchange.phase is Phase.SNAPSHOT
+        phase = self._exchange.phase
+        is_there = phase is Phase.SNAPSHOT or (phase is Phase.READY and self._rests_at_next)
+        return self.is_usable and is_there
+
+    @property
+    def credentials_token(self) -> str | None:
+        """What its runtime shows to be given credentials; None without SnapStart."""
+        return None if self._restores is None else self._restores.token
 
     @property
     def is_initialised(self) -> bool:

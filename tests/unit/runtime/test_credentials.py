@@ -42,6 +42,15 @@ def test_who_knows_the_token_gets_the_credentials() -> None:
     }
 
 
+def test_a_clone_answers_who_knows_the_token_of_its_snapshot() -> None:
+    snapshot = CredentialsEndpoint(lambda: CREDENTIALS)
+    clone = CredentialsEndpoint(lambda: CREDENTIALS, snapshot.token)
+    headers = {b"authorization": snapshot.token.encode()}
+    request = Request(b"GET", CREDENTIALS_PATH.encode(), headers, b"", "")
+    assert clone.answer(request).status == 200
+    assert CredentialsEndpoint(lambda: CREDENTIALS).answer(request).status == 403
+
+
 @pytest.mark.parametrize("given", [{}, {"authorization": ""}, {"authorization": "guess"}])
 def test_others_are_refused(given: dict[str, str]) -> None:
     answer = Client().ask(b"GET", CREDENTIALS_PATH, **given)

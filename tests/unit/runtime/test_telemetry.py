@@ -116,8 +116,15 @@ def line(text: str, kind: str = "function", **options: Any) -> TelemetryEvent:
     return TelemetryEvent(NOW_S, kind, text, **options)
 
 
-async def open_socket() -> socket.socket:
-    return socket.socket()
+async def connect(port: int) -> socket.socket:
+    sock = socket.socket()
+    try:
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -135,7 +142,7 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 @pytest.fixture
 async def telemetry() -> AsyncIterator[Telemetry]:
-    telemetry = Telemetry(open_socket, lambda _: None)
+    telemetry = Telemetry(connect, lambda _: None)
     telemetry.begin()
     yield telemetry
     await telemetry.close()

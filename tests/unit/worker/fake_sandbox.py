@@ -138,6 +138,7 @@ class FakeSandbox:
     held_bytes: int = 8 * 2**20
     refuses_to_reset: bool = False
     ignores_sigterm: bool = False
+    rests_at_next: bool = False
     is_dead: bool = False
     is_stopped: bool = False
 
@@ -185,9 +186,17 @@ class FakeSandbox:
             if self._on_exit is not None:
                 asyncio.get_running_loop().call_soon(self._on_exit, RuntimeExit(None, number))
 
-    async def open_socket(self) -> socket.socket:
+    async def connect(self, port: int) -> socket.socket:
+        """Its loopback is the host's."""
         self._check()
-        return socket.socket()
+        sock = socket.socket()
+        try:
+            sock.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+        except BaseException:
+            sock.close()
+            raise
+        return sock
 
     async def kill_processes(self) -> None:
         self._check()
@@ -294,6 +303,9 @@ class FakeDriver:
         self.specs: list[SandboxSpec] = []
         self.sandboxes: list[FakeSandbox] = []
         self.snapshots: list[FakeSandbox] = []
+        self.sealed: list[FakeSandbox] = []
+        self.rests_at_next = False
+        self.seal_error: Exception | None = None
         self.cloned_from: list[FakeSandbox] = []
 
     async def open(self) -> None:
@@ -305,12 +317,18 @@ class FakeDriver:
     async def create(self, spec: SandboxSpec) -> FakeSandbox:
         self.specs.append(spec)
         sandbox = FakeSandbox(self.program, id=f"{len(self.sandboxes):032x}")
+        sandbox.rests_at_next = self.rests_at_next
         self.sandboxes.append(sandbox)
         return sandbox
 
     async def create_snapshot(self, spec: SandboxSpec) -> FakeSandbox:
         self.snapshots.append(await self.create(spec))
         return self.snapshots[-1]
+
+    async def seal(self, snapshot: FakeSandbox) -> None:
+        if self.seal_error is not None:
+            raise self.seal_error
+        self.sealed.append(snapshot)
 
     async def clone(self, snapshot: FakeSandbox, spec: SandboxSpec) -> FakeSandbox:
         snapshot._check()

@@ -35,6 +35,9 @@ class TestFakeSandbox(SandboxContract):
     def start_of(self, kind: str) -> RuntimeStart:
         return RuntimeStart(environment={"KIND": kind}, arguments=None, name="python3.13")
 
+    def runtime_api_port(self, sandbox: FakeSandbox) -> int:
+        return int(sandbox.address[1])
+
     def extension_of(self, kind: str) -> ExtensionStart:
         return ExtensionStart(
             name=kind, path=f"/opt/extensions/{kind}", environment={"OWN": "mine"}

@@ -12,16 +12,23 @@ from firelet.worker.debugging import CONNECTIONS_MAX, Relay
 
 
 class Inside:
-    """The sandbox: it makes sockets, on the host's own loopback."""
+    """The sandbox: its loopback is the host's own."""
 
     id = "inside"
 
     def __init__(self) -> None:
-        self.sockets = 0
+        self.attempts = 0
 
-    async def open_socket(self) -> socket.socket:
-        self.sockets += 1
-        return socket.socket()
+    async def connect(self, port: int) -> socket.socket:
+        self.attempts += 1
+        sock = socket.socket()
+        try:
+            sock.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+        except BaseException:
+            sock.close()
+            raise
+        return sock
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -66,6 +73,28 @@ async def test_no_more_than_so_many_are_joined_and_others_follow(debugger: int) 
     await relay.close()
 
 
+async def test_a_sandbox_may_carry_the_connection_itself() -> None:
+    ours, theirs = socket.socketpair()
+
+    class Carrying(Inside):
+        async def connect(self, port: int) -> socket.socket:
+            ours.setblocking(False)
+            return ours
+
+    relay = Relay(Carrying(), 5678)  # type: ignore[arg-type]
+    reader, writer = await asyncio.open_connection("127.0.0.1", await relay.listen(0))
+    with theirs:
+        theirs.setblocking(False)
+        writer.write(b"over")
+        assert await asyncio.get_running_loop().sock_recv(theirs, 10) == b"over"
+        await asyncio.get_running_loop().sock_sendall(theirs, b"and back")
+        assert await reader.read(10) == b"and back"
+    assert await reader.read(10) == b""
+    writer.close()
+    await until(lambda: not relay._joined)
+    await relay.close()
+
+
 async def test_who_gives_up_before_the_debugger_listens_is_forgotten() -> None:
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         unused = nobody.getsockname()[1]
@@ -74,7 +103,7 @@ async def test_who_gives_up_before_the_debugger_listens_is_forgotten() -> None:
     port = await relay.listen(0)
     _, gone = await asyncio.open_connection("127.0.0.1", port)
     _, waits = await asyncio.open_connection("127.0.0.1", port)
-    await until(lambda: inside.sockets >= 2)
+    await until(lambda: inside.attempts >= 2)
     gone.close()
     await until(lambda: relay._joined == 1)
     await relay.close()
