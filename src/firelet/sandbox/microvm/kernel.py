@@ -7,20 +7,15 @@ asked for: never by itself. It is unpacked, not installed. Blocks: call it in a 
 from __future__ import annotations
 
 import lzma
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from firelet.model.errors import PlatformError
+from firelet.sandbox.microvm.host_tools import ImageBuildError as ImageBuildError
+from firelet.sandbox.microvm.host_tools import run_tool
 
 META_PACKAGE = "linux-image-cloud-amd64"
 # In the order in which they need each other.
 MODULES = ("virtio_ring", "virtio", "virtio_mmio", "virtio_console")
-_COMMAND_TIMEOUT_S = 300.0
-
-
-class ImageBuildError(PlatformError):
-    """A guest image cannot be built; the sentence says what is missing. The sentences are ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +29,7 @@ class Kernel:
 
 def unpack_package(package: Path, directory: Path) -> Kernel:
     """Unpacks ``package`` into ``directory`` and finds the kernel in it. ImageBuildError."""
-    _run("dpkg-deb", "-x", str(package), str(directory))
+    run_tool("dpkg-deb", "-x", str(package), str(directory))
     return find_kernel(directory)
 
 
@@ -54,11 +49,11 @@ def find_kernel(root: Path) -> Kernel:
 
 def download_package(directory: Path) -> Path:
     """Fetches the package by the host's own apt. ImageBuildError."""
-    listing = _run("apt-cache", "depends", "--important", META_PACKAGE)
+    listing = run_tool("apt-cache", "depends", "--important", META_PACKAGE)
     names = [line.split()[-1] for line in listing.splitlines() if "Depends: linux-image-" in line]
     if not names:
         raise ImageBuildError(f"apt knows no package {META_PACKAGE}: run `apt-get update`.")
-    _run("apt-get", "download", names[0], directory=directory)
+    run_tool("apt-get", "download", names[0], directory=directory)
     return next(directory.glob(f"{names[0]}_*.deb"))
 
 
@@ -75,21 +70,3 @@ def _load_module(tree: Path, name: str) -> bytes | None:
     if built_in.is_file() and f"/{name}.ko" in built_in.read_text():
         return None
     raise ImageBuildError(f"The kernel has no module {name}.")
-
-
-def _run(*command: str, directory: Path | None = None) -> str:
-    try:
-        answer = subprocess.run(
-            command,
-            cwd=directory,
-            capture_output=True,
-            text=True,
-            timeout=_COMMAND_TIMEOUT_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ImageBuildError(f"{command[0]} cannot be used: {error}.") from error
-    if answer.returncode != 0:
-        reason = answer.stderr.strip().rpartition("\n")[2]
-        raise ImageBuildError(f"{command[0]} failed: {reason}")
-    return answer.stdout
