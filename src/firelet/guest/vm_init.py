@@ -10,7 +10,8 @@ Messages from the platform, by ``do``:
   output), ``end all``: see ``vm_sandbox``. Streams that are opened ``for`` ``connect`` lead to a
   ``port`` of it.
 - ``rest``: a snapshot is about to be taken; ``awaken`` (``seed`` as hexadecimal, ``now_ns``): the
-  first message to whoever was at rest.
+  first message to whoever was at rest; ``reopen``: requests to the Runtime API that waited
+  for their answers may be sent again.
 - ``run`` (``id``, ``arguments``, ``environment``, ``directory``): a program of the guest, as its
   root; ``signal`` (``id``, ``number``: to the process and what shares its group).
 - ``ping`` (``id``), ``power off``.
@@ -39,7 +40,7 @@ from typing import Any
 from firelet.guest import vm_drives, vm_process
 from firelet.guest.vm_link import Link, Loop
 from firelet.guest.vm_sandbox import Sandbox, StepFailed
-from firelet.linux import machine, mount
+from firelet.linux import machine, mount, namespaces
 
 MODULES = "/.firelet/modules"
 PORT = "firelet"
@@ -89,6 +90,9 @@ def _leave_initial_root() -> None:
     mount.mount(".", "/", None, mount.MS_MOVE)
     os.chroot(".")
     os.chdir("/")
+    # The kernel's own threads share root and directory with pid 1, and who shares them may not
+    # look into another mount namespace.
+    namespaces.unshare(namespaces.CLONE_FS)
 
 
 def _open_port() -> int:
@@ -158,6 +162,8 @@ class _Init:
             machine.reseed_random(bytes.fromhex(message["seed"]))
             time.clock_settime_ns(time.CLOCK_REALTIME, message["now_ns"])
             self._link.tell(event="awake")
+        elif kind == "reopen":
+            self._link.reopen()
         elif kind == "run":
             self._run(message)
         elif kind == "signal":

@@ -67,6 +67,7 @@ class Link:
         self._on_message = on_message
         self._on_open = on_open
         self._relays: dict[int, Relay] = {}
+        self._held: list[Relay] = []
         self.mux = multiplex.Multiplexer(1)
         loop.watch(port, _IN, self._read)
 
@@ -100,14 +101,21 @@ class Link:
         while not frames:
             frames = list(self.mux.feed(os.read(self._port, _READ_BYTES)))
         self._deal_with(frames[0])
+        self._held = [relay for relay in relays if relay.is_request]
         for relay in relays:
-            if relay.is_kept:
+            if relay.is_kept and not relay.is_request:
                 self.relay(relay)
-            else:
+            elif not relay.is_kept:
                 relay.close()
         for frame in frames[1:]:
             self._deal_with(frame)
         self.flush()
+
+    def reopen(self) -> None:
+        """After a rest, once the platform is ready for the requests that wait for their answers."""
+        held, self._held = self._held, []
+        for relay in held:
+            self.relay(relay)
 
     def _read(self, _events: int) -> None:
         data = os.read(self._port, _READ_BYTES)
@@ -132,8 +140,8 @@ class Relay:
     """Between one descriptor, which it owns, and one stream. ``purpose`` tells the platform what
     the stream is for; ``before_data`` is called before what was read is sent.
 
-    A pipe is only read. A connection that ``is_kept`` outlives a snapshot: in a clone it is
-    another stream, on which the request that waits for its answer is sent once more.
+    A pipe is only read. What ``is_kept`` outlives a snapshot: in a clone it is carried by another
+    stream, on which the request that waits for its answer is sent once more.
     """
 
     def __init__(
@@ -153,16 +161,19 @@ class Relay:
         self._unanswered = bytearray()
         self._has_read_all = False
         self._has_all = False
-        self._events = -1
+        self._events = 0
         self._link: Link
         os.set_blocking(fd, False)
+
+    @property
+    def is_request(self) -> bool:
+        """Whether it is kept, and may have a request that waits for its answer."""
+        return self.is_kept and self._is_two_way
 
     def begin(self, link: Link, stream: int) -> None:
         self._link = link
         self.stream = stream
-        if self._events < 0:
-            self._events = _IN
-            link.loop.watch(self._fd, _IN, self._on_ready)
+        self._look_again()
         if self._unanswered:
             link.mux.send(stream, bytes(self._unanswered))
         if self._has_read_all:
@@ -200,19 +211,25 @@ class Relay:
         if self._fd >= 0 and events & (_IN | _ENDS):
             self._read()
 
-    def _read(self) -> None:
+    def drain(self) -> None:
+        """Sends what can be read now: before something that comes after it is told."""
+        while self._fd >= 0 and not self._has_read_all and self._read():
+            continue
+
+    def _read(self) -> bool:
+        """Sends what can be read at once; whether there was something."""
         credit = self._link.mux.credit(self.stream)
         if not credit or self._has_read_all:
             # An end of both sides is told whether or not it was asked for.
             self._look_again()
-            return
+            return False
         try:
             data = os.read(self._fd, min(credit, _READ_BYTES))
         except BlockingIOError:
-            return
+            return False
         except OSError:
             self._give_up()
-            return
+            return False
         if data:
             self._note_unanswered(data)
             if self._before_data is not None:
@@ -226,9 +243,10 @@ class Relay:
             self._look_again()
             self._close_if_over()
         self._link.flush()
+        return bool(data)
 
     def _note_unanswered(self, data: bytes) -> None:
-        if self.is_kept:
+        if self.is_request:
             self._unanswered += data
             if len(self._unanswered) > _REPLAYED_MAX_BYTES:
                 self._unanswered.clear()

@@ -60,8 +60,10 @@ class Sandbox:
         loop = link.loop
         loop.watch(self._listener.fileno(), select.EPOLLIN, self._accept)
         loop.watch(self._channel.fileno(), select.EPOLLIN, self._pass_on)
-        link.relay(Relay(output, {"for": "output"}, is_kept=True))
-        link.relay(Relay(log, {"for": "log"}, is_kept=True))
+        pipes = {"output": output, "log": log}
+        self._pipes = [Relay(fd, {"for": kind}, is_kept=True) for kind, fd in pipes.items()]
+        for pipe in self._pipes:
+            link.relay(pipe)
 
     def assign(self, message: dict[str, Any]) -> None:
         """Limits, and what is in the slots; the rest is pid 1's."""
@@ -117,7 +119,7 @@ class Sandbox:
                 connection.detach(),
                 {"for": "api"},
                 is_kept=True,
-                before_data=self._tell_memory,
+                before_data=self._tell_what_came_before,
             )
         )
 
@@ -137,12 +139,15 @@ class Sandbox:
             message["out_of_memory"] = self._is_out_of_memory()
         elif event == "killed":
             self._group.allow_forks()
-        self._tell_memory()
+        self._tell_what_came_before()
         self._link.tell(**message)
 
-    def _tell_memory(self) -> None:
-        """The platform is asked for the peak where it cannot wait for an answer, so it is told of
-        each change that it could be asked about: with what the runtime says, before it."""
+    def _tell_what_came_before(self) -> None:
+        """Ahead of what the runtime or pid 1 says: what was written to the pipes until then, and
+        the peak of the memory. The platform is asked for that where it cannot wait for an answer,
+        so it is told of each change that it could be asked about."""
+        for pipe in self._pipes:
+            pipe.drain()
         peak = self._group.peak_bytes()
         if peak != self._peak:
             self._peak = peak

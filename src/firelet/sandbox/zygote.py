@@ -54,7 +54,7 @@ class Zygote:
             # Shielded: who gives up waiting cannot call back a thread that starts a process.
             await asyncio.shield(starting)
             self._channel.send(self._plan.message())
-            self._channel.send(_profile_message(self._profile))
+            self._channel.send(profile_message(self._profile))
             await self._await_ready(self._ready)
         except BaseException:
             await self.stop()
@@ -151,7 +151,7 @@ def _start_first_stage(channel: socket.socket) -> subprocess.Popen[bytes]:
         )
 
 
-def _profile_message(profile: Profile) -> dict[str, Any]:
+def profile_message(profile: Profile) -> dict[str, Any]:
     """For the second stage, which reads it once it runs."""
     return {
         "inherited": None if profile.inherited is None else _encode(profile.inherited),

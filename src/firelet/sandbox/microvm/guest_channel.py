@@ -55,7 +55,7 @@ class GuestChannel:
         sock: socket.socket,
         on_event: Callable[[dict[str, Any]], None] | None = None,
         on_open: Callable[[int, dict[str, Any]], Carrier | None] = lambda _stream, _purpose: None,
-        on_end: Callable[[], None] = lambda: None,
+        on_end: Callable[[PlatformError], None] = lambda _error: None,
     ) -> None:
         self._on_event = on_event
         self._on_end = on_end
@@ -107,8 +107,11 @@ class GuestChannel:
 
     async def awaken(self) -> None:
         """Tells a guest that was at rest the time, and makes its random state its own."""
-        seed = secrets.token_bytes(SEED_BYTES).hex()
-        await self._ask("awake", do="awaken", seed=seed, now_ns=time.time_ns())
+        await self._ask("awake", **_awaken_message())
+
+    def begin_awakening(self) -> None:
+        """The same for who does not wait for it: the guest does all that follows after it."""
+        self.tell(**_awaken_message())
 
     def power_off(self) -> None:
         """Asks the guest to end. SandboxEnded."""
@@ -138,7 +141,7 @@ class GuestChannel:
 
     def _on_link_end(self, error: PlatformError) -> None:
         self._fail(error)
-        self._on_end()
+        self._on_end(error)
 
     def _on_message(self, message: dict[str, Any]) -> None:
         match message["event"]:
@@ -192,3 +195,8 @@ class GuestChannel:
                 future.set_exception(self._failure)
         if self._hello.done() and not self._hello.cancelled():
             self._hello.exception()  # nobody may have asked for it
+
+
+def _awaken_message() -> dict[str, Any]:
+    seed = secrets.token_bytes(SEED_BYTES).hex()
+    return {"do": "awaken", "seed": seed, "now_ns": time.time_ns()}

@@ -97,6 +97,11 @@ class GuestLink:
             self._unsent += data[sent:]
             self._loop.add_writer(self._socket.fileno(), self._write)
 
+    def fall_silent(self) -> None:
+        """The guest is about to be put to rest, and ends here: that is no news to anybody. Who is
+        connected through it stays so until ``close``."""
+        self._loop.remove_reader(self._socket.fileno())
+
     def close(self) -> None:
         """``on_end`` is not called for it. May be called again."""
         if self._is_open:

@@ -1,0 +1,247 @@
+"""The microVM driver: each sandbox is a machine of its own.
+
+What it is: ``SandboxDriver`` by restoring machines that were put to rest. What it is not: a way to
+run machines (``qemu``, ``firecracker_vmm``) nor what is in them (``image``, ``runtime_disk``).
+
+A start restores the embryo of its runtime and size (``templates``) with the function's files in its
+slots, and tells it its function. With SnapStart, a machine is put to rest after INIT: whatever its
+runtime is, for a machine is at rest as a whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from firelet.model.errors import FileSystemMountFailure, InvalidRuntime, PlatformError
+from firelet.sandbox.cgroups import CgroupTree
+from firelet.sandbox.driver import Sandbox, SandboxSpec
+from firelet.sandbox.interpreters import Interpreter
+from firelet.sandbox.microvm import machine_sizes
+from firelet.sandbox.microvm.disk_store import Disk, DiskStore
+from firelet.sandbox.microvm.image import GuestImage
+from firelet.sandbox.microvm.machine_sandbox import MachineSandbox
+from firelet.sandbox.microvm.machine_snapshot import MachineClone, MachineSnapshot
+from firelet.sandbox.microvm.runtime_disk import RuntimeDisk
+from firelet.sandbox.microvm.templates import Size, Template, Templates
+from firelet.sandbox.microvm.vmm import Drive, Vmm, VmmEnded, VmmRefused, VmSpec
+from firelet.sandbox.seccomp_profile import Profile
+
+log = logging.getLogger(__name__)
+
+M = TypeVar("M", bound=MachineSandbox)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MicrovmSettings:
+    """What the driver is told by the configuration and by what was found on the host.
+
+    ``directory`` is for templates and running machines; ``make_vmm`` makes a machine that has not
+    been started, of the kind that was chosen; ``vmm_identity`` names it with its version.
+    """
+
+    directory: Path
+    code_store: Path
+    image: GuestImage
+    is_emulated: bool
+    vmm_identity: str
+    make_vmm: Callable[[VmSpec], Vmm]
+    profile: Profile
+
+
+class MicrovmDriver:
+    """Owns the machines and the templates. ``cgroups`` is another's; None where the operator has
+    accepted to run without. ``runtime_disk`` blocks, as ``disks`` does."""
+
+    def __init__(
+        self,
+        settings: MicrovmSettings,
+        interpreters: Mapping[str, Interpreter],
+        disks: DiskStore,
+        runtime_disk: Callable[[Interpreter], RuntimeDisk],
+        cgroups: CgroupTree | None,
+    ) -> None:
+        self._settings = settings
+        self._interpreters = interpreters
+        self._disks = disks
+        self._runtime_disk = runtime_disk
+        self._cgroups = cgroups
+        self._machines: set[MachineSandbox] = set()
+        self._expecting: set[asyncio.Task[None]] = set()
+        self._homes = settings.directory / "machines" / str(os.getpid())
+        image = settings.image
+        self._templates = Templates(
+            settings.directory / "templates",
+            f"{settings.vmm_identity} {image.manifest.kernel} {image.manifest.initrd}",
+            settings.profile,
+            self._make_machine,
+            runtime_disk,
+            image.base,
+            disks.empty,
+        )
+
+    async def open(self) -> None:
+        """Machines start with the first function; what a crash has left goes now."""
+        await asyncio.to_thread(self._clear)
+
+    def expect(self, runtime: str) -> None:
+        """Makes the smallest embryo of that runtime, in the background."""
+        interpreter = self._interpreters.get(runtime)
+        if interpreter is None:
+            return  # whoever asks for it is told
+        task = asyncio.create_task(self._expect(interpreter))
+        self._expecting.add(task)
+        task.add_done_callback(self._expecting.discard)
+
+    async def create(self, spec: SandboxSpec) -> MachineSandbox:
+        """A machine with the function's files, which waits for its runtime to be started."""
+        interpreter, drives = await self._prepare(spec)
+        size = self._size(spec)
+        template = await self._templates.of(interpreter, size)
+        try:
+            return await self._restore(template, drives, spec)
+        except (VmmEnded, VmmRefused) as error:
+            # Most likely it is damaged, or is of another time: a fresh one, and only one, is tried.
+            log.warning("machine not restored runtime=%s: %s", spec.runtime, error.message)
+            self._templates.give_up(interpreter, size)
+        template = await self._templates.of(interpreter, size)
+        return await self._restore(template, drives, spec)
+
+    async def create_snapshot(self, spec: SandboxSpec) -> MachineSnapshot:
+        """A machine that was booted for it: one that was restored cannot be put to rest again."""
+        interpreter, drives = await self._prepare(spec)
+        runtime = await asyncio.to_thread(self._runtime_disk, interpreter)
+        fixed = (self._settings.image.base, runtime.disk)
+        machine = await self._make_machine(self._size(spec), (*fixed, *drives), MachineSnapshot)
+        try:
+            await self._templates.boot(machine, interpreter)
+            await machine.assign(spec)
+        except BaseException:
+            await machine.stop()
+            raise
+        machine.drives = (*fixed, *drives)
+        return machine
+
+    async def seal(self, snapshot: Sandbox) -> None:
+        assert isinstance(snapshot, MachineSnapshot)
+        await snapshot.seal()
+
+    async def clone(self, snapshot: Sandbox, spec: SandboxSpec) -> MachineClone:
+        """One more machine of a snapshot that this driver has made."""
+        assert isinstance(snapshot, MachineSnapshot)
+        if snapshot.at_rest is None:
+            raise PlatformError("The snapshot is not at rest.")
+        machine = await self._make_machine(self._size(spec), snapshot.drives, MachineClone)
+        try:
+            await machine.vmm.restore(snapshot.at_rest)
+            machine.attach()
+            await machine.vmm.resume()
+            machine.begin_awakening()
+        except BaseException:
+            await machine.stop()
+            raise
+        return machine
+
+    async def close(self) -> None:
+        """Ends all machines. Embryos stay at rest, for the next time."""
+        for task in self._expecting:
+            task.cancel()
+        await asyncio.gather(*self._expecting, return_exceptions=True)
+        await self._templates.close()
+        await asyncio.gather(*(machine.stop() for machine in list(self._machines)))
+        await asyncio.to_thread(shutil.rmtree, self._homes, ignore_errors=True)
+
+    async def _restore(
+        self, template: Template, drives: tuple[Disk, Disk], spec: SandboxSpec
+    ) -> MachineSandbox:
+        machine = await self._make_machine(template.size, (*template.drives, *drives))
+        try:
+            await machine.vmm.restore(template.snapshot)
+            machine.attach()
+            await machine.vmm.resume()
+            machine.begin_awakening()
+            await machine.assign(spec)
+        except BaseException:
+            await machine.stop()
+            raise
+        return machine
+
+    async def _prepare(self, spec: SandboxSpec) -> tuple[Interpreter, tuple[Disk, Disk]]:
+        """What runs it, and what is in its slots."""
+        if spec.file_systems:
+            raise FileSystemMountFailure(
+                "The function couldn't mount its file system: a microVM shares no directories."
+            )
+        interpreter = self._interpreters.get(spec.runtime)
+        if interpreter is None:
+            raise InvalidRuntime(f"This host has no interpreter for {spec.runtime}.")
+        store = self._settings.code_store
+        if spec.image:
+            code = await asyncio.to_thread(self._disks.image, spec.image, store)
+        else:
+            code = await asyncio.to_thread(self._disks.package, [spec.code], store)
+        if not spec.layers:
+            return interpreter, (code, await asyncio.to_thread(self._disks.empty))
+        return interpreter, (code, await asyncio.to_thread(self._disks.package, spec.layers, store))
+
+    def _size(self, spec: SandboxSpec) -> Size:
+        memory = machine_sizes.machine_memory_mib(spec.memory_mib)
+        vcpus = machine_sizes.machine_vcpus(
+            memory, os.cpu_count() or 1, is_emulated=self._settings.is_emulated
+        )
+        return Size(memory, vcpus)
+
+    async def _make_machine(
+        self,
+        size: Size,
+        drives: tuple[Disk, ...],
+        kind: Callable[..., M] = MachineSandbox,
+    ) -> M:
+        """One that has not been started; its directory and its control groups are its own."""
+        identity = uuid.uuid4().hex
+        directory = self._homes / identity
+        await asyncio.to_thread(directory.mkdir, parents=True, mode=0o700)
+        cgroup = None if self._cgroups is None else self._cgroups.create(identity)
+        if cgroup is not None:
+            cgroup.set_limits(machine_sizes.limits_of(size.memory_mib))
+        image = self._settings.image
+        vmm = self._settings.make_vmm(
+            VmSpec(
+                kernel=image.kernel,
+                initrd=image.initrd,
+                memory_mib=size.memory_mib,
+                directory=directory,
+                vcpus=size.vcpus,
+                drives=tuple(Drive(disk.path) for disk in drives),
+                cgroup_files=() if cgroup is None else tuple(cgroup.procs_fds),
+            )
+        )
+        machine = kind(identity, vmm, directory, cgroup, self._on_ended, self._machines.discard)
+        self._machines.add(machine)
+        return machine
+
+    def _on_ended(self, machine: MachineSandbox) -> None:
+        """It ended by itself; it is given back by who uses it."""
+
+    async def _expect(self, interpreter: Interpreter) -> None:
+        spec = SandboxSpec(runtime=interpreter.runtime, code="", memory_mib=0, tmp_mib=0)
+        try:
+            await self._templates.of(interpreter, self._size(spec))
+        except PlatformError as error:
+            # The first function of the runtime meets the same error, and reports it.
+            log.warning("embryo not made runtime=%s: %s", interpreter.runtime, error.message)
+
+    def _clear(self) -> None:
+        """Directories of machines of processes that are no more."""
+        root = self._homes.parent
+        self._homes.mkdir(parents=True, exist_ok=True)
+        for home in root.iterdir():
+            if home != self._homes and not Path("/proc", home.name).exists():
+                shutil.rmtree(home, ignore_errors=True)

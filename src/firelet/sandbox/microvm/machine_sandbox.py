@@ -1,0 +1,413 @@
+"""One sandbox that is a machine: the host's side of ``guest/vm_sandbox``.
+
+What it is: the port ``Sandbox`` by messages and streams of the link to the guest. What it is not: a
+way to make one; ``driver`` restores or boots the machine, and ``assign`` gives it its function.
+The control groups are of the process that runs the machine: they limit and freeze the whole of it.
+What the function may use of its memory is limited, and measured, by the guest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import shutil
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from firelet.linux import process
+from firelet.model import limits
+from firelet.model.errors import PlatformError, SandboxEnded
+from firelet.sandbox.cgroups import Cgroup
+from firelet.sandbox.driver import (
+    ExtensionStart,
+    ExtensionWatcher,
+    RuntimeExit,
+    RuntimeStart,
+    SandboxSpec,
+)
+from firelet.sandbox.microvm.guest_channel import GuestChannel
+from firelet.sandbox.microvm.guest_link import Carrier, PipeCarrier, SocketCarrier
+from firelet.sandbox.microvm.vmm import Vmm, VmSnapshot
+from firelet.sandbox.pid1_messages import (
+    assign_message,
+    extension_message,
+    parse_ending,
+    parse_wait_status,
+    start_message,
+    step_error,
+)
+
+log = logging.getLogger(__name__)
+
+# An emulated guest on a busy host; one that has ended is noticed at once.
+STEP_TIMEOUT_S = 60.0
+KILL_GRACE_S = 1.0
+GUEST_UID = 993
+_CONSOLE_TAIL = 1_000
+_SOCKET_NAME = "api"
+_BACKLOG = 128
+
+
+class MachineSandbox:
+    """Implements ``Sandbox``. Calls that change it come from one coroutine at a time.
+
+    ``directory`` is the machine's own; ``on_ended`` is called when it ends by itself,
+    ``on_stopped`` when nothing is left of it. The Runtime API's listener is a Unix socket in the
+    directory, which nobody but us can reach; connections of the guest are carried to it.
+    """
+
+    def __init__(
+        self,
+        identity: str,
+        vmm: Vmm,
+        directory: Path,
+        cgroup: Cgroup | None,
+        on_ended: Callable[[MachineSandbox], None],
+        on_stopped: Callable[[MachineSandbox], None],
+    ) -> None:
+        self.id = identity
+        self.vmm = vmm
+        self.is_dead = False
+        self._directory = directory
+        self._cgroup = cgroup
+        self._on_ended = on_ended
+        self._on_stopped = on_stopped
+        self._channel: GuestChannel | None = None
+        self._output, self._their_output = _open_pipe()
+        self._log, self._their_log = _open_pipe()
+        self._listener = _open_listener(directory)
+        self._answer: asyncio.Future[None] | None = None
+        self._awaited = ""
+        self._on_exit: Callable[[RuntimeExit], None] | None = None
+        self._watcher: ExtensionWatcher | None = None
+        self._outputs: dict[str, int] = {}
+        self._connecting: dict[int, asyncio.Future[None]] = {}
+        self._peak_bytes = 0
+        self._is_frozen = False
+        self._is_killing = False
+        self._is_stopped = False
+
+    @property
+    def rests_at_next(self) -> bool:
+        """A machine rests as a whole: its runtime need not know of it."""
+        return True
+
+    @property
+    def listener(self) -> socket.socket:
+        return self._listener
+
+    @property
+    def output_fd(self) -> int:
+        return self._output
+
+    @property
+    def log_fd(self) -> int:
+        return self._log
+
+    @property
+    def pidfd(self) -> int:
+        """A descriptor for what runs the machine, which is the machine's."""
+        return self.vmm.pidfd
+
+    def attach(self) -> GuestChannel:
+        """The channel, once the machine has been started."""
+        self._channel = GuestChannel(
+            self.vmm.take_channel(), self._on_event, self._on_open, self._on_close
+        )
+        return self._channel
+
+    async def enter(self, plan: dict[str, Any], profile: dict[str, Any], request: Any) -> None:
+        """Has the guest build the root of a runtime and make an embryo in it."""
+        answer = self._expect("embryo")
+        self._tell(do="enter", plan=plan, profile=profile, request=request)
+        await self._wait(answer)
+
+    async def rest(self, directory: Path) -> VmSnapshot:
+        """Puts the machine to rest in ``directory``, and ends it. It is of no use as a sandbox any
+        more, but is not dead: it can be cloned."""
+        assert self._channel is not None
+        async with asyncio.timeout(STEP_TIMEOUT_S):
+            await self._channel.rest()
+        self._channel.link.fall_silent()
+        await self.vmm.pause()
+        return await self.vmm.snapshot(directory)
+
+    async def assign(self, spec: SandboxSpec) -> None:
+        """Makes the guest's embryo a sandbox of one function, whose files are in the slots."""
+        answer = self._expect("assigned")
+        self._tell(
+            do="assign",
+            memory_bytes=spec.memory_mib * limits.MIB,
+            pids=limits.PIDS_MAX,
+            slots=["code", *(["layers"] if spec.layers else [])],
+            message=assign_message(
+                GUEST_UID,
+                code="code",
+                layers=["layers"] if spec.layers else [],
+                image=["code"] if spec.image else [],
+                tmp_mib=spec.tmp_mib,
+            ),
+        )
+        await self._wait(answer)
+
+    def begin_awakening(self) -> None:
+        """The first thing that a restored machine is told. Nobody waits for its answer: that to
+        the next message is enough."""
+        if self._channel is None or self.is_dead:
+            raise SandboxEnded
+        self._channel.begin_awakening()
+
+    def watch(self, on_exit: Callable[[RuntimeExit], None]) -> None:
+        self._on_exit = on_exit
+
+    def start_runtime(self, start: RuntimeStart) -> None:
+        self._tell(do="tell", message=start_message(start))
+
+    def start_extension(self, start: ExtensionStart, watcher: ExtensionWatcher) -> int:
+        self._watcher = watcher
+        self._tell(do="extension", message=extension_message(start))
+        ours, theirs = _open_pipe()
+        self._outputs[start.name] = theirs
+        return ours
+
+    def signal_runtime(self, number: int) -> None:
+        self._tell(do="tell", message={"op": "signal runtime", "number": int(number)})
+
+    async def connect(self, port: int) -> socket.socket:
+        if self._channel is None or self.is_dead:
+            raise SandboxEnded
+        link = self._channel.link
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        stream = link.open_stream(
+            {"for": "connect", "port": port},
+            lambda number: SocketCarrier(link, number, theirs),
+        )
+        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._connecting[stream] = answer
+        try:
+            await answer
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            del self._connecting[stream]
+        return ours
+
+    async def kill_processes(self) -> None:
+        self.thaw()
+        answer = self._expect("killed")
+        self._tell(do="tell", message={"op": "kill"})
+        self._is_killing = True
+        try:
+            await asyncio.wait([answer], timeout=KILL_GRACE_S)
+            if not answer.done():
+                # Among a thousand processes that fork, the sandbox's pid 1 gets its turn too late.
+                self._tell(do="end all")
+            await self._wait(answer)
+        finally:
+            self._is_killing = False
+
+    def set_vcpus(self, vcpus: float | None) -> None:
+        if self._cgroup is not None and not self.is_dead:
+            self._cgroup.set_vcpus(vcpus)
+
+    def freeze(self) -> None:
+        if self.is_dead or self._is_frozen:
+            return
+        self._is_frozen = True
+        if self._cgroup is not None:
+            self._cgroup.freeze()
+        else:
+            process.pidfd_send_signal(self.pidfd, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        if self.is_dead or not self._is_frozen:
+            return
+        self._is_frozen = False
+        if self._cgroup is not None:
+            self._cgroup.thaw()
+        else:
+            process.pidfd_send_signal(self.pidfd, signal.SIGCONT)
+
+    def memory_peak_bytes(self) -> int:
+        """What the function's processes have used at most, as the guest's kernel says."""
+        return 0 if self._is_stopped else self._peak_bytes
+
+    def memory_bytes(self) -> int:
+        """What the whole machine holds of this host."""
+        return 0 if self._cgroup is None or self._is_stopped else self._cgroup.memory_bytes()
+
+    def kill(self) -> None:
+        self.thaw()
+        if self.is_dead:
+            return
+        self.is_dead = True
+        self._fail(PlatformError("The sandbox was stopped."))
+        if self._channel is not None:
+            self._channel.close()
+        with contextlib.suppress(ProcessLookupError, PlatformError):  # it has ended, or never ran
+            process.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+
+    async def stop(self) -> None:
+        if self._is_stopped:
+            return
+        self._is_stopped = True
+        self.kill()
+        await self.vmm.stop()
+        self._listener.close()
+        fds = [self._output, self._log, self._their_output, self._their_log]
+        for fd in [fd for fd in (*fds, *self._outputs.values()) if fd >= 0]:
+            os.close(fd)
+        self._output = self._log = self._their_output = self._their_log = -1
+        self._outputs.clear()
+        await asyncio.to_thread(_remove, self._cgroup, self._directory)
+        self._on_stopped(self)
+
+    def _tell(self, **message: Any) -> None:
+        if self._channel is None or self.is_dead:
+            raise SandboxEnded
+        self._channel.tell(**message)
+
+    def _expect(self, event: str) -> asyncio.Future[None]:
+        self._answer = asyncio.get_running_loop().create_future()
+        self._awaited = event
+        return self._answer
+
+    async def _wait(self, answer: asyncio.Future[None]) -> None:
+        try:
+            async with asyncio.timeout(STEP_TIMEOUT_S):
+                await answer
+        except TimeoutError:
+            raise PlatformError(f"A machine did not reach '{self._awaited}' in time.") from None
+
+    def _fail(self, error: PlatformError) -> None:
+        for future in (self._answer, *self._connecting.values()):
+            if future is not None and not future.done():
+                future.set_exception(error)
+                future.exception()  # there may be nobody left to look at it
+
+    def _on_open(self, stream: int, purpose: dict[str, Any]) -> Carrier | None:
+        """A stream that the guest opens."""
+        assert self._channel is not None
+        link = self._channel.link
+        match purpose["for"]:
+            case "api":
+                return self._carry_to_api(stream)
+            case "output" if self._their_output >= 0:
+                fd, self._their_output = self._their_output, -1
+                return PipeCarrier(link, stream, fd)
+            case "log" if self._their_log >= 0:
+                fd, self._their_log = self._their_log, -1
+                return PipeCarrier(link, stream, fd)
+            case "extension":
+                return PipeCarrier(link, stream, self._outputs.pop(purpose["name"]))
+            case unexpected:
+                raise ValueError(f"an unexpected stream for {unexpected!r}")
+
+    def _carry_to_api(self, stream: int) -> Carrier | None:
+        assert self._channel is not None
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        try:
+            _at_address(self._directory, sock.connect)
+        except OSError as error:
+            log.warning("connection not carried id=%s: %s", self.id, error)
+            sock.close()
+            return None
+        return SocketCarrier(self._channel.link, stream, sock)
+
+    def _on_event(self, message: dict[str, Any]) -> None:
+        event = message["event"]
+        if event == "exited":
+            if self._is_killing:
+                return  # pid 1 saw the end of the runtime before it read that it is to end it
+            self._tell_exit(_with_cause(parse_ending(message), message))
+        elif event == "memory":
+            self._peak_bytes = max(self._peak_bytes, int(message["peak_bytes"]))
+        elif event == "extension exited":
+            if self._watcher is not None:
+                ending = _with_cause(parse_wait_status(message["status"]), message)
+                self._watcher.on_exited(message["name"], ending)
+        elif event == "extension failed":
+            if self._watcher is not None:
+                reason = os.strerror(message["errno"]).lower()
+                self._watcher.on_launch_failed(message["name"], reason)
+        elif event in ("connected", "not connected"):
+            self._on_connection(message)
+        elif event == "error":
+            what = f"{message['step']} {message['path'] or ''}".strip()
+            log.error("sandbox failed id=%s: %s", self.id, what)
+            # Of a traceback the caller is told the last line only.
+            self._fail(step_error(what.splitlines()[-1]))
+        elif event == "sandbox ended":
+            raise ValueError("the sandbox in the guest has ended")
+        elif event == self._awaited and self._answer is not None and not self._answer.done():
+            self._answer.set_result(None)
+
+    def _on_connection(self, message: dict[str, Any]) -> None:
+        waiting = self._connecting.get(message["stream"])
+        if waiting is None or waiting.done():
+            return  # whoever asked gave up
+        if message["event"] == "connected":
+            waiting.set_result(None)
+        elif message["errno"] == errno.ECONNREFUSED:
+            waiting.set_exception(ConnectionRefusedError(errno.ECONNREFUSED, "nothing listens"))
+        else:
+            waiting.set_exception(OSError(message["errno"], os.strerror(message["errno"])))
+
+    def _on_close(self, error: PlatformError) -> None:
+        """The machine has ended, or was cut off: then it is ended."""
+        with contextlib.suppress(ProcessLookupError, PlatformError):
+            process.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        self.is_dead = True
+        console = self.vmm.console.text()[-_CONSOLE_TAIL:]
+        log.warning("machine ended id=%s: %s %s", self.id, error.message, console)
+        self._fail(SandboxEnded())
+        self._tell_exit(RuntimeExit(None, None))
+        self._on_ended(self)
+
+    def _tell_exit(self, ending: RuntimeExit) -> None:
+        if self._on_exit is not None:
+            self._on_exit(ending)
+
+
+def _with_cause(ending: RuntimeExit, message: dict[str, Any]) -> RuntimeExit:
+    if not message["out_of_memory"]:
+        return ending
+    return RuntimeExit(ending.code, ending.signal, is_out_of_memory=True)
+
+
+def _open_pipe() -> tuple[int, int]:
+    """Both ends without waiting."""
+    return os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+
+
+def _open_listener(directory: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    _at_address(directory, listener.bind)
+    listener.listen(_BACKLOG)
+    listener.setblocking(False)
+    return listener
+
+
+def _at_address(directory: Path, use: Callable[[str], None]) -> None:
+    """Calls ``use`` with the address of the listener, however long the directory's path is: of an
+    address the kernel takes 108 bytes."""
+    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        use(f"/proc/self/fd/{fd}/{_SOCKET_NAME}")
+    finally:
+        os.close(fd)
+
+
+def _remove(cgroup: Cgroup | None, directory: Path) -> None:
+    if cgroup is not None:
+        cgroup.remove()
+    shutil.rmtree(directory)

@@ -1,0 +1,52 @@
+"""Snapshots and clones of the microVM driver: machines at rest after INIT, and what goes on there.
+
+A Python runtime stops at its restore point, as on a host, and is told there when it is a clone. Any
+other runtime waits for its first event when its machine is put to rest, and asks once more for it in
+each clone without noticing.
+"""
+
+from __future__ import annotations
+
+from firelet.model.errors import PlatformError
+from firelet.sandbox.driver import RuntimeExit, RuntimeStart
+from firelet.sandbox.microvm.disk_store import Disk
+from firelet.sandbox.microvm.machine_sandbox import MachineSandbox
+from firelet.sandbox.microvm.vmm import VmSnapshot
+from firelet.sandbox.pid1_messages import start_message
+
+
+class MachineSnapshot(MachineSandbox):
+    """A sandbox that is put to rest after INIT and cloned. ``at_rest`` is None until then; clones
+    have the same ``drives``."""
+
+    at_rest: VmSnapshot | None = None
+    drives: tuple[Disk, ...] = ()
+
+    def start_runtime(self, start: RuntimeStart) -> None:
+        rests = start.arguments is None  # the Python client, which knows of restore points
+        self._tell(do="tell", message={**start_message(start), "rests": rests})
+
+    async def seal(self) -> None:
+        """The machine ends, and is cloned from now on."""
+        place = self._directory / "rest"
+        place.mkdir()
+        self.at_rest = await self.rest(place)
+
+
+class MachineClone(MachineSandbox):
+    """A sandbox that continues from a machine at rest. It ends with its runtime: whatever state
+    that was in, the next clone starts from the restore point."""
+
+    def start_runtime(self, start: RuntimeStart) -> None:
+        """Goes on: a Python client with the variables added, any other as it was."""
+        self._tell(do="reopen")
+        message = {"op": "continue", "environment": dict(start.environment)}
+        self._tell(do="tell", message=message)
+
+    async def kill_processes(self) -> None:
+        raise PlatformError("A clone is not reset.")
+
+    def _tell_exit(self, ending: RuntimeExit) -> None:
+        """Extensions that are still there have a little time of their own."""
+        self.is_dead = self.is_dead or self._watcher is None
+        super()._tell_exit(ending)

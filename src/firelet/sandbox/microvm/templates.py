@@ -1,0 +1,159 @@
+"""Machines at rest from which others are made: one for each runtime and size.
+
+An embryo is a machine whose guest has booted and waits for its function: the zygote is there, and
+the process of the runtime where that can be started ahead. It is made once, put to rest, and kept
+below the data directory; it is found by what it was made of, so that another kernel, another VMM or
+another interpreter makes another one. A start restores it with the function's files in its slots.
+Called by ``driver``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from firelet.model import limits
+from firelet.model.errors import PlatformError
+from firelet.sandbox.interpreters import Interpreter
+from firelet.sandbox.microvm.disk_store import Disk
+from firelet.sandbox.microvm.machine_sandbox import GUEST_UID, MachineSandbox
+from firelet.sandbox.microvm.runtime_disk import RuntimeDisk
+from firelet.sandbox.microvm.vmm import VmmEnded, VmSnapshot
+from firelet.sandbox.pid1_messages import preload_of, spawn_request
+from firelet.sandbox.seccomp_profile import Profile
+from firelet.sandbox.zygote import profile_message
+
+log = logging.getLogger(__name__)
+
+BOOT_TIMEOUT_S = 120.0  # emulated, on a host with much else to do
+_CONSOLE_TAIL = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Of a machine."""
+
+    memory_mib: int
+    vcpus: int
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A machine at rest: clones have its size, its kernel and its first two drives."""
+
+    snapshot: VmSnapshot
+    size: Size
+    drives: tuple[Disk, Disk]
+
+
+class Templates:
+    """Owns the directory ``root``. ``identity`` is what all machines of this driver have in common
+    (VMM, kernel, first file system, kernel's options), as text that differs when they do."""
+
+    def __init__(
+        self,
+        root: Path,
+        identity: str,
+        profile: Profile,
+        make_machine: Callable[[Size, tuple[Disk, ...]], Awaitable[MachineSandbox]],
+        runtime_disk: Callable[[Interpreter], RuntimeDisk],
+        base: Disk,
+        empty: Callable[[], Disk],
+    ) -> None:
+        self._root = root
+        self._identity = identity
+        self._profile = profile
+        self._make_machine = make_machine
+        self._runtime_disk = runtime_disk
+        self._base = base
+        self._empty = empty
+        self._made: dict[tuple[str, Size], asyncio.Task[Template]] = {}
+
+    async def of(self, interpreter: Interpreter, size: Size) -> Template:
+        """The one for this runtime and size; it is made now if there is none. Whoever comes
+        meanwhile waits for the same one. PlatformError."""
+        key = (interpreter.runtime, size)
+        task = self._made.get(key)
+        if task is None or (task.done() and not _is_good(task)):
+            task = self._made[key] = asyncio.create_task(self._obtain(interpreter, size))
+        return await asyncio.shield(task)
+
+    def give_up(self, interpreter: Interpreter, size: Size) -> None:
+        """It could not be restored: the next one is made anew."""
+        task = self._made.pop((interpreter.runtime, size), None)
+        if task is not None and _is_good(task):
+            shutil.rmtree(task.result().snapshot.state.parent, ignore_errors=True)
+
+    async def close(self) -> None:
+        for task in self._made.values():
+            task.cancel()
+        await asyncio.gather(*self._made.values(), return_exceptions=True)
+
+    async def boot(self, machine: MachineSandbox, interpreter: Interpreter) -> None:
+        """Until the machine, which has not been started, has an embryo of that runtime. What its
+        console says is in the error if it does not get there."""
+        runtime = await asyncio.to_thread(self._runtime_disk, interpreter)
+        plan, request = runtime.plan.message(), _request(interpreter)
+        try:
+            async with asyncio.timeout(BOOT_TIMEOUT_S):
+                await machine.vmm.boot()
+                await machine.attach().hello()
+                await machine.enter(plan, profile_message(self._profile), request)
+        except TimeoutError:
+            tail = machine.vmm.console.text()[-_CONSOLE_TAIL:]
+            raise VmmEnded("A machine did not boot in time.", tail) from None
+        except PlatformError as error:
+            tail = machine.vmm.console.text()[-_CONSOLE_TAIL:]
+            raise VmmEnded(f"A machine did not boot: {error.message}", tail) from error
+
+    async def _obtain(self, interpreter: Interpreter, size: Size) -> Template:
+        runtime = await asyncio.to_thread(self._runtime_disk, interpreter)
+        empty = await asyncio.to_thread(self._empty)
+        drives = (self._base, runtime.disk, empty, empty)
+        told = [runtime.plan.message(), _request(interpreter), self._identity]
+        text = json.dumps([told, size.memory_mib, size.vcpus, *(disk.digest for disk in drives)])
+        name = f"{interpreter.runtime}-{hashlib.sha256(text.encode()).hexdigest()[:40]}"
+        place = self._root / name
+        if not place.is_dir():
+            began = time.monotonic()
+            machine = await self._make_machine(size, drives)
+            try:
+                await self.boot(machine, interpreter)
+                await self._put_to_rest(machine, place)
+            finally:
+                await machine.stop()
+            took_s = time.monotonic() - began
+            log.info("machine made name=%s memory=%d s=%.1f", name, size.memory_mib, took_s)
+        return Template(VmSnapshot(place / "state", place / "memory"), size, drives[:2])
+
+    async def _put_to_rest(self, machine: MachineSandbox, place: Path) -> None:
+        unfinished = place.with_name(f".{place.name}-{machine.id}")
+        await asyncio.to_thread(os.makedirs, unfinished)
+        try:
+            await machine.rest(unfinished)
+            await asyncio.to_thread(os.rename, unfinished, place)
+        except BaseException:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
+
+
+def _request(interpreter: Interpreter) -> dict[str, Any]:
+    return spawn_request(
+        GUEST_UID,
+        is_rootless=False,
+        processes=limits.PIDS_MAX,
+        preload=preload_of(interpreter),
+    )
+
+
+def _is_good(task: asyncio.Task[Template]) -> bool:
+    return task.done() and not task.cancelled() and task.exception() is None
