@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from firelet.cli.failure import CliError
-from firelet.cli.terminal import format_duration, print_table, progress
+from firelet.cli.terminal import format_duration, print_table, progress, say
 
 if TYPE_CHECKING:
     from firelet.sandbox.microvm.image import GuestImage, ImageStore
@@ -34,28 +35,95 @@ _DataDir = Annotated[Path | None, typer.Option(help="Where images are kept.")]
 def build(
     kernel_package: Annotated[
         Path | None,
-        typer.Option(help="A Debian package of a cloud kernel (linux-image-…-cloud-amd64)."),
+        typer.Option(
+            help="A Debian package of a cloud kernel (linux-image-…-cloud-amd64).",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+    base_system: Annotated[
+        Path | None,
+        typer.Option(
+            help="A tar that mmdebstrap has written, as docs/guest-images.md says.",
+            exists=True,
+            dir_okay=False,
+        ),
     ] = None,
     download: Annotated[
-        bool, typer.Option("--download", help="Fetch that package (27 MB) by this host's apt.")
+        bool,
+        typer.Option("--download", help="Fetch what is not given, by this host's apt (100 MB)."),
     ] = False,
+    suite: Annotated[
+        str | None, typer.Option(help="The release of the base system; else this host's.")
+    ] = None,
     data_dir: _DataDir = None,
 ) -> None:
-    """Build an image from a kernel's package and this host's Python; prints its digest."""
+    """Build an image: a kernel, this host's Python for the guest's first process, and a base system
+    for functions; prints its digest. Without --download the base system is that of an image that is
+    there already, if none is given."""
     from firelet.model.errors import PlatformError
-    from firelet.sandbox.microvm import initramfs, kernel
 
-    if (kernel_package is None) == (not download):
-        raise CliError("say either --kernel-package FILE or --download")
+    if kernel_package is None and not download:
+        raise CliError("say --kernel-package FILE or --download, or both")
     try:
-        with tempfile.TemporaryDirectory(prefix="firelet-package-") as place, progress("building"):
-            package = kernel_package or kernel.download_package(Path(place))
-            made = _store(data_dir).build(
-                package, initramfs.default_python(), initramfs.find_busybox()
+        with tempfile.TemporaryDirectory(prefix="firelet-image-") as place:
+            made = _build(
+                _Parts(kernel_package, base_system, suite), download, data_dir, Path(place)
             )
     except PlatformError as error:
         raise CliError(error.message) from error
     print(made.digest)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What the operator gives; None for what is to be found."""
+
+    kernel_package: Path | None
+    base_system: Path | None
+    suite: str | None
+
+
+def _build(parts: _Parts, download: bool, data_dir: Path | None, place: Path) -> GuestImage:
+    from firelet.sandbox.microvm import base_system, initramfs, kernel
+
+    suite = parts.suite or base_system.host_suite()
+    package, archive = parts.kernel_package, parts.base_system
+    if package is None:
+        with progress("downloading a kernel"):
+            package = kernel.download_package(place)
+    if archive is None and download:
+        with progress(f"downloading a base system, {suite}"):
+            archive = place / "base.tar"
+            base_system.fetch(suite, archive)
+    store = _store(data_dir)
+    with progress("building"), store.base_system(suite, archive) as base:
+        if base is None:
+            say(
+                f"There is no base system of {suite} here: no functions can run in this image."
+                " Say --download or --base-system FILE to have one."
+            )
+        return store.build(package, initramfs.default_python(), initramfs.find_busybox(), base)
+
+
+@image.command(name="list")
+def list_images(data_dir: _DataDir = None) -> None:
+    """The images that are there, the newest first. They are not checked."""
+    rows = []
+    for found in _store(data_dir).images():
+        base = found.manifest.base
+        files = (found.kernel, found.vmlinux, found.initrd)
+        size = sum(path.stat().st_size for path in files)
+        size += 0 if found.base is None else found.base.size_bytes
+        rows.append(
+            [
+                found.digest,
+                found.manifest.release,
+                "-" if base is None else f"{base.suite}, python {base.python}",
+                f"{size / 1_048_576:.0f} MiB",
+            ]
+        )
+    print_table(("DIGEST", "KERNEL", "BASE SYSTEM", "SIZE"), rows)
 
 
 @image.command()

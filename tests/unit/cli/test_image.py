@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,10 @@ from typer.testing import CliRunner
 
 from firelet.cli import main
 from firelet.cli.failure import CliError
+from firelet.sandbox.microvm import initramfs
+from firelet.sandbox.microvm.base_system import BaseManifest
+from firelet.sandbox.microvm.image import ImageStore
+from firelet.sandbox.microvm.kernel import Kernel
 
 
 def fail(*arguments: str) -> str:
@@ -18,9 +23,32 @@ def fail(*arguments: str) -> str:
     return str(result.exception)
 
 
-@pytest.mark.parametrize("arguments", [(), ("--download", "--kernel-package", "x.deb")])
-def test_where_the_kernel_comes_from_must_be_said(arguments: tuple[str, ...]) -> None:
-    assert "either --kernel-package FILE or --download" in fail("build", *arguments)
+def test_where_the_kernel_comes_from_must_be_said() -> None:
+    assert "say --kernel-package FILE or --download, or both" in fail("build")
+
+
+@pytest.mark.parametrize("option", ["--kernel-package", "--base-system"])
+def test_a_file_that_is_not_there_is_refused_before_anything_is_downloaded(option: str) -> None:
+    result = CliRunner().invoke(main.app, ["image", "build", "--download", option, "missing"])
+    assert result.exit_code == 2
+    assert "does not exist" in result.stderr
+
+
+def test_images_are_listed_with_what_is_in_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(initramfs, "build", lambda *_: [])
+    (tmp_path / "vmlinuz").write_bytes(b"\x7fELF")
+    (tmp_path / "base").write_bytes(b"")
+    base = BaseManifest(hashlib.sha256(b"").hexdigest(), "0" * 64, "bookworm", "3.11", ())
+    store = ImageStore(tmp_path / "guest-images")
+    kernel = Kernel("6.1.0-cloud", tmp_path / "vmlinuz", ())
+    store.assemble(kernel, Path("/usr/bin/python3"), None, (tmp_path / "base", base))
+    result = CliRunner().invoke(main.app, ["image", "list", "--data-dir", str(tmp_path)])
+    assert result.exit_code == 0
+    digest, *columns = result.stdout.strip().split("\t")
+    assert len(digest) == 64
+    assert columns == ["6.1.0-cloud", "bookworm, python 3.11", "0 MiB"]
 
 
 def test_a_package_that_is_none_is_refused(tmp_path: Path) -> None:

@@ -49,6 +49,7 @@ def build(source: Path, target: Path, name: str) -> int:
     ``name`` has 32 hexadecimal characters or more, of which the file system's id is made.
     ImageBuildError."""
     blocks, inodes = _measure(source)
+    target.unlink(missing_ok=True)  # an older one would keep its length
     for attempt in range(_ATTEMPTS):
         try:
             _make(source, target, name, blocks, inodes)

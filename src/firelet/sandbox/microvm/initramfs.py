@@ -18,11 +18,18 @@ from pathlib import Path, PurePosixPath
 
 from firelet.guest.vm_init import MODULES as MODULES_DIRECTORY
 from firelet.sandbox.microvm import cpio
-from firelet.sandbox.microvm.kernel import ImageBuildError, Kernel
+from firelet.sandbox.microvm.host_tools import ImageBuildError, find_libraries
+from firelet.sandbox.microvm.kernel import Kernel
 
 CODE = ".firelet/code"
-MODULES = ("firelet.guest.vm_init", "encodings.ascii", "encodings.latin_1", "runpy")
-_DIRECTORIES = ("dev", "proc", "sys", "run", "tmp", "bin")
+MODULES = (
+    *("firelet.guest.vm_init", "firelet.guest.enter", "firelet.guest.base_root"),
+    *("firelet.linux.messages", "firelet.linux.namespaces", "firelet.linux.process"),
+    *("firelet.linux.mount", "ctypes", "fcntl", "json", "select", "selectors", "signal", "socket"),
+    *("struct", "traceback", "encodings.ascii", "encodings.latin_1", "runpy"),
+)
+OPTIONAL_MODULES_DIRECTORY = ".firelet/modules-optional"
+_DIRECTORIES = ("dev", "proc", "sys", "run", "tmp", "bin", OPTIONAL_MODULES_DIRECTORY)
 _TIMEOUT_S = 60.0
 _SOURCES = Path(__file__).resolve().parents[3]
 
@@ -60,10 +67,14 @@ def build(kernel: Kernel, python: Path, busybox: Path | None) -> Iterator[cpio.E
     """The entries of the archive. ``python`` is a real interpreter, of version 3.11 or newer and
     outside any virtual environment. ImageBuildError."""
     files = dict(_python_files(python))
-    for number, (name, data) in enumerate(kernel.modules):
-        files[f"{MODULES_DIRECTORY[1:]}/{number:02}-{name}.ko"] = (data, 0o644)
+    for directory, modules in (
+        (MODULES_DIRECTORY[1:], kernel.modules),
+        (OPTIONAL_MODULES_DIRECTORY, kernel.optional_modules),
+    ):
+        for number, (name, data) in enumerate(modules):
+            files[f"{directory}/{number:02}-{name}.ko"] = (data, 0o644)
     if busybox is not None:
-        for path in (busybox, *_libraries(busybox)):
+        for path in (busybox, *sorted(find_libraries([busybox]))):
             files[str(path)[1:]] = (path.read_bytes(), 0o755)
         yield_link = cpio.link("bin/sh", str(busybox))
     files["init"] = (_INIT.format(python=python, code=CODE).encode(), 0o755)
@@ -99,7 +110,7 @@ def _python_files(python: Path) -> Iterator[tuple[str, tuple[bytes, int]]]:
             else:
                 binaries.append(origin)
     for binary in binaries:
-        for path in (binary, *_libraries(binary)):
+        for path in (binary, *sorted(find_libraries([binary]))):
             yield _place(path), (_stripped(path), 0o755)
     # By this file an interpreter knows its prefix. It is never read: that module is frozen.
     yield _place(landmark), (landmark.read_bytes(), 0o644)
@@ -143,19 +154,6 @@ def _stripped(binary: Path) -> bytes:
         if answer.returncode != 0:
             raise ImageBuildError(f"strip {binary} failed: {answer.stderr.strip()}")
         return Path(target.name).read_bytes()
-
-
-def _libraries(binary: Path) -> list[Path]:
-    """The shared libraries of one binary and the loader; none for a static one."""
-    answer = subprocess.run(
-        ["ldd", str(binary)], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
-    )
-    if answer.returncode != 0:
-        if "not a dynamic executable" in answer.stderr + answer.stdout:
-            return []
-        raise ImageBuildError(f"ldd {binary} failed: {answer.stderr.strip()}")
-    words = [line.split("=>")[-1].split() for line in answer.stdout.splitlines()]
-    return [Path(word[0]) for word in words if word and word[0].startswith("/")]
 
 
 def _parents(names: Iterable[str]) -> list[str]:

@@ -7,6 +7,7 @@ asked for: never by itself. It is unpacked, not installed. Blocks: call it in a 
 from __future__ import annotations
 
 import lzma
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,17 +15,27 @@ from firelet.sandbox.microvm.host_tools import ImageBuildError as ImageBuildErro
 from firelet.sandbox.microvm.host_tools import run_tool
 
 META_PACKAGE = "linux-image-cloud-amd64"
-# In the order in which they need each other.
-MODULES = ("virtio_ring", "virtio", "virtio_mmio", "virtio_console")
+# In the order in which they need each other. ext4 is part of Debian's kernels.
+MODULES = (
+    *("virtio_ring", "virtio", "virtio_mmio", "virtio_console", "virtio_blk", "virtio_rng"),
+    "overlay",
+)
+# For guests with a network or a balloon, and for Firecracker's channel.
+OPTIONAL_MODULES = (
+    *("failover", "net_failover", "virtio_net", "virtio_balloon"),
+    *("vsock", "vmw_vsock_virtio_transport_common", "vmw_vsock_virtio_transport"),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """``modules``: name and content of those that a guest loads, in order."""
+    """``modules``: name and content of those that every guest loads, in order;
+    ``optional_modules`` the same of those that some do."""
 
     release: str
     image: Path
     modules: tuple[tuple[str, bytes], ...]
+    optional_modules: tuple[tuple[str, bytes], ...] = ()
 
 
 def unpack_package(package: Path, directory: Path) -> Kernel:
@@ -43,8 +54,9 @@ def find_kernel(root: Path) -> Kernel:
     tree = next((path for path in found if path.is_dir()), None)
     if tree is None:
         raise ImageBuildError(f"The kernel {release} has come without its modules.")
-    modules = [(name, _load_module(tree, name)) for name in MODULES]
-    return Kernel(release, images[0], tuple((n, data) for n, data in modules if data is not None))
+    return Kernel(
+        release, images[0], _load_modules(tree, MODULES), _load_modules(tree, OPTIONAL_MODULES)
+    )
 
 
 def download_package(directory: Path) -> Path:
@@ -57,9 +69,17 @@ def download_package(directory: Path) -> Path:
     return next(directory.glob(f"{names[0]}_*.deb"))
 
 
+def _load_modules(tree: Path, names: tuple[str, ...]) -> tuple[tuple[str, bytes], ...]:
+    """Without those that are part of the kernel."""
+    loaded = [(name, _load_module(tree, name)) for name in names]
+    return tuple((name, data) for name, data in loaded if data is not None)
+
+
 def _load_module(tree: Path, name: str) -> bytes | None:
     """None for one that is part of the kernel."""
-    for path in sorted(tree.rglob(f"{name}.ko*")):
+    # A module's file may be written with hyphens where its name has underscores.
+    pattern = name.replace("_", "[_-]")
+    for path in sorted(tree.rglob(f"{pattern}.ko*")):
         data = path.read_bytes()
         if path.suffix == ".ko":
             return data
@@ -67,6 +87,6 @@ def _load_module(tree: Path, name: str) -> bytes | None:
             return lzma.decompress(data)
         raise ImageBuildError(f"{path.name} is compressed in a way that is not supported.")
     built_in = tree / "modules.builtin"
-    if built_in.is_file() and f"/{name}.ko" in built_in.read_text():
+    if built_in.is_file() and re.search(rf"/{pattern}\.ko$", built_in.read_text(), re.MULTILINE):
         return None
     raise ImageBuildError(f"The kernel has no module {name}.")
