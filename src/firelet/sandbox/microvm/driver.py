@@ -58,7 +58,8 @@ class MicrovmSettings:
 
 class MicrovmDriver:
     """Owns the machines and the templates. ``cgroups`` is another's; None where the operator has
-    accepted to run without. ``runtime_disk`` blocks, as ``disks`` does."""
+    accepted to run without. ``runtime_disk`` blocks, as ``disks`` does. PlatformError for a guest
+    image that functions cannot run in."""
 
     def __init__(
         self,
@@ -77,13 +78,16 @@ class MicrovmDriver:
         self._expecting: set[asyncio.Task[None]] = set()
         self._homes = settings.directory / "machines" / str(os.getpid())
         image = settings.image
+        if image.base is None:
+            raise PlatformError(f"The guest image {image.digest} has no base system.")
+        self._base = image.base
         self._templates = Templates(
             settings.directory / "templates",
             f"{settings.vmm_identity} {image.manifest.kernel} {image.manifest.initrd}",
             settings.profile,
-            self._make_machine,
+            self._make_plain,
             runtime_disk,
-            image.base,
+            self._base,
             disks.empty,
         )
 
@@ -116,17 +120,17 @@ class MicrovmDriver:
 
     async def create_snapshot(self, spec: SandboxSpec) -> MachineSnapshot:
         """A machine that was booted for it: one that was restored cannot be put to rest again."""
-        interpreter, drives = await self._prepare(spec)
+        interpreter, slots = await self._prepare(spec)
         runtime = await asyncio.to_thread(self._runtime_disk, interpreter)
-        fixed = (self._settings.image.base, runtime.disk)
-        machine = await self._make_machine(self._size(spec), (*fixed, *drives), MachineSnapshot)
+        drives = (self._base, runtime.disk, *slots)
+        machine = await self._make_machine(MachineSnapshot, self._size(spec), drives)
         try:
             await self._templates.boot(machine, interpreter)
             await machine.assign(spec)
         except BaseException:
             await machine.stop()
             raise
-        machine.drives = (*fixed, *drives)
+        machine.drives = drives
         return machine
 
     async def seal(self, snapshot: Sandbox) -> None:
@@ -138,7 +142,7 @@ class MicrovmDriver:
         assert isinstance(snapshot, MachineSnapshot)
         if snapshot.at_rest is None:
             raise PlatformError("The snapshot is not at rest.")
-        machine = await self._make_machine(self._size(spec), snapshot.drives, MachineClone)
+        machine = await self._make_machine(MachineClone, self._size(spec), snapshot.drives)
         try:
             await machine.vmm.restore(snapshot.at_rest)
             machine.attach()
@@ -161,7 +165,7 @@ class MicrovmDriver:
     async def _restore(
         self, template: Template, drives: tuple[Disk, Disk], spec: SandboxSpec
     ) -> MachineSandbox:
-        machine = await self._make_machine(template.size, (*template.drives, *drives))
+        machine = await self._make_plain(template.size, (*template.drives, *drives))
         try:
             await machine.vmm.restore(template.snapshot)
             machine.attach()
@@ -198,12 +202,10 @@ class MicrovmDriver:
         )
         return Size(memory, vcpus)
 
-    async def _make_machine(
-        self,
-        size: Size,
-        drives: tuple[Disk, ...],
-        kind: Callable[..., M] = MachineSandbox,
-    ) -> M:
+    async def _make_plain(self, size: Size, drives: tuple[Disk, ...]) -> MachineSandbox:
+        return await self._make_machine(MachineSandbox, size, drives)
+
+    async def _make_machine(self, kind: type[M], size: Size, drives: tuple[Disk, ...]) -> M:
         """One that has not been started; its directory and its control groups are its own."""
         identity = uuid.uuid4().hex
         directory = self._homes / identity

@@ -19,8 +19,8 @@ VMM_OVERHEAD_MIB = 192
 VMM_THREADS_MAX = 64
 
 _SIZES_MIB = (256, 512, 1_024, 2_048, 4_096, 8_192, 12_288)
-# What an emulator does for one instruction of its guest costs it about so many of its own. The share
-# of a processor that a function is entitled to is meant for the function, not for the emulator.
+# What an emulator does for one instruction of its guest costs it about so many of its own. The
+# share of a processor that a function is entitled to is the function's, not the emulator's.
 EMULATION_FACTOR = 10.0
 
 

@@ -1,8 +1,8 @@
 """Snapshots and clones of the microVM driver: machines at rest after INIT, and what goes on there.
 
-A Python runtime stops at its restore point, as on a host, and is told there when it is a clone. Any
-other runtime waits for its first event when its machine is put to rest, and asks once more for it in
-each clone without noticing.
+A Python runtime stops at its restore point, as on a host, and is told there when it is a clone.
+Any other runtime waits for its first event when its machine is put to rest, and asks once more for
+it in each clone without noticing.
 """
 
 from __future__ import annotations
