@@ -193,7 +193,7 @@ class _Init:
             return
         preloaded, self._preloaded = self._preloaded, None
         if preloaded is not None:
-            if message["arguments"] is None:
+            if message["arguments"] is None and not message.get("rests"):
                 preloaded.hand_over(message)
                 self._runtime = preloaded.pid
                 return

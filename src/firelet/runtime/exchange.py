@@ -73,15 +73,17 @@ class Exchange:
         # Who takes the response of the current event, if it is to be streamed.
         self.sink: ResponseSink | None = None
         self._cut: Callable[[], None] | None = None
+        self._is_clone = False
         self._loop: asyncio.AbstractEventLoop
 
     # The worker's side.
 
-    def start(self) -> asyncio.Future[RuntimeAnswer | None]:
-        """INIT begins. The Future gives None when the runtime is ready (at its restore point, for
+    def start(self, *, is_clone: bool = False) -> asyncio.Future[RuntimeAnswer | None]:
+        """INIT begins, or what a clone does in its place. The Future gives None when the runtime is ready (at its restore point, for
         a snapshot), the posted error when it
         reports one, and RuntimeEnded when the process ends first."""
         self.phase = advance(self.phase, Event.START)
+        self._is_clone = is_clone
         # Asked for once: it costs a system call, in Python before 3.12.
         self._loop = asyncio.get_running_loop()
         self._initialised = self._loop.create_future()
@@ -183,7 +185,10 @@ class Exchange:
             self._answer.set_result(answer)
 
     def restore_next(self) -> None:
-        """GET restore/next: INIT of a snapshot is done."""
+        """GET restore/next: INIT of a snapshot is done. A clone asks it too, when its machine was
+        put to rest before the answer had come."""
+        if self._is_clone:
+            return
         self.phase = advance(self.phase, Event.RESTORE_NEXT)
         if self._initialised is not None and not self._initialised.done():
             self._initialised.set_result(None)

@@ -173,7 +173,7 @@ class Processes:
                 await self.reset()  # the runtime alone has ended
             host.begin(self._init_phase, self._init_began)
             await _before(deadline, host.launch())
-        initialised = self.exchange.start()
+        initialised = self.exchange.start(is_clone=self._init_phase == RESTORE)
         self._sandbox.start_runtime(self._start)
         answer = await initialised
         if answer is None and self.host is not None:

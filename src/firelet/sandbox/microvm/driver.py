@@ -226,6 +226,8 @@ class MicrovmDriver:
             )
         )
         machine = kind(identity, vmm, directory, cgroup, self._on_ended, self._machines.discard)
+        if self._settings.is_emulated:
+            machine.cpu_factor = machine_sizes.EMULATION_FACTOR
         self._machines.add(machine)
         return machine
 

@@ -57,6 +57,7 @@ _BACKLOG = 128
 class MachineSandbox:
     """Implements ``Sandbox``. Calls that change it come from one coroutine at a time.
 
+    ``cpu_factor``: what a processor of the machine costs of one of the host.
     ``directory`` is the machine's own; ``on_ended`` is called when it ends by itself,
     ``on_stopped`` when nothing is left of it. The Runtime API's listener is a Unix socket in the
     directory, which nobody but us can reach; connections of the guest are carried to it.
@@ -74,6 +75,7 @@ class MachineSandbox:
         self.id = identity
         self.vmm = vmm
         self.is_dead = False
+        self.cpu_factor = 1.0
         self._directory = directory
         self._cgroup = cgroup
         self._on_ended = on_ended
@@ -216,7 +218,7 @@ class MachineSandbox:
 
     def set_vcpus(self, vcpus: float | None) -> None:
         if self._cgroup is not None and not self.is_dead:
-            self._cgroup.set_vcpus(vcpus)
+            self._cgroup.set_vcpus(None if vcpus is None else vcpus * self.cpu_factor)
 
     def freeze(self) -> None:
         if self.is_dead or self._is_frozen:
