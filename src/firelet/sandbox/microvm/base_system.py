@@ -28,14 +28,11 @@ from firelet.sandbox.microvm.host_tools import ImageBuildError, run_tool
 
 # Where an interpreter of the host looks for what is its own, by paths that were built in. The disk
 # has empty directories there, on which the runtime's disk can be mounted.
-MOUNT_POINTS = (
-    "usr/lib/jvm",
-    "usr/lib/node_modules",
-    "usr/lib/ruby",
-    "usr/lib/{triplet}/ruby",
-    "usr/share/nodejs",
-    "usr/share/ruby-ffi",
-    "usr/share/rubygems-integration",
+_MOUNT_POINTS = (
+    "/usr/lib/ruby",
+    "/usr/lib/{triplet}/ruby",
+    "/usr/share/nodejs",
+    "/usr/share/rubygems-integration",
 )
 PYTHON = "usr/bin/python3"
 
@@ -106,6 +103,11 @@ def host_suite() -> str:
     return suite
 
 
+def mount_points() -> tuple[str, ...]:
+    """The paths at which a base system has an empty directory for what interpreters bring."""
+    return tuple(path.format(triplet=_triplet()) for path in _MOUNT_POINTS)
+
+
 def fetch(suite: str, target: Path) -> None:
     """Downloads the packages of a release and writes their files into a tar. ImageBuildError."""
     run_tool(
@@ -155,9 +157,8 @@ def _unpack(archive: Path, root: Path) -> None:
     for path, target in _LINKS:
         (root / path).unlink(missing_ok=True)
         (root / path).symlink_to(target)
-    triplet = f"{platform.machine()}-linux-gnu"
-    for name in MOUNT_POINTS:
-        (root / name.format(triplet=triplet)).mkdir(parents=True, exist_ok=True)
+    for point in mount_points():
+        (root / point[1:]).mkdir(parents=True, exist_ok=True)
 
 
 def _chosen(members: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
@@ -207,7 +208,7 @@ def _python_version(root: Path) -> str:
 def _compile(root: Path, version: str) -> None:
     """By its own interpreter, which may be of another version than this host's: started by its own
     loader, with its own libraries."""
-    directory = root / "usr/lib" / f"{platform.machine()}-linux-gnu"
+    directory = root / "usr/lib" / _triplet()
     loader = next(iter(sorted(directory.glob("ld-linux-*"))), None)
     if loader is None:
         raise ImageBuildError(f"The base system has no programs for {platform.machine()}.")
@@ -231,3 +232,8 @@ def _libraries(root: Path) -> Iterator[Path]:
     ):
         if directory.is_dir():
             yield from (path for path in directory.iterdir() if _SHARED.fullmatch(path.name))
+
+
+def _triplet() -> str:
+    """As Debian names the directory of a machine's libraries."""
+    return f"{platform.machine()}-linux-gnu"

@@ -10,7 +10,7 @@ import contextlib
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 # Sources: Documentation/filesystems/overlayfs.rst, "whiteouts and opaque directories"; what
@@ -101,3 +101,26 @@ def _remove(path: str) -> None:
         return
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
+
+
+def describe(source: Path, takes: Filter | None = None) -> Iterator[str]:
+    """A line for each file that ``place_tree`` would take, which changes when the file does: no
+    content is read."""
+    if not source.is_dir():
+        found = source.stat()
+        yield f"{source} {found.st_size} {found.st_mtime_ns} {found.st_mode}"
+        return
+    waiting = [(str(source), "")]
+    while waiting:
+        directory, above = waiting.pop()
+        with os.scandir(directory) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                is_directory = entry.is_dir(follow_symlinks=False)
+                path = above + entry.name
+                if takes is not None and not takes(path, is_directory):
+                    continue
+                if is_directory:
+                    waiting.append((entry.path, path + "/"))
+                    continue
+                found = entry.stat(follow_symlinks=False)
+                yield f"{entry.path} {found.st_size} {found.st_mtime_ns} {found.st_mode}"
