@@ -1,7 +1,7 @@
 """A guest image for tests that boot machines, and what is missing where there can be none.
 
-The kernel's package is a download of 27 MB: it is not fetched here. ``.ci/run`` fetches it and says
-where it is.
+The kernel's package is a download of 27 MB, the base system one of 50 MB: they are not fetched
+here. ``.ci/run`` fetches them and says where they are.
 """
 
 from __future__ import annotations
@@ -11,7 +11,11 @@ import platform
 import shutil
 from pathlib import Path
 
+from firelet.sandbox.microvm.host_tools import find_tool
+
 PACKAGE_VARIABLE = "FIRELET_TEST_KERNEL_PACKAGE"
+# A tar that ``base_system.fetch`` has written, of this host's release.
+BASE_VARIABLE = "FIRELET_TEST_BASE_SYSTEM"
 QEMU = "qemu-system-x86_64"
 PATIENCE_S = 60.0  # for an emulated guest on a machine with much else to do
 
@@ -30,3 +34,17 @@ def missing() -> str | None:
 
 def kernel_package() -> Path:
     return Path(os.environ[PACKAGE_VARIABLE])
+
+
+def missing_base() -> str | None:
+    """Why no base system can be built here; None where it can."""
+    for program in ("mke2fs", "debugfs", "ldd"):
+        if find_tool(program) is None:
+            return f"{program} is missing"
+    if BASE_VARIABLE not in os.environ:
+        return f"{BASE_VARIABLE} does not name a tar of a base system"
+    return None
+
+
+def base_archive() -> Path:
+    return Path(os.environ[BASE_VARIABLE])

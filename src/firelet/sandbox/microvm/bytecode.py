@@ -21,10 +21,10 @@ _TIMEOUT_S = 600.0
 # examples that some packages bring) stays as it is.
 _PROGRAM = """
 import importlib.util, json, os, py_compile, sys
-epoch = int(sys.argv[2])
+epoch, left_out = int(sys.argv[2]), set(sys.argv[3:])
 for place, seen_as in json.loads(sys.argv[1]):
     for directory, directories, names in os.walk(place):
-        directories.sort()
+        directories[:] = sorted(set(directories) - left_out)
         for name in sorted(names):
             if not name.endswith(".py"):
                 continue
@@ -45,13 +45,18 @@ _OPTIONS = ("-S", "-s", "-B")
 _ENVIRONMENT = {"PYTHONHASHSEED": "0"}
 
 
-def compile_trees(python: Sequence[str | Path], trees: Sequence[tuple[Path, str]]) -> None:
+def compile_trees(
+    python: Sequence[str | Path],
+    trees: Sequence[tuple[Path, str]],
+    left_out: Sequence[str] = (),
+) -> None:
     """Compiles what has no bytecode for the interpreter that the command ``python`` starts.
-    ``trees`` are directories here, and their paths in the guest. ImageBuildError."""
+    ``trees`` are directories here, and their paths in the guest; ``left_out`` are names of
+    directories in them. ImageBuildError."""
     pairs = json.dumps([(str(place), seen_as) for place, seen_as in trees])
     try:
         answer = subprocess.run(
-            [*map(str, python), *_OPTIONS, "-c", _PROGRAM, pairs, str(ext4.EPOCH)],
+            [*map(str, python), *_OPTIONS, "-c", _PROGRAM, pairs, str(ext4.EPOCH), *left_out],
             env=_ENVIRONMENT,
             cwd="/",
             capture_output=True,

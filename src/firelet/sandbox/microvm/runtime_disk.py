@@ -189,7 +189,7 @@ def _add_libraries(pieces: list[_Piece], place: Path, base: BaseManifest) -> Non
 
 
 def _binaries(piece: _Piece, root: Path) -> Iterator[Path]:
-    """Programs and shared libraries of a piece, which is at ``root``, by their paths on the host."""
+    """Programs and libraries of a piece that is staged at ``root``, by their paths on the host."""
     for part in piece.parts:
         if part.link is not None:
             continue
@@ -215,20 +215,17 @@ def _is_elf(path: Path) -> bool:
 def _add_bytecode(
     interpreter: Interpreter, pieces: list[_Piece], place: Path, base: BaseManifest
 ) -> None:
-    number = _number(pieces, _PLATFORM)
-    platform = place / str(number)
+    platform = place / str(_number(pieces, _PLATFORM))
     if interpreter.family == "python":
         assert interpreter.prefix is not None
         assert interpreter.executable is not None
         python = interpreter.prefix / interpreter.executable
         trees = [
-            (path, f"{_PLATFORM}/{path.name}")
-            for path in sorted(platform.iterdir())
-            # That of a debugger would take longer than all the rest, and few want one.
-            if path.is_dir() and f"{_PLATFORM}/{path.name}" != DEBUGGER_PATH
+            (platform, _PLATFORM),
+            (place / str(_number(pieces, PREFIX)), PREFIX),
         ]
-        trees.append((place / str(_number(pieces, PREFIX)), PREFIX))
-        bytecode.compile_trees([python], trees)
+        # That of the debugger would take longer than all the rest, and few want one.
+        bytecode.compile_trees([python], trees, [DEBUGGER_PATH.rpartition("/")[2]])
     elif base.python == f"{sys.version_info.major}.{sys.version_info.minor}":
         # The platform's own program runs on the base system's Python, whose bytecode is ours too.
         bytecode.compile_trees([sys.executable], [(platform / _CLIENT, f"{_PLATFORM}/{_CLIENT}")])
