@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+import os
 import platform
 import re
 import tarfile
@@ -110,10 +111,12 @@ def mount_points() -> tuple[str, ...]:
 
 def fetch(suite: str, target: Path) -> None:
     """Downloads the packages of a release and writes their files into a tar. ImageBuildError."""
+    # Nothing of the packages is run, so that no rights are needed to keep that apart from the host.
+    mode = "root" if os.geteuid() == 0 else "chrootless"
     run_tool(
         "mmdebstrap",
-        *("--quiet", "--variant=extract", "--format=tar", f"--include={','.join(_PACKAGES)}"),
-        *(suite, target),
+        *("--quiet", f"--mode={mode}", "--variant=extract", "--format=tar"),
+        *(f"--include={','.join(_PACKAGES)}", suite, target),
         # No time in it is newer, so that it does not depend on when it was made.
         environment={"SOURCE_DATE_EPOCH": str(ext4.EPOCH)},
     )
@@ -155,8 +158,10 @@ def _unpack(archive: Path, root: Path) -> None:
             member.mode &= 0o777
             members.extract(member, root, filter="tar")
     for path, target in _LINKS:
-        (root / path).unlink(missing_ok=True)
-        (root / path).symlink_to(target)
+        link = root / path
+        if link.with_name(target).is_file():
+            link.unlink(missing_ok=True)
+            link.symlink_to(target)
     for point in mount_points():
         (root / point[1:]).mkdir(parents=True, exist_ok=True)
 
