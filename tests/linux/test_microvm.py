@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import select
 import signal
 import sys
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,16 @@ import leaks
 from firelet.cli import main
 from firelet.linux import process
 from firelet.model.errors import SandboxEnded
+from firelet.model.limits import MIB
 from firelet.sandbox import cgroups
-from firelet.sandbox.microvm import initramfs
+from firelet.sandbox.microvm import initramfs, kernel
 from firelet.sandbox.microvm.guest_channel import GuestChannel, GuestFault
 from firelet.sandbox.microvm.image import GuestImage, ImageStore
 from firelet.sandbox.microvm.qemu import QemuVmm
+from firelet.sandbox.microvm.qemu_identity import identify, program_version
+from firelet.sandbox.microvm.vm_snapshot import SnapshotForeign, load_snapshot
 from firelet.sandbox.microvm.vmm import (
+    Drive,
     VmmEnded,
     VmmMissing,
     VmSnapshot,
@@ -88,15 +93,19 @@ class Box:
 
 
 def make_box(image: GuestImage, directory: Path, **more: Any) -> Box:
-    directory.mkdir()
-    spec = VmSpec(
+    return Box(QemuVmm(make_spec(image, directory, **more), has_kvm=False))
+
+
+def make_spec(image: GuestImage, directory: Path, **more: Any) -> VmSpec:
+    directory.mkdir(exist_ok=True)
+    return VmSpec(
         kernel=image.kernel,
         initrd=image.initrd,
         memory_mib=MEMORY_MIB,
         directory=directory,
+        image=image.digest,
         **more,
     )
-    return Box(QemuVmm(spec, has_kvm=False))
 
 
 @pytest.fixture
@@ -107,9 +116,11 @@ async def booted(image: GuestImage, tmp_path: Path) -> AsyncIterator[Box]:
 
 
 @pytest.fixture(scope="module")
-def snapshot(image: GuestImage, tmp_path_factory: pytest.TempPathFactory) -> VmSnapshot:
+def snapshot(image: GuestImage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VmSnapshot]:
     """A machine at rest, with a file that its guest has written."""
-    return asyncio.run(make_snapshot(image, tmp_path_factory.mktemp("rest")))
+    snapshot = asyncio.run(make_snapshot(image, tmp_path_factory.mktemp("rest")))
+    yield snapshot
+    snapshot.close()
 
 
 @pytest.fixture
@@ -161,6 +172,12 @@ async def run_python(box: Box, code: str) -> bytes:
         ending = await box.guest.run([str(PYTHON), "-ISc", code])
     assert (ending.code, ending.signal) == (0, None), ending.output
     return ending.output
+
+
+async def run_shell(box: Box, command: str) -> None:
+    async with asyncio.timeout(guest_images.PATIENCE_S):
+        ending = await box.guest.run(["/bin/sh", "-c", command])
+    assert (ending.code, ending.signal) == (0, None), ending.output
 
 
 async def test_a_guest_boots_runs_programs_and_powers_off(booted: Box, image: GuestImage) -> None:
@@ -220,7 +237,8 @@ async def test_a_machine_at_rest_is_cloned_and_clones_differ(
     image: GuestImage, snapshot: VmSnapshot, tmp_path: Path
 ) -> None:
     assert snapshot.state.stat().st_size < 1_000_000  # the memory is not in it
-    before = snapshot.memory.read_bytes()
+    assert snapshot.held is not None
+    before = digest_of(snapshot.held.memory)
     clones = [make_box(image, tmp_path / f"clone-{number}") for number in range(2)]
     try:
         answers = await asyncio.gather(*(use_clone(clone, snapshot) for clone in clones))
@@ -233,8 +251,85 @@ async def test_a_machine_at_rest_is_cloned_and_clones_differ(
     finally:
         for clone in clones:
             await clone.end()
-    assert snapshot.memory.read_bytes() == before
+    assert digest_of(snapshot.held.memory) == before
     assert snapshot.memory.stat().st_mode & 0o077 == 0
+
+
+def digest_of(memory: int) -> str:
+    return hashlib.sha256(os.pread(memory, MEMORY_MIB * MIB, 0)).hexdigest()
+
+
+async def test_a_snapshot_that_was_kept_is_restored_by_another_process(
+    image: GuestImage, snapshot: VmSnapshot, tmp_path: Path
+) -> None:
+    """Another as far as the snapshot is concerned: by its files alone."""
+    spec = make_spec(image, tmp_path / "vm")
+    expected = identify(spec, has_kvm=False, version=program_version())
+    kept = load_snapshot(snapshot.memory.parent, expected)
+    box = Box(QemuVmm(spec, has_kvm=False))
+    try:
+        await awaken(box, kept)
+        kept.close()  # a clone does not need it any more
+        assert await run_python(box, "print(open('/tmp/kept').read())") == b"from before\n"
+    finally:
+        await box.end()
+    other = identify(replace(spec, memory_mib=512), has_kvm=False, version="0.1")
+    with pytest.raises(SnapshotForeign, match=r"vmm is .*memory_mib is 256 and should be 512"):
+        load_snapshot(snapshot.memory.parent, other)
+
+
+async def test_a_restored_machine_with_memory_of_its_own_can_be_put_to_rest_again(
+    image: GuestImage, snapshot: VmSnapshot, tmp_path: Path
+) -> None:
+    first = make_box(image, tmp_path / "first", has_own_memory=True)
+    try:
+        await awaken(first, snapshot)
+        await run_python(first, "open('/tmp/kept', 'a').write(' and after')")
+        await first.machine.pause()
+        again = await first.machine.snapshot(tmp_path)
+    finally:
+        await first.end()
+    second = make_box(image, tmp_path / "second")
+    try:
+        await awaken(second, again)
+        kept = await run_python(second, "print(open('/tmp/kept').read())")
+        assert kept == b"from before and after\n"
+    finally:
+        await second.end()
+        again.close()
+
+
+@pytest.mark.skipif("virtio_blk" not in kernel.MODULES, reason="the guest has no virtio_blk")
+async def test_a_machine_is_restored_with_other_drives(image: GuestImage, tmp_path: Path) -> None:
+    """The guest has what it has read in its own memory, until it is told to forget it."""
+    size = 1 * MIB
+    (tmp_path / "fixed").write_bytes(b"fixed".ljust(size, b"."))
+    for name in ("first", "other"):
+        (tmp_path / name).write_bytes(name.encode().ljust(size, b"."))
+    look = "print(*(open(f'/dev/{name}', 'rb').read(5) for name in ('vda', 'vdb')))"
+
+    def drives(name: str) -> tuple[Drive, ...]:
+        return (Drive(tmp_path / "fixed"), Drive(tmp_path / name))
+
+    box = make_box(image, tmp_path / "vm", drives=drives("first"))
+    async with running(box):
+        # As long as somebody has it open, as a mount has, the guest keeps what it has read.
+        await run_shell(box, "sleep 1000 </dev/vdb >/dev/null 2>&1 &")
+        assert await run_python(box, look) == b"b'fixed' b'first'\n"
+        await box.machine.pause()
+        snapshot = await box.machine.snapshot(tmp_path)
+    clone = make_box(image, tmp_path / "clone", drives=drives("other"))
+    try:
+        await awaken(clone, snapshot)
+        assert await run_python(clone, look) == b"b'fixed' b'first'\n"
+        await run_shell(clone, "blockdev --flushbufs /dev/vdb")
+        assert await run_python(clone, look) == b"b'fixed' b'other'\n"
+        with pytest.raises(AssertionError, match="PermissionError"):
+            await run_python(clone, "open('/dev/vdb', 'wb', 0).write(b'changed')")
+        assert (tmp_path / "other").read_bytes()[:5] == b"other"
+    finally:
+        await clone.end()
+        snapshot.close()
 
 
 async def use_clone(clone: Box, snapshot: VmSnapshot) -> tuple[bytes, bytes]:
@@ -251,7 +346,6 @@ async def test_a_stopped_machine_leaves_nothing_and_is_of_no_use_any_more(
     box = make_box(image, tmp_path / "vm")
     machine = box.machine
     await machine.boot()
-    assert [path.name for path in (tmp_path / "vm").iterdir()] == ["memory"]
     channel = machine.take_channel()
     with pytest.raises(WrongState, match="given already"):
         machine.take_channel()

@@ -2,8 +2,9 @@
 
 What it is: the process, its monitor, the console and the guest's channel, joined to a ``Vmm``. What
 it is not: a choice; ``choice`` says which program and whether with KVM.
-A snapshot is the memory file of the machine, which was mapped shared, and a file of its devices'
-state; a restored machine maps that memory privately, so that clones share what they do not write.
+The memory of a machine is a memory file, mapped shared. A snapshot is that file, sealed, and the
+state of the devices; a restored machine maps it privately, so that clones share what they do not
+write.
 """
 
 from __future__ import annotations
@@ -12,20 +13,25 @@ import asyncio
 import os
 import shutil
 import socket
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
+from firelet.model.limits import MIB
+from firelet.sandbox.microvm import sealed_file, vm_snapshot
 from firelet.sandbox.microvm.console import Console
 from firelet.sandbox.microvm.qemu_command import (
-    MEMORY_FILE,
     PROGRAM,
     QemuFds,
     build_command,
     parse_counter_khz,
 )
+from firelet.sandbox.microvm.qemu_identity import identify
 from firelet.sandbox.microvm.qmp import Qmp
 from firelet.sandbox.microvm.vmm import (
+    HeldSnapshot,
     VmEvent,
     VmmEnded,
     VmmMissing,
@@ -41,8 +47,11 @@ from firelet.sandbox.microvm.vmm_process import VmmProcess, start
 
 MIGRATION_TIMEOUT_S = 60.0
 _STATE_FILE = "state"
-_POLL_S = 0.01
+_POLL_FIRST_S = 0.0005
+_POLL_LONGEST_S = 0.01
 _CONSOLE_TAIL = 2_000
+
+T = TypeVar("T")
 
 
 class _Migration(msgspec.Struct, frozen=True):
@@ -59,12 +68,13 @@ class QemuVmm:
         self._spec = spec
         self._has_kvm = has_kvm
         self._program = program
+        self._version = ""
         self._state = VmState.NEW
         self._process: VmmProcess | None = None
         self._qmp: Qmp | None = None
         self._channel: socket.socket | None = None
         self._console = Console()
-        self._memory: Path | None = None
+        self._memory = -1  # of its own: -1 for one that shares a snapshot's
 
     @property
     def state(self) -> VmState:
@@ -97,23 +107,23 @@ class QemuVmm:
 
     async def boot(self) -> None:
         state = advance(self._state, VmEvent.BOOT)
-        memory = self._spec.directory / MEMORY_FILE
-        # QEMU would make it as well, readable to everyone.
-        os.close(os.open(memory, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        self._memory = memory
-        await self._launch(None)
+        self._memory = sealed_file.create("machine", self._spec.memory_mib * MIB)
+        await self._launch(self._memory, is_restored=False)
         self._state = state
 
     async def restore(self, snapshot: VmSnapshot) -> None:
         state = advance(self._state, VmEvent.RESTORE)
-        qmp = await self._launch(str(snapshot.memory))
+        held = snapshot.held
+        if held is None:
+            raise ValueError("QEMU restores what is held in memory only: see load_snapshot")
+        memory = held.memory
+        if self._spec.has_own_memory:
+            memory = self._memory = sealed_file.create("machine")
+            await self._in_thread(lambda: sealed_file.copy(held.memory, memory))
+        qmp = await self._launch(memory, is_restored=True)
         try:
             await self._share_memory(qmp)
-            fd = os.open(snapshot.state, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                await qmp.execute("getfd", {"fdname": _STATE_FILE}, fds=[fd])
-            finally:
-                os.close(fd)
+            await self._hand_over_state(qmp, sealed_file.reopen(held.state))
             await qmp.execute("migrate-incoming", {"uri": f"fd:{_STATE_FILE}"})
             await self._finish_migration(qmp)
         except BaseException:
@@ -133,41 +143,56 @@ class QemuVmm:
 
     async def snapshot(self, directory: Path) -> VmSnapshot:
         advance(self.state, VmEvent.SNAPSHOT)
-        if self._memory is None:
+        if self._memory < 0:
             raise WrongState(
                 "A restored machine shares its memory and cannot be put to rest again."
             )
-        qmp = self._monitor()
-        target = VmSnapshot(directory / _STATE_FILE, directory / MEMORY_FILE)
-        await self._share_memory(qmp)
-        fd = os.open(target.state, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        state = sealed_file.create(_STATE_FILE)
         try:
-            await qmp.execute("getfd", {"fdname": _STATE_FILE}, fds=[fd])
-        finally:
-            os.close(fd)
+            await self._write_state(state)
+            await self._end_process()
+            sealed_file.seal(state)
+            sealed_file.seal(self._memory)
+            held = HeldSnapshot(state, self._memory)
+            snapshot = await self._in_thread(lambda: self._save(directory, held))
+        except BaseException:
+            os.close(state)
+            await self.stop()
+            raise
+        self._memory = -1
+        await self.stop()
+        return snapshot
+
+    async def _write_state(self, state: int) -> None:
+        qmp = self._monitor()
+        await self._share_memory(qmp)
+        await self._hand_over_state(qmp, os.dup(state))
         await qmp.execute("migrate", {"uri": f"fd:{_STATE_FILE}"})
         await self._finish_migration(qmp)
-        os.rename(self._memory, target.memory)
-        self._memory = None
-        await self.stop()
-        return target
+
+    def _save(self, directory: Path, held: HeldSnapshot) -> VmSnapshot:
+        identity = identify(self._spec, has_kvm=self._has_kvm, version=self._version)
+        return vm_snapshot.save_snapshot(directory, identity, held)
 
     async def wait(self) -> int:
         return await self._started().wait()
 
     async def stop(self) -> None:
         self._state = VmState.STOPPED
-        if self._process is not None:
-            await self._process.kill()
-            self._process.close()
+        await self._end_process()
         if self._channel is not None:
             self._channel.close()
             self._channel = None
+        if self._memory >= 0:
+            os.close(self._memory)
+            self._memory = -1
+
+    async def _end_process(self) -> None:
+        if self._process is not None:
+            await self._process.kill()
+            self._process.close()
         if self._qmp is not None:
             self._qmp.close()
-        if self._memory is not None:
-            self._memory.unlink(missing_ok=True)
-            self._memory = None
 
     def _started(self) -> VmmProcess:
         if self._process is None:
@@ -179,21 +204,18 @@ class QemuVmm:
             raise WrongState("The machine has not been started.")
         return self._qmp
 
-    async def _launch(self, memory: str | None) -> Qmp:
+    async def _launch(self, memory: int, *, is_restored: bool) -> Qmp:
         """Starts QEMU and opens its monitor; ends it again if that fails."""
-        if shutil.which(self._program) is None:
-            await self.stop()
-            raise VmmMissing(f"{self._program} is not installed.")
         monitor, their_monitor = socket.socketpair()
         channel, their_channel = socket.socketpair()
-        self._qmp = Qmp(monitor)
         channel.setblocking(False)
         self._channel = channel
+        self._qmp = Qmp(monitor)
         try:
             with their_monitor, their_channel:
-                fds = QemuFds(their_monitor.fileno(), their_channel.fileno())
-                await self._start(fds, memory)
-            await self._qmp.open()
+                fds = QemuFds(their_monitor.fileno(), their_channel.fileno(), memory)
+                await self._start(fds, is_restored=is_restored)
+            self._version = await self._qmp.open()
         except VmmEnded:
             await self.stop()
             tail = self._console.text()[-_CONSOLE_TAIL:]
@@ -203,21 +225,39 @@ class QemuVmm:
             raise
         return self._qmp
 
-    async def _start(self, fds: QemuFds, memory: str | None) -> None:
+    async def _start(self, fds: QemuFds, *, is_restored: bool) -> None:
+        if shutil.which(self._program) is None:
+            raise VmmMissing(f"{self._program} is not installed.")
         command = build_command(
             self._spec,
             fds,
             has_kvm=self._has_kvm,
             counter_khz=await asyncio.to_thread(_counter_khz),
             program=self._program,
-            memory=memory,
+            is_restored=is_restored,
         )
-        inherited = [fds.monitor, fds.channel]
+        inherited = [fds.monitor, fds.channel, fds.memory]
         if self._spec.nic is not None and isinstance(self._spec.nic.tap, int):
             inherited.append(self._spec.nic.tap)
         self._process = start(
             command, self._console, fds=inherited, cgroup_files=self._spec.cgroup_files
         )
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        """Does not end before ``work``, which uses our descriptors, even when it is cancelled."""
+        running = asyncio.ensure_future(asyncio.to_thread(work))
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            await asyncio.wait([running])
+            raise
+
+    async def _hand_over_state(self, qmp: Qmp, fd: int) -> None:
+        """Closes ``fd``, of which QEMU has its own then."""
+        try:
+            await qmp.execute("getfd", {"fdname": _STATE_FILE}, fds=[fd])
+        finally:
+            os.close(fd)
 
     async def _share_memory(self, qmp: Qmp) -> None:
         """Keeps the memory, which is a file, out of the state."""
@@ -225,6 +265,7 @@ class QemuVmm:
         await qmp.execute("migrate-set-capabilities", {"capabilities": [capability]})
 
     async def _finish_migration(self, qmp: Qmp) -> None:
+        pause_s = _POLL_FIRST_S
         try:
             async with asyncio.timeout(MIGRATION_TIMEOUT_S):
                 while True:
@@ -234,7 +275,8 @@ class QemuVmm:
                         return
                     if found.status in ("failed", "cancelled"):
                         raise VmmRefused(found.status, found.error_desc)
-                    await asyncio.sleep(_POLL_S)
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(2 * pause_s, _POLL_LONGEST_S)
         except TimeoutError:
             raise VmmSilent(f"A snapshot took more than {MIGRATION_TIMEOUT_S:g} s.") from None
 

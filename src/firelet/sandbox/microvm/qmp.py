@@ -28,10 +28,32 @@ class QmpFault(msgspec.Struct, frozen=True):
     desc: str
 
 
+class QmpNumbers(msgspec.Struct, frozen=True):
+    major: int
+    minor: int
+    micro: int
+
+
+class QmpVersion(msgspec.Struct, frozen=True):
+    """``package`` is the distributor's own, or empty."""
+
+    qemu: QmpNumbers
+    package: str = ""
+
+    @property
+    def text(self) -> str:
+        numbers = f"{self.qemu.major}.{self.qemu.minor}.{self.qemu.micro}"
+        return f"{numbers} ({self.package})" if self.package else numbers
+
+
+class QmpGreeting(msgspec.Struct, frozen=True):
+    version: QmpVersion
+
+
 class QmpLine(msgspec.Struct, frozen=True):
     """Any line of QEMU's: the greeting, the answer to a command, its refusal, or an event."""
 
-    greeting: msgspec.Raw = msgspec.field(name="QMP", default=_ABSENT)
+    greeting: QmpGreeting | None = msgspec.field(name="QMP", default=None)
     result: msgspec.Raw = msgspec.field(name="return", default=_ABSENT)
     error: QmpFault | None = None
     id: int | None = None
@@ -50,12 +72,15 @@ class Qmp:
         self._turn = asyncio.Lock()
         self._decoder = msgspec.json.Decoder(QmpLine)
 
-    async def open(self) -> None:
-        """Takes the greeting and leaves the mode in which nothing else is allowed."""
+    async def open(self) -> str:
+        """Takes the greeting and leaves the mode in which nothing else is allowed. The version, as
+        ``--version`` prints it."""
         async with self._turn, _limit(self._timeout_s, "greeting"):
-            if (await self._line()).greeting is _ABSENT:
-                raise VmmRefused("Protocol", "the first line is not a greeting")
+            greeting = (await self._line()).greeting
+        if greeting is None:
+            raise VmmRefused("Protocol", "the first line is not a greeting")
         await self.execute("qmp_capabilities")
+        return greeting.version.text
 
     async def execute(
         self,

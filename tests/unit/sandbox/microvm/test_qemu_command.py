@@ -8,7 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from firelet.sandbox.microvm.qemu_command import QemuFds, build_command, parse_counter_khz
+from firelet.sandbox.microvm.qemu_command import (
+    QemuFds,
+    build_command,
+    device_names,
+    parse_counter_khz,
+)
 from firelet.sandbox.microvm.vmm import Drive, Nic, VmSpec
 
 SPEC = VmSpec(
@@ -21,8 +26,9 @@ SPEC = VmSpec(
 WEAK = ("nokaslr", "mitigations=off")
 
 
-def command(*, has_kvm: bool = False, memory: str | None = None, spec: VmSpec = SPEC) -> list[str]:
-    return build_command(spec, QemuFds(7, 8), has_kvm=has_kvm, counter_khz=2_500_000, memory=memory)
+def command(*, has_kvm: bool = False, is_restored: bool = False, spec: VmSpec = SPEC) -> list[str]:
+    fds = QemuFds(monitor=7, channel=8, memory=9)
+    return build_command(spec, fds, has_kvm=has_kvm, counter_khz=2_500_000, is_restored=is_restored)
 
 
 def option(words: list[str], name: str) -> str:
@@ -31,7 +37,7 @@ def option(words: list[str], name: str) -> str:
 
 def test_an_emulated_machine_is_told_the_rate_of_its_counter() -> None:
     words = command()
-    assert option(words, "-accel") == "tcg,thread=single"
+    assert option(words, "-accel").startswith("tcg,")
     assert "tsc_early_khz=2500000" in option(words, "-append").split()
 
 
@@ -43,11 +49,32 @@ def test_the_kernel_of_a_real_machine_is_not_weakened() -> None:
 
 
 def test_memory_is_shared_at_first_and_private_when_restored() -> None:
-    first = option(command(), "-object")
-    assert first == "memory-backend-file,id=memory,size=256M,mem-path=/run/vm/memory,share=on"
-    words = command(memory="/snapshots/memory")
-    assert option(words, "-object").endswith("mem-path=/snapshots/memory,share=off")
+    memory = "memory-backend-file,id=memory,size=256M,mem-path=/proc/self/fd/9,share="
+    assert option(command(), "-object") == f"{memory}on"
+    words = command(is_restored=True)
+    assert option(words, "-object") == f"{memory}off"
     assert option(words, "-incoming") == "defer"
+    own = command(is_restored=True, spec=replace(SPEC, has_own_memory=True))
+    assert option(own, "-object") == f"{memory}on"
+
+
+def test_a_restored_machine_does_not_read_what_its_memory_has() -> None:
+    assert not {"-kernel", "-initrd", "-append"} & set(command(is_restored=True))
+
+
+def test_a_restored_machine_has_the_same_devices() -> None:
+    spec = replace(SPEC, drives=(Drive(Path("/images/base")),), has_balloon=True)
+    first, restored = command(spec=spec), command(spec=spec, is_restored=True)
+    assert device_names(spec) == (
+        "virtio-serial-device",
+        "virtserialport",
+        "virtio-blk-device",
+        "virtio-rng-device",
+        "virtio-balloon-device",
+    )
+    for words in (first, restored):
+        found = [word for name, word in pairwise(words) if name == "-device"]
+        assert tuple(word.partition(",")[0] for word in found) == device_names(spec)
 
 
 def test_the_machine_has_no_other_devices_and_may_start_no_programs() -> None:
@@ -91,7 +118,7 @@ def test_a_machine_has_what_it_is_given_and_no_more() -> None:
 
 def test_a_path_that_qemu_would_take_apart_is_refused() -> None:
     with pytest.raises(ValueError, match="comma"):
-        command(memory="/snapshots/a,b")
+        command(spec=replace(SPEC, kernel=Path("/images/a,b")))
     with pytest.raises(ValueError, match="comma"):
         command(spec=replace(SPEC, drives=(Drive(Path("/images/a,b")),)))
 

@@ -14,7 +14,8 @@ import pytest
 from firelet.sandbox.microvm.qmp import Qmp
 from firelet.sandbox.microvm.vmm import VmmEnded, VmmRefused, VmmSilent
 
-GREETING = {"QMP": {"version": {}, "capabilities": []}}
+VERSION = {"qemu": {"major": 7, "minor": 2, "micro": 22}, "package": "Debian 1"}
+GREETING = {"QMP": {"version": VERSION, "capabilities": []}}
 
 
 class Monitor:
@@ -55,7 +56,8 @@ Ends = tuple[Qmp, Monitor]
 async def test_it_takes_the_greeting_and_asks_for_commands(ends: Ends) -> None:
     qmp, monitor = ends
     monitor.say(GREETING)
-    await asyncio.gather(qmp.open(), monitor.answer(**{"return": {}}))
+    version, _ = await asyncio.gather(qmp.open(), monitor.answer(**{"return": {}}))
+    assert version == "7.2.22 (Debian 1)"
     assert [c["execute"] for c in monitor.commands] == ["qmp_capabilities"]
 
 
