@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import hashlib
 import os
 import select
 import signal
+import struct
 import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
@@ -24,16 +26,20 @@ from firelet.linux import process
 from firelet.model.errors import SandboxEnded
 from firelet.model.limits import MIB
 from firelet.sandbox import cgroups
-from firelet.sandbox.microvm import initramfs, kernel
+from firelet.sandbox.microvm import initramfs
+from firelet.sandbox.microvm.console import KEPT_BYTES
 from firelet.sandbox.microvm.guest_channel import GuestChannel, GuestFault
 from firelet.sandbox.microvm.image import GuestImage, ImageStore
+from firelet.sandbox.microvm.initramfs import OPTIONAL_MODULES_DIRECTORY
 from firelet.sandbox.microvm.qemu import QemuVmm
-from firelet.sandbox.microvm.qemu_identity import identify, program_version
-from firelet.sandbox.microvm.vm_snapshot import SnapshotForeign, load_snapshot
+from firelet.sandbox.microvm.qmp import ANSWER_TIMEOUT_S
+from firelet.sandbox.microvm.vm_snapshot import SnapshotForeign
 from firelet.sandbox.microvm.vmm import (
     Drive,
+    Nic,
     VmmEnded,
     VmmMissing,
+    VmmSilent,
     VmSnapshot,
     VmSpec,
     VmState,
@@ -65,6 +71,9 @@ async def main():
 asyncio.run(main())
 """
 UUID = "/proc/sys/kernel/random/uuid"
+ADDRESS = "print(open('/sys/class/net/eth0/address').read(), end='')"
+TUNSETIFF = 0x400454CA
+TAP_WITHOUT_INFORMATION = 0x1002  # IFF_TAP | IFF_NO_PI
 
 
 @pytest.fixture(scope="module")
@@ -92,14 +101,17 @@ class Box:
         await self.machine.stop()
 
 
-def make_box(image: GuestImage, directory: Path, **more: Any) -> Box:
-    return Box(QemuVmm(make_spec(image, directory, **more), has_kvm=False))
+def make_box(
+    image: GuestImage, directory: Path, patience_s: float = ANSWER_TIMEOUT_S, **more: Any
+) -> Box:
+    spec = make_spec(image, directory, **more)
+    return Box(QemuVmm(spec, has_kvm=False, patience_s=patience_s))
 
 
 def make_spec(image: GuestImage, directory: Path, **more: Any) -> VmSpec:
     directory.mkdir(exist_ok=True)
     return VmSpec(
-        kernel=image.kernel,
+        kernel=image.vmlinux,
         initrd=image.initrd,
         memory_mib=MEMORY_MIB,
         directory=directory,
@@ -264,18 +276,17 @@ async def test_a_snapshot_that_was_kept_is_restored_by_another_process(
 ) -> None:
     """Another as far as the snapshot is concerned: by its files alone."""
     spec = make_spec(image, tmp_path / "vm")
-    expected = identify(spec, has_kvm=False, version=program_version())
-    kept = load_snapshot(snapshot.memory.parent, expected)
     box = Box(QemuVmm(spec, has_kvm=False))
     try:
+        kept = await box.machine.load(snapshot.memory.parent)
         await awaken(box, kept)
         kept.close()  # a clone does not need it any more
         assert await run_python(box, "print(open('/tmp/kept').read())") == b"from before\n"
     finally:
         await box.end()
-    other = identify(replace(spec, memory_mib=512), has_kvm=False, version="0.1")
-    with pytest.raises(SnapshotForeign, match=r"vmm is .*memory_mib is 256 and should be 512"):
-        load_snapshot(snapshot.memory.parent, other)
+    other = QemuVmm(replace(spec, memory_mib=512, image="other"), has_kvm=False)
+    with pytest.raises(SnapshotForeign, match=r"image is .*memory_mib is 256 and should be 512"):
+        await other.load(snapshot.memory.parent)
 
 
 async def test_a_restored_machine_with_memory_of_its_own_can_be_put_to_rest_again(
@@ -299,7 +310,6 @@ async def test_a_restored_machine_with_memory_of_its_own_can_be_put_to_rest_agai
         again.close()
 
 
-@pytest.mark.skipif("virtio_blk" not in kernel.MODULES, reason="the guest has no virtio_blk")
 async def test_a_machine_is_restored_with_other_drives(image: GuestImage, tmp_path: Path) -> None:
     """The guest has what it has read in its own memory, until it is told to forget it."""
     size = 1 * MIB
@@ -399,6 +409,180 @@ async def test_a_machine_that_cannot_start_says_why(image: GuestImage, tmp_path:
         await QemuVmm(broken, has_kvm=False, program="no-such-qemu").boot()
     with pytest.raises(WrongState):
         box.machine.take_channel()
+
+
+@pytest.mark.parametrize("operation", ["pause", "snapshot", "resume", "set_balloon"])
+async def test_a_machine_that_is_killed_over_an_operation_has_ended(
+    image: GuestImage, snapshot: VmSnapshot, tmp_path: Path, operation: str
+) -> None:
+    box = make_box(image, tmp_path / "vm", has_own_memory=True)
+    machine = box.machine
+    arguments = {"snapshot": [tmp_path / "rest"], "set_balloon": [1]}.get(operation, [])
+    try:
+        await machine.restore(snapshot)
+        if operation in ("pause", "set_balloon"):
+            await machine.resume()
+        process.pidfd_send_signal(machine.pidfd, signal.SIGSTOP)
+        doing = asyncio.create_task(getattr(machine, operation)(*arguments))
+        await asyncio.sleep(0)  # it has been asked
+        process.pidfd_send_signal(machine.pidfd, signal.SIGKILL)
+        with pytest.raises(VmmEnded, match="over"):
+            await doing
+        assert machine.state is VmState.STOPPED
+        assert await machine.wait() == -signal.SIGKILL
+    finally:
+        await box.end()
+    assert not (tmp_path / "rest").exists()
+
+
+@pytest.mark.parametrize("is_restored", [False, True])
+async def test_a_machine_that_is_killed_while_it_starts_has_ended(
+    image: GuestImage, snapshot: VmSnapshot, tmp_path: Path, *, is_restored: bool
+) -> None:
+    machine = make_box(image, tmp_path / "vm").machine
+    starting = asyncio.create_task(machine.restore(snapshot) if is_restored else machine.boot())
+    while not starting.done():
+        with contextlib.suppress(WrongState, ProcessLookupError):
+            process.pidfd_send_signal(machine.pidfd, signal.SIGKILL)
+        await asyncio.sleep(0)
+    with pytest.raises(VmmEnded):
+        await starting
+    assert machine.state is VmState.STOPPED
+
+
+async def test_a_machine_that_ended_by_itself_says_so(
+    image: GuestImage, snapshot: VmSnapshot, tmp_path: Path
+) -> None:
+    box = make_box(image, tmp_path / "vm")
+    try:
+        await awaken(box, snapshot)
+        process.pidfd_send_signal(box.machine.pidfd, signal.SIGKILL)
+        assert await box.machine.wait() == -signal.SIGKILL
+        for operation in (box.machine.pause, box.machine.resume):
+            with pytest.raises(VmmEnded):
+                await operation()
+    finally:
+        await box.end()
+
+
+async def test_a_machine_that_does_not_answer_is_given_up(
+    image: GuestImage, snapshot: VmSnapshot, tmp_path: Path
+) -> None:
+    box = make_box(image, tmp_path / "vm", patience_s=5.0)
+    try:
+        await awaken(box, snapshot)
+        machine = box.machine
+        process.pidfd_send_signal(machine.pidfd, signal.SIGSTOP)
+        with pytest.raises(VmmSilent, match=r"stop within 5 s"):
+            await machine.pause()
+        assert machine.state is VmState.RUNNING
+    finally:
+        await box.end()
+    assert await machine.wait() == -signal.SIGKILL
+
+
+async def test_a_guest_whose_kernel_panics_ends_and_its_console_tells(clone: Box) -> None:
+    with pytest.raises(SandboxEnded):
+        await run_shell(clone, "echo 1 >/proc/sys/kernel/sysrq; echo c >/proc/sysrq-trigger")
+    async with asyncio.timeout(guest_images.PATIENCE_S):
+        await clone.machine.wait()
+    with pytest.raises(VmmEnded, match="Kernel panic"):
+        await clone.machine.pause()
+
+
+async def test_a_guest_that_floods_its_console_is_slowed_and_no_one_else(clone: Box) -> None:
+    console = clone.machine.console
+    await run_shell(clone, "yes >/dev/ttyS0 2>&1 </dev/null &")
+    async with asyncio.timeout(guest_images.PATIENCE_S):
+        while console.dropped_bytes == 0:
+            await clone.guest.ping()
+    assert len(console.text()) == KEPT_BYTES
+
+
+@pytest.mark.parametrize("part", ["kernel", "initrd"])
+async def test_a_boot_that_fails_says_why(image: GuestImage, tmp_path: Path, part: str) -> None:
+    damaged = tmp_path / "damaged"
+    damaged.write_bytes(b"nothing of use".ljust(65_536, b"."))
+    spec = replace(make_spec(image, tmp_path / "vm"), **{part: damaged})
+    box = Box(QemuVmm(spec, has_kvm=False))
+    try:
+        with contextlib.suppress(VmmEnded):  # QEMU itself takes no such kernel
+            await box.machine.boot()
+            async with asyncio.timeout(guest_images.PATIENCE_S):
+                with pytest.raises(SandboxEnded):
+                    await box.guest.hello()
+                await box.machine.wait()
+        assert any(word in box.machine.console.text() for word in ("panic", "kernel"))
+    finally:
+        await box.end()
+
+
+async def test_a_slow_drive_is_slow(image: GuestImage, tmp_path: Path) -> None:
+    for name in ("fast", "slow"):
+        (tmp_path / name).write_bytes(bytes(6 * MIB))
+    drives = (Drive(tmp_path / "fast"), Drive(tmp_path / "slow", bytes_per_s=4 * MIB))
+    read = (
+        "import time; t = time.monotonic(); open('/dev/{}', 'rb', 0).read(6 << 20);"
+        "print(time.monotonic() - t)"
+    )
+    async with running(make_box(image, tmp_path / "vm", drives=drives)) as box:
+        fast_s = float(await run_python(box, read.format("vda")))
+        slow_s = float(await run_python(box, read.format("vdb")))
+    assert slow_s > 1.0
+    assert slow_s > 3 * fast_s
+
+
+async def test_a_guest_has_the_network_device_that_it_is_given(
+    image: GuestImage, tmp_path: Path
+) -> None:
+    mac = "02:00:00:00:00:07"
+    with open("/dev/net/tun", "r+b", buffering=0) as tap:
+        request = struct.pack("16sH22x", b"firelet-t%d", TAP_WITHOUT_INFORMATION)
+        fcntl.ioctl(tap, TUNSETIFF, request)
+        async with running(make_box(image, tmp_path / "vm", nic=Nic(tap.fileno(), mac))) as box:
+            for name in ("failover", "net_failover", "virtio_net"):
+                await run_shell(box, f"insmod /{OPTIONAL_MODULES_DIRECTORY}/*-{name}.ko")
+            assert await run_python(box, ADDRESS) == f"{mac}\n".encode()
+
+
+async def test_a_balloon_gives_memory_back_and_a_clone_that_shares_has_none(
+    image: GuestImage, tmp_path: Path
+) -> None:
+    box = make_box(image, tmp_path / "vm", has_balloon=True)
+    async with running(box):
+        machine = box.machine
+        await run_shell(box, f"insmod /{OPTIONAL_MODULES_DIRECTORY}/*-virtio_balloon.ko")
+        await run_shell(box, "head -c 60000000 /dev/zero >/tmp/much; rm /tmp/much")
+        before = memory_in_use(machine.pid)
+        await machine.set_balloon(150)
+        async with asyncio.timeout(guest_images.PATIENCE_S):
+            while await machine.balloon_mib() < 150:
+                await asyncio.sleep(0.01)
+        assert memory_in_use(machine.pid) < before - 30 * MIB
+        await machine.set_balloon(0)
+        async with asyncio.timeout(guest_images.PATIENCE_S):
+            while await machine.balloon_mib() > 0:
+                await asyncio.sleep(0.01)
+        await machine.pause()
+        snapshot = await machine.snapshot(tmp_path)
+    try:
+        sharing = make_box(image, tmp_path / "sharing", has_balloon=True)
+        with pytest.raises(ValueError, match="shares its memory"):
+            await sharing.machine.restore(snapshot)
+        own = make_box(image, tmp_path / "own", has_balloon=True, has_own_memory=True)
+        try:
+            await awaken(own, snapshot)
+        finally:
+            await own.end()
+    finally:
+        snapshot.close()
+
+
+def memory_in_use(pid: int) -> int:
+    """Bytes of the memory file of the machine that this process runs."""
+    files = list(Path(f"/proc/{pid}/fd").iterdir())
+    memory = next(file for file in files if "memfd:machine" in os.readlink(file))
+    return memory.stat().st_blocks * 512
 
 
 async def test_a_machine_is_in_its_control_groups_with_all_its_threads(

@@ -13,9 +13,9 @@ import asyncio
 import os
 import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -28,8 +28,8 @@ from firelet.sandbox.microvm.qemu_command import (
     build_command,
     parse_counter_khz,
 )
-from firelet.sandbox.microvm.qemu_identity import identify
-from firelet.sandbox.microvm.qmp import Qmp
+from firelet.sandbox.microvm.qemu_identity import identify, program_version
+from firelet.sandbox.microvm.qmp import ANSWER_TIMEOUT_S, Qmp
 from firelet.sandbox.microvm.vmm import (
     HeldSnapshot,
     VmEvent,
@@ -49,7 +49,7 @@ MIGRATION_TIMEOUT_S = 60.0
 _STATE_FILE = "state"
 _POLL_FIRST_S = 0.0005
 _POLL_LONGEST_S = 0.01
-_CONSOLE_TAIL = 2_000
+_CONSOLE_TAIL = 4_000  # a panic of the guest's kernel, with its trace
 
 T = TypeVar("T")
 
@@ -61,13 +61,28 @@ class _Migration(msgspec.Struct, frozen=True):
     error_desc: str = msgspec.field(name="error-desc", default="no reason given")
 
 
-class QemuVmm:
-    """A ``Vmm``. Constructing it does nothing."""
+class _Balloon(msgspec.Struct, frozen=True):
+    """What ``query-balloon`` says; ``actual`` are the bytes that the guest has left."""
 
-    def __init__(self, spec: VmSpec, *, has_kvm: bool, program: str = PROGRAM) -> None:
+    actual: int
+
+
+class QemuVmm:
+    """A ``Vmm``. Constructing it does nothing. VmmSilent when QEMU has not answered a command after
+    ``patience_s``: it is of no use then, and has to be stopped."""
+
+    def __init__(
+        self,
+        spec: VmSpec,
+        *,
+        has_kvm: bool,
+        program: str = PROGRAM,
+        patience_s: float = ANSWER_TIMEOUT_S,
+    ) -> None:
         self._spec = spec
         self._has_kvm = has_kvm
         self._program = program
+        self._patience_s = patience_s
         self._version = ""
         self._state = VmState.NEW
         self._process: VmmProcess | None = None
@@ -115,34 +130,55 @@ class QemuVmm:
         state = advance(self._state, VmEvent.RESTORE)
         held = snapshot.held
         if held is None:
-            raise ValueError("QEMU restores what is held in memory only: see load_snapshot")
+            raise ValueError("QEMU restores what is held in memory only: see load")
+        if self._spec.has_balloon and not self._spec.has_own_memory:
+            raise ValueError("A machine that shares its memory cannot give it back by a balloon.")
         memory = held.memory
         if self._spec.has_own_memory:
             memory = self._memory = sealed_file.create("machine")
             await self._in_thread(lambda: sealed_file.copy(held.memory, memory))
-        qmp = await self._launch(memory, is_restored=True)
+        await self._launch(memory, is_restored=True)
         try:
-            await self._share_memory(qmp)
-            await self._hand_over_state(qmp, sealed_file.reopen(held.state))
-            await qmp.execute("migrate-incoming", {"uri": f"fd:{_STATE_FILE}"})
-            await self._finish_migration(qmp)
+            await self._share_memory()
+            await self._hand_over_state(sealed_file.reopen(held.state))
+            await self._execute("migrate-incoming", {"uri": f"fd:{_STATE_FILE}"})
+            await self._finish_migration()
         except BaseException:
             await self.stop()
             raise
         self._state = state
 
     async def pause(self) -> None:
-        state = advance(self.state, VmEvent.PAUSE)
-        await self._monitor().execute("stop")
+        state = self._advance(VmEvent.PAUSE)
+        await self._execute("stop")
         self._state = state
 
     async def resume(self) -> None:
-        state = advance(self.state, VmEvent.RESUME)
-        await self._monitor().execute("cont")
+        state = self._advance(VmEvent.RESUME)
+        await self._execute("cont")
         self._state = state
 
+    async def set_balloon(self, mib: int) -> None:
+        """Asks the guest, which runs, to give up so much of its memory, or to take it back. It does
+        so as fast as it can and as far as it can: see ``balloon_mib``. VmmRefused for a machine
+        without a balloon."""
+        left = (self._spec.memory_mib - mib) * MIB
+        await self._execute("balloon", {"value": left})
+
+    async def balloon_mib(self) -> int:
+        """How much the guest has given up by now."""
+        answer = await self._execute("query-balloon")
+        left = msgspec.json.decode(answer, type=_Balloon).actual
+        return self._spec.memory_mib - left // MIB
+
+    async def load(self, directory: Path) -> VmSnapshot:
+        """What ``snapshot`` has left in ``directory``, in any process, checked to be whole and to
+        fit a machine like this one, which need not be started. The caller closes it.
+        SnapshotDamaged, SnapshotForeign, VmmMissing."""
+        return await self._in_thread(lambda: self._load(directory))
+
     async def snapshot(self, directory: Path) -> VmSnapshot:
-        advance(self.state, VmEvent.SNAPSHOT)
+        self._advance(VmEvent.SNAPSHOT)
         if self._memory < 0:
             raise WrongState(
                 "A restored machine shares its memory and cannot be put to rest again."
@@ -164,11 +200,15 @@ class QemuVmm:
         return snapshot
 
     async def _write_state(self, state: int) -> None:
-        qmp = self._monitor()
-        await self._share_memory(qmp)
-        await self._hand_over_state(qmp, os.dup(state))
-        await qmp.execute("migrate", {"uri": f"fd:{_STATE_FILE}"})
-        await self._finish_migration(qmp)
+        await self._share_memory()
+        await self._hand_over_state(os.dup(state))
+        await self._execute("migrate", {"uri": f"fd:{_STATE_FILE}"})
+        await self._finish_migration()
+
+    def _load(self, directory: Path) -> VmSnapshot:
+        version = program_version(self._program)
+        expected = identify(self._spec, has_kvm=self._has_kvm, version=version)
+        return vm_snapshot.load_snapshot(directory, expected)
 
     def _save(self, directory: Path, held: HeldSnapshot) -> VmSnapshot:
         identity = identify(self._spec, has_kvm=self._has_kvm, version=self._version)
@@ -199,18 +239,35 @@ class QemuVmm:
             raise WrongState("The machine has not been started.")
         return self._process
 
-    def _monitor(self) -> Qmp:
+    def _advance(self, event: VmEvent) -> VmState:
+        """VmmEnded for one that has ended by itself."""
+        has_ended = self._process is not None and self._process.has_ended
+        if has_ended and self._state is not VmState.STOPPED:
+            raise VmmEnded("The machine has ended.", self._tail())
+        return advance(self._state, event)
+
+    def _tail(self) -> str:
+        return self._console.text()[-_CONSOLE_TAIL:]
+
+    async def _execute(
+        self, command: str, arguments: dict[str, Any] | None = None, *, fds: Sequence[int] = ()
+    ) -> msgspec.Raw:
+        """A command of QEMU's. If QEMU ends over it, its last words are in the error."""
         if self._qmp is None:
             raise WrongState("The machine has not been started.")
-        return self._qmp
+        try:
+            return await self._qmp.execute(command, arguments, fds=fds)
+        except VmmEnded as error:
+            await self._end_process()
+            raise VmmEnded(f"QEMU has ended over {command}.", self._tail()) from error
 
-    async def _launch(self, memory: int, *, is_restored: bool) -> Qmp:
+    async def _launch(self, memory: int, *, is_restored: bool) -> None:
         """Starts QEMU and opens its monitor; ends it again if that fails."""
         monitor, their_monitor = socket.socketpair()
         channel, their_channel = socket.socketpair()
         channel.setblocking(False)
         self._channel = channel
-        self._qmp = Qmp(monitor)
+        self._qmp = Qmp(monitor, self._patience_s)
         try:
             with their_monitor, their_channel:
                 fds = QemuFds(their_monitor.fileno(), their_channel.fileno(), memory)
@@ -218,12 +275,10 @@ class QemuVmm:
             self._version = await self._qmp.open()
         except VmmEnded:
             await self.stop()
-            tail = self._console.text()[-_CONSOLE_TAIL:]
-            raise VmmEnded("QEMU ended at once.", tail) from None
+            raise VmmEnded("QEMU ended at once.", self._tail()) from None
         except BaseException:
             await self.stop()
             raise
-        return self._qmp
 
     async def _start(self, fds: QemuFds, *, is_restored: bool) -> None:
         if shutil.which(self._program) is None:
@@ -232,7 +287,7 @@ class QemuVmm:
             self._spec,
             fds,
             has_kvm=self._has_kvm,
-            counter_khz=await asyncio.to_thread(_counter_khz),
+            counter_khz=0 if is_restored else await asyncio.to_thread(_counter_khz),
             program=self._program,
             is_restored=is_restored,
         )
@@ -252,24 +307,24 @@ class QemuVmm:
             await asyncio.wait([running])
             raise
 
-    async def _hand_over_state(self, qmp: Qmp, fd: int) -> None:
+    async def _hand_over_state(self, fd: int) -> None:
         """Closes ``fd``, of which QEMU has its own then."""
         try:
-            await qmp.execute("getfd", {"fdname": _STATE_FILE}, fds=[fd])
+            await self._execute("getfd", {"fdname": _STATE_FILE}, fds=[fd])
         finally:
             os.close(fd)
 
-    async def _share_memory(self, qmp: Qmp) -> None:
+    async def _share_memory(self) -> None:
         """Keeps the memory, which is a file, out of the state."""
         capability = {"capability": "x-ignore-shared", "state": True}
-        await qmp.execute("migrate-set-capabilities", {"capabilities": [capability]})
+        await self._execute("migrate-set-capabilities", {"capabilities": [capability]})
 
-    async def _finish_migration(self, qmp: Qmp) -> None:
+    async def _finish_migration(self) -> None:
         pause_s = _POLL_FIRST_S
         try:
             async with asyncio.timeout(MIGRATION_TIMEOUT_S):
                 while True:
-                    answer = await qmp.execute("query-migrate")
+                    answer = await self._execute("query-migrate")
                     found = msgspec.json.decode(answer, type=_Migration)
                     if found.status == "completed":
                         return

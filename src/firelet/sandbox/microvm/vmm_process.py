@@ -27,7 +27,7 @@ _SHELL = "/bin/sh"
 # A parent that ended before the kernel was asked to tell is not told of.
 _HAS_PARENT = '[ "$PPID" = {parent} ]'
 # By the parent's descriptor: the program must not have one of its own.
-_JOIN = "echo 0 >/proc/{parent}/fd/{file}"
+_JOIN = "echo 0 >>/proc/{parent}/fd/{file}"
 _READ_BYTES = 16 * 1024
 _READ_PAUSE_S = 0.02
 

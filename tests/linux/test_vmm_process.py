@@ -1,0 +1,108 @@
+"""The process that runs a machine, with programs that are none."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+
+from firelet.sandbox.microvm import vmm_process
+from firelet.sandbox.microvm.console import KEPT_BYTES, Console
+from firelet.sandbox.microvm.vmm import VmmMissing
+from firelet.sandbox.microvm.vmm_process import VmmProcess, start
+
+pytestmark = pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv is missing")
+
+PATIENCE_S = 20.0
+
+
+def shell(text: str, console: Console, **more: list[int]) -> VmmProcess:
+    return start(["/bin/sh", "-c", text], console, **more)
+
+
+async def end_of(process: VmmProcess) -> int:
+    async with asyncio.timeout(PATIENCE_S):
+        status = await process.wait()
+    process.close()
+    return status
+
+
+async def test_its_status_and_all_that_it_wrote_are_there_at_its_end() -> None:
+    console = Console()
+    assert await end_of(shell("echo one; echo two >&2; exit 7", console)) == 7
+    assert console.text() == "one\ntwo\n"
+
+
+async def test_it_is_killed_even_when_it_is_stopped() -> None:
+    process = shell("kill -STOP $$", Console())
+    pidfd = process.pidfd
+    async with asyncio.timeout(PATIENCE_S):
+        await process.kill()
+        await process.kill()
+    assert await process.wait() == -signal.SIGKILL
+    process.close()
+    process.close()
+    assert not os.path.exists(f"/proc/self/fd/{pidfd}")
+
+
+async def test_it_joins_its_groups_first_and_does_not_keep_their_files(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("memory", "cpu")]
+    files = [os.open(path, os.O_WRONLY | os.O_CREAT) for path in paths]
+    inherited, theirs = os.pipe()
+    console = Console()
+    try:
+        process = shell("ls -l /proc/self/fd", console, fds=[theirs], cgroup_files=files)
+        assert await end_of(process) == 0
+    finally:
+        for fd in (*files, inherited, theirs):
+            os.close(fd)
+    assert [path.read_text() for path in paths] == ["0\n", "0\n"]
+    assert f" {theirs} -> pipe" in console.text()
+    assert str(tmp_path) not in console.text()
+
+
+async def test_it_does_not_run_outside_of_its_groups() -> None:
+    console = Console()
+    assert await end_of(shell("echo ran", console, cgroup_files=[999_999])) != 0
+    assert "ran" not in console.text().split()
+
+
+async def test_it_does_not_run_when_its_parent_has_ended_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    console = Console()
+    monkeypatch.setattr(vmm_process.os, "getpid", lambda: 1)
+    assert await end_of(shell("echo ran", console)) != 0
+    assert console.text() == ""
+
+
+async def test_whoever_floods_the_console_waits_and_others_do_not() -> None:
+    console = Console()
+    process = shell("exec yes", console)
+    turns = 0
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    while console.dropped_bytes < 4 * KEPT_BYTES:
+        turns += 1
+        await asyncio.sleep(0)
+    seconds = loop.time() - began
+    await process.kill()
+    process.close()
+    # 16 KiB every 20 ms, and what the pipe holds at the end.
+    assert console.dropped_bytes + KEPT_BYTES <= (seconds / 0.02 + 2) * 16 * 1024 + 2 * 65_536
+    assert turns > 1_000
+    assert len(console.text()) == KEPT_BYTES
+
+
+async def test_a_program_that_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Console()
+    process = start(["/missing"], console)
+    assert await end_of(process) == 127
+    assert "not found" in console.text()
+    monkeypatch.setattr(vmm_process, "_WITH_PARENT", ("no-such-setpriv",))
+    with pytest.raises(VmmMissing, match="no-such-setpriv"):
+        shell("true", console)
