@@ -10,6 +10,7 @@ write.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import socket
@@ -175,7 +176,7 @@ class QemuVmm:
         """What ``snapshot`` has left in ``directory``, in any process, checked to be whole and to
         fit a machine like this one, which need not be started. The caller closes it.
         SnapshotDamaged, SnapshotForeign, VmmMissing."""
-        return await self._in_thread(lambda: self._load(directory))
+        return await self._in_thread(lambda: self._load(directory), VmSnapshot.close)
 
     async def snapshot(self, directory: Path) -> VmSnapshot:
         self._advance(VmEvent.SNAPSHOT)
@@ -187,8 +188,6 @@ class QemuVmm:
         try:
             await self._write_state(state)
             await self._end_process()
-            sealed_file.seal(state)
-            sealed_file.seal(self._memory)
             held = HeldSnapshot(state, self._memory)
             snapshot = await self._in_thread(lambda: self._save(directory, held))
         except BaseException:
@@ -211,6 +210,8 @@ class QemuVmm:
         return vm_snapshot.load_snapshot(directory, expected)
 
     def _save(self, directory: Path, held: HeldSnapshot) -> VmSnapshot:
+        sealed_file.seal(held.state)
+        sealed_file.seal(held.memory)
         identity = identify(self._spec, has_kvm=self._has_kvm, version=self._version)
         return vm_snapshot.save_snapshot(directory, identity, held)
 
@@ -298,13 +299,18 @@ class QemuVmm:
             command, self._console, fds=inherited, cgroup_files=self._spec.cgroup_files
         )
 
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        """Does not end before ``work``, which uses our descriptors, even when it is cancelled."""
+    async def _in_thread(self, work: Callable[[], T], undo: Callable[[T], None] | None = None) -> T:
+        """Does not end before ``work``, which uses our descriptors, even when it is cancelled. A
+        result that nobody gets then is undone."""
         running = asyncio.ensure_future(asyncio.to_thread(work))
         try:
             return await asyncio.shield(running)
         except asyncio.CancelledError:
-            await asyncio.wait([running])
+            while not running.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait([running])
+            if undo is not None and running.exception() is None:
+                undo(running.result())
             raise
 
     async def _hand_over_state(self, fd: int) -> None:

@@ -13,10 +13,13 @@ import errno
 import fcntl
 import hashlib
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+SEAL_PATIENCE_S = 2.0
+_SEAL_PAUSE_S = 0.005
 _BLOCK_BYTES = 16 * 1024
 _ZEROS = bytes(_BLOCK_BYTES)
 _OFFSET_BYTES = 8
@@ -29,9 +32,19 @@ def create(name: str, size: int = 0) -> int:
     return fd
 
 
-def seal(fd: int) -> None:
-    """From now on nobody can change it. OSError with EBUSY while somebody maps it shared."""
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+def seal(fd: int, patience_s: float = SEAL_PATIENCE_S) -> None:
+    """From now on nobody can change it. OSError with EBUSY if somebody maps it shared all the time:
+    the memory of a process that has ended is there as long as another looks at it in /proc."""
+    end = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+        except OSError as error:
+            if error.errno != errno.EBUSY or time.monotonic() > end:
+                raise
+            time.sleep(_SEAL_PAUSE_S)
+        else:
+            return
 
 
 def reopen(fd: int) -> int:

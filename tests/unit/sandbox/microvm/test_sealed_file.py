@@ -87,7 +87,7 @@ def test_a_sealed_file_stays_as_it_is_for_everyone_who_opens_it(memory: int) -> 
 
 def test_a_file_that_is_mapped_shared_cannot_be_sealed_yet(memory: int) -> None:
     with mmap.mmap(memory, SIZE, flags=mmap.MAP_SHARED), pytest.raises(OSError, match="busy"):
-        sealed_file.seal(memory)
+        sealed_file.seal(memory, patience_s=0.0)
     sealed_file.seal(memory)
 
 
