@@ -25,8 +25,11 @@ import uvloop
 
 from firelet.model.function import Code, FunctionVersion, LoggingConfig, State
 from firelet.model.invocation import Invocation
+from firelet.model.isolation import Isolation
 from firelet.runtime.credentials import SessionCredentials
 from firelet.sandbox import cgroups
+from firelet.sandbox.driver import SandboxDriver
+from firelet.sandbox.drivers import Drivers
 from firelet.sandbox.embryos import Bounds
 from firelet.sandbox.host import probe_host
 from firelet.sandbox.namespaces import NamespacesDriver, NamespacesSettings
@@ -80,7 +83,7 @@ def _version(runtime: str) -> FunctionVersion:
 
 
 async def _measure(runtime: str, root: Path) -> None:
-    facts = await asyncio.to_thread(probe_host, with_kvm=False)
+    facts = await asyncio.to_thread(probe_host)
     tree = None if facts.cgroup_version is None else cgroups.open_tree(facts.cgroup_version)
     driver = NamespacesDriver(
         NamespacesSettings(
@@ -93,11 +96,17 @@ async def _measure(runtime: str, root: Path) -> None:
         facts.interpreters,
         tree,
     )
-    await driver.open()
+
+    async def open_driver() -> SandboxDriver:
+        await driver.open()
+        return driver
+
+    drivers = Drivers({Isolation.NAMESPACES: open_driver}, Isolation.NAMESPACES)
+    await drivers.open()
     version = _version(runtime)
     node = Node(
         NodeParts(
-            driver=driver,
+            driver=drivers,
             code=_Code(root),
             runtimes=facts.interpreters.keys(),
             open_log=lambda _version, _stream: _NoLog(),
@@ -111,7 +120,7 @@ async def _measure(runtime: str, root: Path) -> None:
         await _calls(node, version)
     finally:
         await node.close()
-        await driver.close()
+        await drivers.close()
 
 
 async def _starts(node: Node, version: FunctionVersion) -> None:

@@ -29,7 +29,7 @@ def nothing_leaks() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def host() -> HostFacts:
     """This host's facts; skips where no sandbox can be made."""
-    facts = probe_host(with_kvm=False)
+    facts = probe_host()
     missing = facts.missing()
     if missing:
         pytest.skip("; ".join(f"{item.name}: {item.detail}" for item in missing))

@@ -12,7 +12,10 @@ import pytest
 from boxes import PYTHON, SHELL, Packages
 from firelet.model.function import Code, FunctionVersion
 from firelet.model.invocation import Outcome
+from firelet.model.isolation import Isolation
 from firelet.runtime.environment import SessionCredentials
+from firelet.sandbox.driver import SandboxDriver
+from firelet.sandbox.drivers import Drivers
 from firelet.sandbox.host import HostFacts
 from firelet.sandbox.interpreters import discover
 from firelet.sandbox.namespaces import NamespacesDriver
@@ -65,9 +68,12 @@ async def deployed(
     def open_log(version: FunctionVersion, name: str) -> Writer:
         return Writer(logs.setdefault(version.code.digest, []))
 
+    async def opened() -> SandboxDriver:
+        return driver
+
     node = Node(
         NodeParts(
-            driver=driver,
+            driver=Drivers({Isolation.NAMESPACES: opened}, Isolation.NAMESPACES),
             code=packages,
             runtimes=host.interpreters,
             open_log=open_log,

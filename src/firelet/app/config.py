@@ -6,6 +6,7 @@ Later wins: defaults, ``firelet.toml`` (table ``[firelet]``), ``FIRELET_*`` vari
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -14,6 +15,8 @@ from typing import Any
 
 from firelet.model import limits
 from firelet.model.errors import PlatformError
+from firelet.model.isolation import Isolation
+from firelet.sandbox.microvm.offer import IMAGES, MicrovmSettings
 
 DEFAULT_PORT = 4566  # what awslocal, samlocal and tflocal expect
 FILE_NAME = "firelet.toml"
@@ -41,7 +44,9 @@ class PlatformConfig:
     certificates (PEM) that signatures of packages must lead to. ``images`` maps registries to the
     URL of a registry or to a directory of OCI layouts (``docs/images.md``).
     ``registry_credentials`` is a file as ``docker login`` writes it; ``image_client`` is auto,
-    skopeo or http."""
+    skopeo or http. ``isolation`` is that of functions whose tags ask for none; ``microvm_image`` is
+    the digest of the guest image (None: the newest), ``firecracker`` the path of that program
+    (``docs/isolation.md``)."""
 
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
@@ -70,6 +75,18 @@ class PlatformConfig:
     images: Mapping[str, str] = field(default_factory=dict)
     registry_credentials: Path | None = None
     image_client: str = "auto"
+    isolation: Isolation = Isolation.NAMESPACES
+    microvm_image: str | None = None
+    firecracker: Path | None = None
+
+    @property
+    def microvms(self) -> MicrovmSettings:
+        """What is set about them."""
+        return MicrovmSettings(
+            images=self.data_dir.absolute() / IMAGES,
+            image=self.microvm_image,
+            firecracker=self.firecracker,
+        )
 
     @property
     def stream_bytes_per_s(self) -> float | None:
@@ -132,6 +149,18 @@ def _parse_image_client(value: Any) -> str:
     return str(value)
 
 
+def _parse_isolation(value: Any) -> Isolation:
+    if value not in list(Isolation):
+        raise ValueError(f"it must be one of {', '.join(Isolation)}")
+    return Isolation(value)
+
+
+def _parse_digest(value: Any) -> str:
+    if re.fullmatch("[0-9a-f]{64}", str(value)) is None:
+        raise ValueError("it must be a digest: 64 hexadecimal digits")
+    return str(value)
+
+
 _PARSERS: dict[str, Callable[[Any], Any]] = {
     "host": str,
     "port": int,
@@ -160,6 +189,9 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "images": _parse_images,
     "registry_credentials": lambda value: Path(value).expanduser(),
     "image_client": _parse_image_client,
+    "isolation": _parse_isolation,
+    "microvm_image": _parse_digest,
+    "firecracker": lambda value: Path(value).expanduser(),
 }
 
 

@@ -12,7 +12,7 @@ from logging import getLogger
 from typing import Protocol
 
 from firelet.app.config import PlatformConfig
-from firelet.app.driver import DriverParts, open_driver
+from firelet.app.driver import DriverParts, find_microvms, open_drivers
 from firelet.app.worker import WorkerSettings
 from firelet.app.workers import LogIntake, ProcessLauncher, Workers
 from firelet.control.evict import Candidate, Standing
@@ -20,6 +20,7 @@ from firelet.control.fleet import Fleet, FleetSettings
 from firelet.control.manager import Environment
 from firelet.iam.credentials import SessionCredentials as Sessions
 from firelet.model.function import FunctionKey, FunctionVersion, InitializationType
+from firelet.model.isolation import Isolation
 from firelet.observe.logs import LogStore
 from firelet.runtime.credentials import SessionCredentials
 from firelet.sandbox.embryos import Bounds
@@ -104,13 +105,15 @@ async def open_data_plane(stack: AsyncExitStack, parts: DataPlaneParts) -> DataP
 
 async def _open_node(stack: AsyncExitStack, parts: DataPlaneParts) -> Node:
     logs = parts.logs
-    driver = await open_driver(
+    driver = await open_drivers(
         DriverParts(
             code_store=parts.config.data_dir / "code",
             is_rootless=parts.facts.is_rootless,
             cgroup_version=parts.facts.cgroup_version,
             interpreters=parts.facts.interpreters,
             embryos=embryo_bounds(parts.config),
+            microvms=parts.config.microvms,
+            isolation=parts.config.isolation,
             file_systems=parts.config.file_systems,
         )
     )
@@ -142,6 +145,8 @@ async def _open_workers(stack: AsyncExitStack, parts: DataPlaneParts) -> Workers
             interpreters=facts.interpreters,
             embryos=embryo_bounds(config),
             log_level=getLogger().getEffectiveLevel(),
+            microvms=config.microvms,
+            isolation=config.isolation,
             file_systems=dict(config.file_systems),
         )
     )
@@ -157,7 +162,12 @@ async def _open_workers(stack: AsyncExitStack, parts: DataPlaneParts) -> Workers
         LogIntake(parts.logs.open_stream).take,
         time.monotonic,
     )
-    workers = Workers(fleet, custody, facts.interpreters.keys())
+
+    async def check_isolation(isolation: Isolation | None) -> None:
+        if (isolation or config.isolation) is Isolation.MICROVM:
+            (await find_microvms(config.microvms)).check()
+
+    workers = Workers(fleet, custody, facts.interpreters.keys(), check_isolation)
     stack.push_async_callback(workers.close)
     await fleet.open()
     loop = asyncio.get_running_loop()

@@ -1,16 +1,23 @@
-"""The sandbox driver of one process that makes sandboxes: the platform itself, or a worker."""
+"""The sandbox drivers of one process that makes sandboxes: the platform itself, or a worker."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
+from firelet.linux.kvm import probe_kvm
+from firelet.model.errors import IsolationMissing
+from firelet.model.isolation import Isolation
 from firelet.sandbox import cgroups
+from firelet.sandbox.driver import SandboxDriver
+from firelet.sandbox.drivers import Drivers
 from firelet.sandbox.embryos import Bounds
 from firelet.sandbox.interpreters import Interpreter
 from firelet.sandbox.janitor import Janitor
+from firelet.sandbox.microvm.offer import MicrovmOffer, MicrovmSettings, find_offer
 from firelet.sandbox.namespaces import NamespacesDriver, NamespacesSettings
 from firelet.sandbox.seccomp_profile import compile_profile, compile_snapshot_profile
 
@@ -18,17 +25,30 @@ from firelet.sandbox.seccomp_profile import compile_profile, compile_snapshot_pr
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriverParts:
     """What the probe of the host and the configuration say. ``cgroup_version`` is None where the
-    operator has accepted to run without control groups."""
+    operator has accepted to run without control groups; ``isolation`` is the platform's own."""
 
     code_store: Path
     is_rootless: bool
     cgroup_version: int | None
     interpreters: Mapping[str, Interpreter]
     embryos: Bounds
+    microvms: MicrovmSettings
+    isolation: Isolation = Isolation.NAMESPACES
     file_systems: Mapping[str, Path] = field(default_factory=dict)
 
 
-async def open_driver(parts: DriverParts) -> NamespacesDriver:
+async def open_drivers(parts: DriverParts) -> Drivers:
+    """All of them, the platform's own opened. IsolationMissing when that cannot be."""
+    openers = {
+        Isolation.NAMESPACES: partial(open_namespaces_driver, parts),
+        Isolation.MICROVM: partial(open_microvm_driver, parts),
+    }
+    drivers = Drivers(openers, parts.isolation)
+    await drivers.open()
+    return drivers
+
+
+async def open_namespaces_driver(parts: DriverParts) -> SandboxDriver:
     """A driver with control groups of this process's own, and a janitor for them."""
     tree = None
     if parts.cgroup_version is not None:
@@ -51,3 +71,16 @@ async def open_driver(parts: DriverParts) -> NamespacesDriver:
     )
     await driver.open()
     return driver
+
+
+async def open_microvm_driver(parts: DriverParts) -> SandboxDriver:
+    """A driver whose sandboxes are machines. IsolationMissing when the host has not got what they
+    need."""
+    offer = await find_microvms(parts.microvms)
+    offer.check()
+    raise IsolationMissing("microVMs are not available: this version runs no functions in them.")
+
+
+async def find_microvms(settings: MicrovmSettings) -> MicrovmOffer:
+    """What this host has for them; tries whether KVM runs guests."""
+    return find_offer(settings, await asyncio.to_thread(probe_kvm))

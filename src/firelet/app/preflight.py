@@ -15,8 +15,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from firelet.app.config import PlatformConfig
+from firelet.linux.kvm import probe_kvm
 from firelet.model.errors import PlatformError
+from firelet.model.isolation import Isolation
 from firelet.sandbox.host import HostFacts
+from firelet.sandbox.microvm.offer import find_offer
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +48,12 @@ def check_walls(facts: HostFacts, config: PlatformConfig) -> None:
                 f" To run all the same: --accept {item.name}"
             )
         log.warning("running with weaker isolation: %s: %s", item.name, item.consequence)
+
+
+def check_isolation(config: PlatformConfig) -> None:
+    """Refuses to run functions in microVMs where those cannot be. IsolationMissing says why."""
+    if config.isolation is Isolation.MICROVM:
+        find_offer(config.microvms, probe_kvm()).check()
 
 
 def check_file_systems(directories: Mapping[str, Path], is_rootless: bool) -> None:

@@ -21,6 +21,7 @@ from firelet.app.operations import EndpointParts
 from firelet.app.preflight import (
     check_address,
     check_file_systems,
+    check_isolation,
     check_walls,
     locked,
     raise_open_files,
@@ -60,10 +61,11 @@ async def serve(config: PlatformConfig, on_ready: Callable[[str], None]) -> None
     """Runs the platform until it is cancelled. ``on_ready`` gets the endpoint's URL once it
     answers. PlatformError when the host or the configuration does not allow it."""
     check_address(config)
-    facts = await asyncio.to_thread(probe_host, with_kvm=False)
+    facts = await asyncio.to_thread(probe_host)
     for runtime, executable in config.interpreters.items():
         facts.interpreters[runtime] = named_interpreter(runtime, executable)
     check_walls(facts, config)
+    await asyncio.to_thread(check_isolation, config)
     check_file_systems(config.file_systems, facts.is_rootless)
     raise_open_files()
     async with AsyncExitStack() as stack:

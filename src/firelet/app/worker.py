@@ -13,7 +13,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -21,18 +21,20 @@ from typing import Any
 import msgspec
 import uvloop
 
-from firelet.app.driver import DriverParts, open_driver
+from firelet.app.driver import DriverParts, open_drivers
 from firelet.app.worker_logs import LogForwarder
 from firelet.app.worker_streams import ForwardingSink
 from firelet.model import limits
 from firelet.model.errors import PlatformError, SandboxEnded, Unavailable
 from firelet.model.function import FunctionKey, FunctionVersion
 from firelet.model.invocation import Invocation
+from firelet.model.isolation import Isolation
 from firelet.observe.log_records import StreamKey
 from firelet.runtime.credentials import SessionCredentials
+from firelet.sandbox.drivers import Drivers
 from firelet.sandbox.embryos import Bounds
 from firelet.sandbox.interpreters import Interpreter
-from firelet.sandbox.namespaces import NamespacesDriver
+from firelet.sandbox.microvm.offer import MicrovmSettings
 from firelet.store.blobs import BlobStore
 from firelet.wire.rpc import Message, Peer
 from firelet.wire.worker_messages import (
@@ -74,6 +76,8 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     interpreters: dict[str, Interpreter]
     embryos: Bounds
     log_level: int
+    microvms: MicrovmSettings
+    isolation: Isolation = Isolation.NAMESPACES
     file_systems: dict[str, Path] = {}
 
     def format(self) -> bytes:
@@ -114,11 +118,11 @@ class Worker:
         self._ended = ended
         self._logs = LogForwarder(peer.tell, lambda: peer.is_congested)
         self._resources = AsyncExitStack()
-        self._driver: NamespacesDriver | None = None
+        self._driver: Drivers | None = None
         self._node: Node | None = None
         self._granted: dict[FunctionKey, SessionCredentials] = {}
         self._held: dict[int, _Held] = {}
-        self._closing: set[asyncio.Task[None]] = set()
+        self._begun: set[asyncio.Task[None]] = set()
 
     async def answer(self, message: Message, payload: bytes) -> tuple[Message, bytes]:
         """See ``wire.worker_messages``."""
@@ -154,12 +158,10 @@ class Worker:
                 if number in self._held:
                     self._held[number].resume()
             case Abandon(number):
-                task = asyncio.create_task(self._close_one(number))
-                self._closing.add(task)
-                task.add_done_callback(self._closing.discard)
-            case Expect(runtime):
+                self._begin(self._close_one(number))
+            case Expect(runtime, isolation):
                 if self._driver is not None:
-                    self._driver.expect(runtime)
+                    self._begin(self._prepare(self._driver, runtime, isolation))
             case Retire(account, region, name, version):
                 if self._node is not None:
                     self._node.retire((account, region, name), version)
@@ -167,9 +169,22 @@ class Worker:
     async def close(self) -> None:
         """Ends every environment and the driver. May be called again."""
         await asyncio.gather(*(self._close_one(number) for number in list(self._held)))
-        await asyncio.gather(*self._closing)
+        await asyncio.gather(*self._begun)
         await self._resources.aclose()
         self._logs.send_all()
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """What a note has asked for, and nobody waits for."""
+        task = asyncio.create_task(work)
+        self._begun.add(task)
+        task.add_done_callback(self._begun.discard)
+
+    async def _prepare(self, driver: Drivers, runtime: str, isolation: Isolation | None) -> None:
+        try:
+            await driver.prepare(runtime, isolation)
+        except PlatformError as error:
+            # Whoever starts something there meets it again.
+            log.warning("not made ready runtime=%s: %s", runtime, error.message)
 
     async def _open(self) -> None:
         settings = self._settings
@@ -181,13 +196,15 @@ class Worker:
             BlobStore(image_blobs(settings.data_dir)),
         )
         self._resources.push_async_callback(code.close)
-        self._driver = await open_driver(
+        self._driver = await open_drivers(
             DriverParts(
                 code_store=code_store,
                 is_rootless=settings.is_rootless,
                 cgroup_version=settings.cgroup_version,
                 interpreters=settings.interpreters,
                 embryos=settings.embryos,
+                microvms=settings.microvms,
+                isolation=settings.isolation,
                 file_systems=settings.file_systems,
             )
         )

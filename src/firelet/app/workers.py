@@ -10,7 +10,7 @@ import asyncio
 import logging
 import subprocess
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from typing import Protocol
 
 from firelet.app.worker import WorkerSettings
@@ -19,6 +19,7 @@ from firelet.control.remote import RemoteEnvironment
 from firelet.model import limits
 from firelet.model.errors import PlatformError
 from firelet.model.function import FunctionKey, FunctionVersion, InitializationType
+from firelet.model.isolation import Isolation
 from firelet.wire.rpc import Peer, PeerLost, make_pair
 from firelet.wire.worker_messages import Done, End, StreamEvents, control_codec
 from firelet.worker.custody import Custody
@@ -37,12 +38,20 @@ class LogWriter(Protocol):
 
 
 class Workers:
-    """What ``worker.node.Node`` is with one process, with several."""
+    """What ``worker.node.Node`` is with one process, with several. ``check_isolation`` raises
+    IsolationMissing for one that this host does not have."""
 
-    def __init__(self, fleet: Fleet, custody: Custody, runtimes: Collection[str]) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        custody: Custody,
+        runtimes: Collection[str],
+        check_isolation: Callable[[Isolation | None], Awaitable[None]],
+    ) -> None:
         self._fleet = fleet
         self._custody = custody
         self._runtimes = runtimes
+        self._check_isolation = check_isolation
         self._recycling: asyncio.Task[None] | None = None
 
     def recycle(self) -> None:
@@ -65,8 +74,11 @@ class Workers:
         await self._custody.close()
 
     async def activate(self, version: FunctionVersion) -> None:
-        """Makes a version ready to start: its interpreter is here, its code is on disk."""
-        self._fleet.expect(check_runtime(version, self._runtimes))
+        """Makes a version ready to start: its interpreter and what it is isolated by are here, its
+        code is on disk."""
+        runtime = check_runtime(version, self._runtimes)
+        await self._check_isolation(version.isolation)
+        self._fleet.expect(runtime, version.isolation)
         await self._custody.prepare(version)
         if version.has_snap_start:
             await self._fleet.activate(version)

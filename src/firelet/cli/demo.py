@@ -46,7 +46,7 @@ def _weaker(console: Console) -> str | None:
     """The weaker walls of this host, each said aloud: a demonstration runs all the same."""
     from firelet.sandbox.host import probe_host
 
-    weaker = probe_host(with_kvm=False).weaker()
+    weaker = probe_host().weaker()
     for item in weaker:
         console.print(
             f"weaker here: {item.name}: {item.detail}; {item.consequence}"

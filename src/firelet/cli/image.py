@@ -16,7 +16,6 @@ from firelet.cli.terminal import format_duration, print_table, progress, say
 if TYPE_CHECKING:
     from firelet.sandbox.microvm.image import GuestImage, ImageStore
 
-_STORE = "guest-images"
 _MEMORY_MIB = 256
 _PATIENCE_S = 60.0
 _PROGRAM = "print(6 * 7)"
@@ -194,5 +193,6 @@ async def _boot(found: GuestImage, directory: Path) -> list[list[str]]:
 def _store(data_dir: Path | None) -> ImageStore:
     from firelet.app.config import default_data_dir
     from firelet.sandbox.microvm.image import ImageStore
+    from firelet.sandbox.microvm.offer import IMAGES
 
-    return ImageStore((data_dir or default_data_dir()) / _STORE)
+    return ImageStore((data_dir or default_data_dir()) / IMAGES)

@@ -25,11 +25,24 @@ def up(
     workers: Annotated[
         int | None, typer.Option(min=0, help="Processes that run functions; 0 or 1: this one [0].")
     ] = None,
+    isolation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="What isolates functions: namespaces or microvm [namespaces]."
+        ),
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="Configuration [./firelet.toml].")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more, to stderr.")] = False,
 ) -> None:
     """Run firelet here. Prints `ready URL` when it answers; stops on Ctrl-C."""
     from firelet.cli.serving import run_platform
 
-    flags = {"port": port, "host": host, "data_dir": data_dir, "accept": accept, "workers": workers}
+    flags = {
+        "port": port,
+        "host": host,
+        "data_dir": data_dir,
+        "accept": accept,
+        "workers": workers,
+        "isolation": isolation,
+    }
     run_platform(flags, file=config, is_verbose=verbose)

@@ -29,6 +29,7 @@ from firelet.model.errors import (
     ImageFault,
     InvalidParameterValue,
     InvalidRuntime,
+    IsolationMissing,
     ResourceConflict,
     Stopping,
 )
@@ -38,6 +39,10 @@ log = logging.getLogger(__name__)
 
 CREATING = "The function is being created."
 CREATING_CODE = "Creating"
+# Reasons that a host may get over.
+_INVALID_RUNTIME = "InvalidRuntime"
+_INVALID_CONFIGURATION = "InvalidConfiguration"
+_OF_THE_HOST = (_INVALID_RUNTIME, _INVALID_CONFIGURATION)
 
 
 class Activator(Protocol):
@@ -66,11 +71,12 @@ def new_revision_id() -> str:
 
 def is_unfinished(version: FunctionVersion) -> bool:
     """Whether an activation was under way when this record was written, or may succeed now: a
-    runtime that was missing may have been installed before a restart."""
+    runtime that was missing, or what microVMs need, may have been installed before a restart."""
     return (
         version.state is State.PENDING
         or version.last_update_status is UpdateStatus.IN_PROGRESS
-        or "InvalidRuntime" in (version.state_reason_code, version.last_update_reason_code)
+        or version.state_reason_code in _OF_THE_HOST
+        or version.last_update_reason_code in _OF_THE_HOST
     )
 
 
@@ -98,6 +104,15 @@ class Activations:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._running[key, version.version] = done
         self._mutations.start(self._activate(key, version, done))
+
+    async def restart(self, function: Function) -> None:
+        """With the function's lock held, right after the commit of another isolation: what runs
+        ends, and what is made ahead is made again, so that only what starts from now on serves."""
+        self.forget(function.key)  # what is under way makes ready what is not wanted any more
+        await self._activator.retire(function.key, None)
+        for version in (function.latest, *function.versions.values()):
+            if version is function.latest or version.has_snap_start or is_unfinished(version):
+                self.start(version)
 
     def forget(self, key: FunctionKey, version: str | None = None) -> None:
         """Disowns what is under way for a function, or for one version, that is deleted."""
@@ -234,7 +249,9 @@ def _with_outcome(function: Function, number: str, failure: _Failure | None) -> 
 def _reason_code(error: FireletError) -> str:
     """Source: service model, shapes StateReasonCode and LastUpdateStatusReasonCode."""
     if isinstance(error, InvalidRuntime):
-        return "InvalidRuntime"
+        return _INVALID_RUNTIME
+    if isinstance(error, IsolationMissing):
+        return _INVALID_CONFIGURATION
     if isinstance(error, ImageFault):
         return error.reason_code
     if isinstance(error, InvalidParameterValue) or error.code == "InvalidZipFileException":

@@ -20,6 +20,7 @@ from firelet.control.remote import Link, RemoteEnvironment, RemoteWorker, Stay
 from firelet.model import limits
 from firelet.model.errors import PlatformError, Unavailable
 from firelet.model.function import FunctionKey, FunctionVersion, InitializationType
+from firelet.model.isolation import Isolation
 from firelet.wire.rpc import PeerLost
 from firelet.wire.worker_messages import Expect, StreamEvents
 
@@ -78,7 +79,7 @@ class Fleet:
         self._clock = clock
         self._workers: dict[str, RemoteWorker] = {}
         self._processes: dict[str, WorkerProcess] = {}
-        self._runtimes: set[str] = set()
+        self._expected: set[tuple[str, Isolation | None]] = set()
         self._keeping: list[asyncio.Task[None]] = []
         self._arrived = asyncio.Event()
 
@@ -102,11 +103,12 @@ class Fleet:
         await asyncio.gather(*(process.end() for process in self._processes.values()))
         self._processes.clear()
 
-    def expect(self, runtime: str) -> None:
-        """Functions of this runtime are about to come: each worker makes ready for them."""
-        self._runtimes.add(runtime)
+    def expect(self, runtime: str, isolation: Isolation | None = None) -> None:
+        """Functions of this runtime and isolation are about to come: each worker makes ready for
+        them."""
+        self._expected.add((runtime, isolation))
         for worker in self._workers.values():
-            worker.link.tell(Expect(runtime))
+            worker.link.tell(Expect(runtime, isolation))
 
     async def activate(self, version: FunctionVersion) -> None:
         """Makes the snapshot of a version with SnapStart. FunctionError when its INIT fails."""
@@ -225,8 +227,8 @@ class Fleet:
         except BaseException:
             await process.kill()
             raise
-        for runtime in self._runtimes:
-            worker.link.tell(Expect(runtime))
+        for runtime, isolation in self._expected:
+            worker.link.tell(Expect(runtime, isolation))
         self._workers[name] = worker
         self._processes[name] = process
         log.info("worker ready worker=%s pid=%d", name, process.pid)

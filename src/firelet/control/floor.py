@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from firelet.model import limits
-from firelet.model.errors import FunctionError, InvalidRuntime
+from firelet.model.errors import FunctionError, InvalidRuntime, IsolationMissing
 from firelet.model.function import FunctionVersion
 
 E = TypeVar("E")
@@ -90,4 +90,6 @@ def describe_failure(error: Exception) -> str:
         return "FUNCTION_ERROR_INIT_FAILURE"
     if isinstance(error, InvalidRuntime):
         return "InvalidRuntime"
+    if isinstance(error, IsolationMissing):
+        return "InvalidConfiguration"
     return "InternalError"

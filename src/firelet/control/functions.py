@@ -49,6 +49,7 @@ from firelet.model.function import (
     UpdateStatus,
 )
 from firelet.model.image import Image
+from firelet.model.isolation import isolation_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +156,7 @@ class Functions:
     async def _create(self, new: NewFunction) -> FunctionVersion:
         self._check_settings(new.settings)
         check_tags(new.tags)
+        isolation = isolation_of(new.tags)
         layers = find_layers(new.settings.layers or (), *new.key[:2], self._layers)
         await self._references.check(layer.code for layer in layers)
         async with (
@@ -180,6 +182,7 @@ class Functions:
                         signature,
                     ),
                     layers=layers,
+                    isolation=isolation,
                     state_reason=CREATING,
                     state_reason_code=CREATING_CODE,
                 )

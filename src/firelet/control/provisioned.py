@@ -232,16 +232,22 @@ class Provisioned:
         return allocations
 
     def _reconcile(self, before: Function | None, after: Function | None) -> None:
-        """After each change of a function: tells the provider which floors have changed."""
+        """After each change of a function: tells the provider which floors have changed, and which
+        are to stand on another isolation."""
         if after is not None and after.provisioned:
             self._provisioned.add(after.key)
         elif before is not None:
             self._provisioned.discard(before.key)
         old = {} if before is None else floors(before)
         new = {} if after is None else floors(after)
+        is_elsewhere = (
+            before is not None
+            and after is not None
+            and before.latest.isolation is not after.latest.isolation
+        )
         for number in old.keys() | new.keys():
             count = new.get(number, 0)
-            if count != old.get(number, 0):
+            if is_elsewhere or count != old.get(number, 0):
                 owner = after if after is not None and number in after.versions else before
                 assert owner is not None
                 self._provider.provide(owner.versions[number], count)

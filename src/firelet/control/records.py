@@ -69,6 +69,7 @@ def fingerprint(version: FunctionVersion) -> str:
             del code["reference"]
     if bare["image"] is None:
         del bare["image"]
+    del bare["isolation"]  # from the function's tags, which are no part of what is published
     return hashlib.sha256(msgspec.json.encode(bare, order="sorted")).hexdigest()
 
 

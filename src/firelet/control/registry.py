@@ -95,7 +95,7 @@ class Registry:
             self._catalog, self._mutations, self._activations, now, update_wait_s
         )
         self.aliases = Aliases(self._catalog, self._mutations)
-        self.tags = Tags(self._catalog, self._mutations)
+        self.tags = Tags(self._catalog, self._mutations, self._activations)
         self.concurrency = Concurrency(self._catalog, self._mutations, account_concurrency)
         self.provisioned = Provisioned(
             self._catalog, self._mutations, provider or NoProvider(), account_concurrency, clock

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from firelet.control.activation import new_revision_id
+from firelet.control.activation import Activations, new_revision_id
 from firelet.control.catalog import Catalog
 from firelet.control.mutations import Mutations
 from firelet.model import limits
 from firelet.model.errors import InvalidParameterValue
-from firelet.model.function import FunctionKey
+from firelet.model.function import FunctionKey, FunctionVersion, with_tags
 
 RESERVED_PREFIX = "aws:"
 
@@ -42,11 +42,13 @@ def change_tags(
 
 
 class Tags:
-    """The operations on tags. A change gives ``$LATEST`` a new RevisionId, as on AWS."""
+    """The operations on tags. A change gives ``$LATEST`` a new RevisionId, as on AWS. One that asks
+    for another isolation replaces what runs."""
 
-    def __init__(self, catalog: Catalog, mutations: Mutations) -> None:
+    def __init__(self, catalog: Catalog, mutations: Mutations, activations: Activations) -> None:
         self._catalog = catalog
         self._mutations = mutations
+        self._activations = activations
 
     def all(self, key: FunctionKey) -> Mapping[str, str]:
         return self._catalog.get(key).tags
@@ -54,17 +56,29 @@ class Tags:
     async def add(self, key: FunctionKey, tags: Mapping[str, str]) -> None:
         """Sets tags; those of other names stay."""
         check_added(tags)
-        await self._mutations.carry_out(self._change(key, tags, ()))
+        await self._carry_out(key, tags, ())
 
     async def remove(self, key: FunctionKey, names: Iterable[str]) -> None:
         """Removes tags by name; names that are not there do not matter."""
-        await self._mutations.carry_out(self._change(key, {}, tuple(names)))
+        await self._carry_out(key, {}, tuple(names))
+
+    async def _carry_out(
+        self, key: FunctionKey, added: Mapping[str, str], removed: tuple[str, ...]
+    ) -> None:
+        restarted = await self._mutations.carry_out(self._change(key, added, removed))
+        if restarted is not None:
+            await self._activations.before_answer(restarted)
 
     async def _change(
         self, key: FunctionKey, added: Mapping[str, str], removed: tuple[str, ...]
-    ) -> None:
+    ) -> FunctionVersion | None:
+        """``$LATEST`` if it is made ready anew."""
         async with self._mutations.lock(key):
             function = self._catalog.get(key)
-            tags = change_tags(function.tags, added, removed)
-            latest = replace(function.latest, revision_id=new_revision_id())
-            await self._catalog.commit(function, replace(function, tags=tags, latest=latest))
+            after = with_tags(function, change_tags(function.tags, added, removed))
+            after = replace(after, latest=replace(after.latest, revision_id=new_revision_id()))
+            await self._catalog.commit(function, after)
+            if after.latest.isolation is function.latest.isolation:
+                return None
+            await self._activations.restart(after)
+            return after.latest

@@ -259,6 +259,12 @@ class InvalidRuntime(PlatformError):
     status = 502
 
 
+class IsolationMissing(PlatformError):
+    """502: the host cannot make sandboxes of the isolation that was asked for."""
+
+    status = 502
+
+
 class ImageFault(PlatformError):
     """502: a container image could not be made ready. ``reason_code`` is a StateReasonCode."""
 

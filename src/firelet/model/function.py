@@ -17,6 +17,7 @@ from firelet.model.arn import LATEST, format_function_arn
 from firelet.model.event_invoke import EventInvokeConfig
 from firelet.model.function_url import FunctionUrl
 from firelet.model.image import Image
+from firelet.model.isolation import Isolation, isolation_of
 
 # Account, region and name; and the version.
 FunctionKey = tuple[str, str, str]
@@ -105,6 +106,7 @@ class FunctionVersion:
 
     ``extras`` holds members of the API shape that are stored and returned as they were given
     (VpcConfig, DeadLetterConfig, FileSystemConfigs, ImageConfig …), by their AWS names.
+    ``isolation`` is what the function's tags ask for; None: what the platform is set to.
     """
 
     account: str
@@ -127,6 +129,7 @@ class FunctionVersion:
     tracing_mode: str = "PassThrough"
     logging: LoggingConfig
     snap_start: str = "None"
+    isolation: Isolation | None = None
     extras: Mapping[str, Any] = field(default_factory=dict)
     last_modified: str  # 2026-11-23T07:00:00.000+0000
     revision_id: str
@@ -191,6 +194,25 @@ def without_state(version: FunctionVersion) -> FunctionVersion:
         last_update_status=UpdateStatus.SUCCESSFUL,
         last_update_reason=None,
         last_update_reason_code=None,
+    )
+
+
+def with_tags(function: Function, tags: Mapping[str, str]) -> Function:
+    """The function with other tags, and the isolation that they ask for in each of its versions.
+    InvalidParameterValue when there is no such isolation."""
+    isolation = isolation_of(tags)
+    if isolation is function.latest.isolation:
+        return replace(function, tags=tags)
+    serving = function.serving
+    return replace(
+        function,
+        tags=tags,
+        latest=replace(function.latest, isolation=isolation),
+        serving=None if serving is None else replace(serving, isolation=isolation),
+        versions={
+            number: replace(version, isolation=isolation)
+            for number, version in function.versions.items()
+        },
     )
 
 

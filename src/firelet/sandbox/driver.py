@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from firelet.model.isolation import Isolation
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxSpec:
@@ -18,7 +20,7 @@ class SandboxSpec:
     layers are merged at /opt, later ones over earlier ones. ``file_systems`` are (ARN, path in the
     sandbox) of directories of the host that the driver knows by those ARNs. ``image`` are digests
     of extracted image layers, the lowest first: they are the sandbox's root then, and there is no
-    ``code``."""
+    ``code``. ``isolation`` None: what the platform is set to."""
 
     runtime: str
     code: str
@@ -27,6 +29,7 @@ class SandboxSpec:
     layers: tuple[str, ...] = ()
     file_systems: tuple[tuple[str, str], ...] = ()
     image: tuple[str, ...] = ()
+    isolation: Isolation | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,14 +149,10 @@ class Sandbox(Protocol):
         """Ends everything and gives everything back. May be called again."""
 
 
-class SandboxDriver(Protocol):
-    """Makes sandboxes of one kind of isolation."""
+class SandboxMaker(Protocol):
+    """What a driver of one isolation and all of them together can do."""
 
     async def open(self) -> None: ...
-    def expect(self, runtime: str) -> None:
-        """Functions of this runtime are about to come: makes ready, in the background, what
-        their sandboxes are made from."""
-
     async def create(self, spec: SandboxSpec) -> Sandbox: ...
     async def create_snapshot(self, spec: SandboxSpec) -> Sandbox:
         """A sandbox whose runtime is to reach its restore point. PlatformError for a runtime that
@@ -169,3 +168,19 @@ class SandboxDriver(Protocol):
         a whole."""
 
     async def close(self) -> None: ...
+
+
+class SandboxDriver(SandboxMaker, Protocol):
+    """Makes sandboxes of one kind of isolation."""
+
+    def expect(self, runtime: str) -> None:
+        """Functions of this runtime are about to come: makes ready, in the background, what
+        their sandboxes are made from."""
+
+
+class SandboxDrivers(SandboxMaker, Protocol):
+    """Makes sandboxes of the isolation that each asks for."""
+
+    async def prepare(self, runtime: str, isolation: Isolation | None) -> None:
+        """Functions of this runtime and isolation are about to come; None: the platform's own.
+        IsolationMissing when the host has not got what that needs."""

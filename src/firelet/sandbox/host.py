@@ -18,7 +18,7 @@ from firelet.linux import seccomp
 from firelet.linux.kvm import KvmVerdict, probe_kvm
 from firelet.sandbox import cgroups
 from firelet.sandbox.interpreters import Interpreter, discover
-from firelet.sandbox.microvm.choice import choose
+from firelet.sandbox.microvm.offer import MicrovmOffer, MicrovmSettings, find_offer
 
 _KERNEL_NEEDED = (5, 12)
 _PROBE_TIMEOUT_S = 10.0
@@ -68,8 +68,9 @@ class HostFacts:
         return [item for item in self.findings if item.level is Level.WEAKER]
 
 
-def probe_host(*, with_kvm: bool = True) -> HostFacts:
-    """Looks at everything; takes well under a second. ``with_kvm`` also tries to run a guest."""
+def probe_host(microvms: MicrovmSettings | None = None) -> HostFacts:
+    """Looks at everything; takes well under a second. With ``microvms`` also at what they need,
+    for which it tries to run a guest."""
     is_rootless = os.geteuid() != 0
     version = cgroups.find_version()
     interpreters = discover()
@@ -82,9 +83,10 @@ def probe_host(*, with_kvm: bool = True) -> HostFacts:
         _overlay(),
         _tun(),
     ]
-    if with_kvm:
+    if microvms is not None:
         verdict = probe_kvm()
-        findings += [_kvm(verdict), _microvm(verdict)]
+        offer = find_offer(microvms, verdict)
+        findings += [_kvm(verdict), _microvm(offer), _guest_images(offer)]
     findings.append(_runtimes(interpreters))
     return HostFacts(tuple(findings), is_rootless, version, interpreters)
 
@@ -176,22 +178,24 @@ def _kvm(verdict: KvmVerdict) -> Finding:
     consequence = (
         "hardware isolation is possible" if verdict.is_usable else "microVMs would be emulated"
     )
+    return Finding("kvm", Level.NOTE, verdict.detail, consequence)
+
+
+def _microvm(offer: MicrovmOffer) -> Finding:
+    choice = offer.choice
+    detail = choice.reason if choice.kind is None else f"{choice.kind.value} ({choice.reason})"
+    consequence = "functions may ask for microVMs"
+    if offer.missing:
+        consequence = f"functions that ask for microVMs do not run: {' '.join(offer.missing)}"
+    return Finding("microvm", Level.NOTE, detail, consequence)
+
+
+def _guest_images(offer: MicrovmOffer) -> Finding:
+    if offer.image is None:
+        return Finding("guest images", Level.NOTE, "none", "`firelet image build` makes one")
     return Finding(
-        "kvm",
-        Level.NOTE,
-        verdict.detail,
-        f"{consequence}; this version isolates by namespaces",
+        "guest images", Level.NOTE, f"{len(offer.images)}", f"microVMs start {offer.image[:12]}…"
     )
-
-
-def _microvm(verdict: KvmVerdict) -> Finding:
-    choice = choose(verdict)
-    if choice.kind is None:
-        detail, consequence = choice.reason, "`firelet image check` cannot boot a guest"
-    else:
-        detail = f"{choice.kind.value} ({choice.reason})"
-        consequence = "`firelet image check` boots a guest"
-    return Finding("microvm", Level.NOTE, detail, f"{consequence}; functions do not run in one yet")
 
 
 def _runtimes(interpreters: dict[str, Interpreter]) -> Finding:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from firelet.model.function import FunctionVersion, InitializationType
+from firelet.model.isolation import Isolation
 from firelet.wire.rpc import Codec, Message
 
 
@@ -28,9 +29,10 @@ class Open(Message, frozen=True):
 
 
 class Expect(Message, frozen=True):
-    """Note: functions of this runtime are about to come."""
+    """Note: functions of this runtime and isolation are about to come."""
 
     runtime: str
+    isolation: Isolation | None = None
 
 
 class Activate(Message, frozen=True):

@@ -24,7 +24,7 @@ from firelet.runtime.environment import (
     restored_environment,
     runtime_environment,
 )
-from firelet.sandbox.driver import RuntimeStart, Sandbox, SandboxDriver, SandboxSpec
+from firelet.sandbox.driver import RuntimeStart, Sandbox, SandboxDrivers, SandboxSpec
 from firelet.worker.custody import CodeStore, Custody
 from firelet.worker.debugging import (
     DEBUG_TIMEOUT_S,
@@ -61,7 +61,7 @@ class NodeParts:
     """What the node works with. ``open_log`` takes a version and the stream's name;
     ``credentials`` are made for each environment and revoked, by access key, at its end."""
 
-    driver: SandboxDriver
+    driver: SandboxDrivers
     code: CodeStore
     runtimes: Collection[str]
     open_log: Callable[[FunctionVersion, str], EventWriter]
@@ -78,9 +78,10 @@ class Node:
         self._snapshots = Snapshots(self._start_snapshot)
 
     async def activate(self, version: FunctionVersion) -> None:
-        """Makes a version ready to start: its interpreter is here, its code is on disk, and with
-        SnapStart its snapshot has been through INIT (else FunctionError)."""
-        self._parts.driver.expect(self._runtime(version))
+        """Makes a version ready to start: its interpreter and what it is isolated by are here, its
+        code is on disk, and with SnapStart its snapshot has been through INIT (else
+        FunctionError)."""
+        await self._parts.driver.prepare(self._runtime(version), version.isolation)
         note_architecture(version)
         await self._custody.prepare(version)
         if version.has_snap_start:
@@ -262,6 +263,7 @@ class Node:
             layers=() if is_image else tuple(names[1:]),
             file_systems=version.file_systems,
             image=tuple(names) if is_image else (),
+            isolation=version.isolation,
         )
 
     async def _initialise(

@@ -15,8 +15,12 @@ from dataclasses import dataclass
 
 from firelet.model import limits
 from firelet.model.errors import PlatformError
-from firelet.model.function import FunctionKey, FunctionVersion, FunctionVersionKey
+from firelet.model.function import FunctionKey, FunctionVersion
+from firelet.model.isolation import Isolation
 from firelet.worker.slots import Slot
+
+# A version, and what its snapshot is isolated by: that may be changed.
+_Key = tuple[str, str, str, str, Isolation | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +44,19 @@ class Snapshots:
     ) -> None:
         self._make = make
         self._clock = clock
-        self._clones: Counter[FunctionVersionKey] = Counter()
-        self._used_at: dict[FunctionVersionKey, float] = {}
-        self._start_s: dict[FunctionVersionKey, float] = {}
-        self._slots: dict[FunctionVersionKey, asyncio.Task[Slot]] = {}
+        self._clones: Counter[_Key] = Counter()
+        self._used_at: dict[_Key, float] = {}
+        self._start_s: dict[_Key, float] = {}
+        self._slots: dict[_Key, asyncio.Task[Slot]] = {}
         # Of versions that are gone: they end with the last of their clones, which would not have
         # their time for a shutdown otherwise.
-        self._retired: dict[FunctionVersionKey, list[asyncio.Task[Slot]]] = {}
+        self._retired: dict[_Key, list[asyncio.Task[Slot]]] = {}
         self._ends: set[asyncio.Task[None]] = set()
 
     async def of(self, version: FunctionVersion) -> Slot:
         """The snapshot of a version, at its restore point. Whoever comes while it is made waits
         for the same one; one that is of no use any more is replaced."""
-        key = version.key
+        key = _key(version)
         task = self._slots.get(key)
         if task is not None and task.done() and not _is_good(task):
             self._drop(key)
@@ -63,14 +67,14 @@ class Snapshots:
 
     def give_up(self, version: FunctionVersion, slot: Slot) -> None:
         """It could not be cloned: the next one is made anew, unless that has happened already."""
-        key = version.key
+        key = _key(version)
         task = self._slots.get(key)
         if task is not None and _is_good(task) and task.result() is slot:
             self._drop(key)
 
     def lease(self, version: FunctionVersion) -> Callable[[], None]:
         """For a clone, from before its start; what is returned is called at its end."""
-        key = version.key
+        key = _key(version)
         self._clones[key] += 1
 
         def end() -> None:
@@ -125,20 +129,20 @@ class Snapshots:
         if not slot.is_snapshot:
             await slot.close()
             raise PlatformError("The runtime did not stop at its restore point.")
-        key = version.key
+        key = _key(version)
         self._used_at[key] = self._clock()
         self._start_s[key] = self._used_at[key] - began
         return slot
 
-    def _drop(self, key: FunctionVersionKey) -> None:
+    def _drop(self, key: _Key) -> None:
         self._forget(key)
         self._end(self._slots.pop(key))
 
-    def _end_retired(self, key: FunctionVersionKey) -> None:
+    def _end_retired(self, key: _Key) -> None:
         for task in self._retired.pop(key, ()):
             self._end(task)
 
-    def _forget(self, key: FunctionVersionKey) -> None:
+    def _forget(self, key: _Key) -> None:
         self._used_at.pop(key, None)
         self._start_s.pop(key, None)
 
@@ -146,6 +150,10 @@ class Snapshots:
         end = asyncio.create_task(_close(task))
         self._ends.add(end)
         end.add_done_callback(self._ends.discard)
+
+
+def _key(version: FunctionVersion) -> _Key:
+    return (*version.key, version.isolation)
 
 
 def _is_good(task: asyncio.Task[Slot]) -> bool:

@@ -9,9 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from firelet.app import preflight
 from firelet.app.config import PlatformConfig, load_config
-from firelet.app.preflight import check_address, check_file_systems, check_walls
-from firelet.model.errors import PlatformError
+from firelet.app.preflight import (
+    check_address,
+    check_file_systems,
+    check_isolation,
+    check_walls,
+)
+from firelet.model.errors import IsolationMissing, PlatformError
+from firelet.model.isolation import Isolation
 from firelet.sandbox.host import Finding, HostFacts, Level
 
 ACCESS_POINT = (
@@ -51,6 +58,19 @@ def test_a_weaker_wall_is_accepted_by_name_only(config: PlatformConfig) -> None:
 def test_a_missing_wall_cannot_be_accepted(config: PlatformConfig) -> None:
     with pytest.raises(PlatformError, match="no library"):
         check_walls(facts(NO_SECCOMP), replace(config, accept=frozenset({"seccomp"})))
+
+
+def test_microvms_are_refused_where_something_of_them_is_missing(config: PlatformConfig) -> None:
+    wanted = replace(config, isolation=Isolation.MICROVM)
+    with pytest.raises(IsolationMissing, match="no guest image: make one with `firelet image"):
+        check_isolation(wanted)
+
+
+def test_nothing_of_microvms_is_asked_of_a_host_whose_functions_do_not_want_them(
+    config: PlatformConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "probe_kvm", lambda: pytest.fail("a guest was tried"))
+    check_isolation(config)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "10.0.0.1", "::"])

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from firelet.app.worker import WorkerSettings
+from firelet.model.isolation import Isolation
 from firelet.sandbox.embryos import Bounds
 from firelet.sandbox.interpreters import Interpreter
+from firelet.sandbox.microvm.offer import MicrovmSettings
 
 
 def test_settings_survive_the_way_to_the_process() -> None:
@@ -20,5 +22,11 @@ def test_settings_survive_the_way_to_the_process() -> None:
         },
         embryos=Bounds(2, 16),
         log_level=20,
+        microvms=MicrovmSettings(
+            images=Path("/var/lib/firelet/guest-images"),
+            image="ab" * 32,
+            firecracker=Path("/opt/firecracker"),
+        ),
+        isolation=Isolation.MICROVM,
     )
     assert WorkerSettings.parse(settings.format()) == settings

@@ -14,6 +14,7 @@ from firelet.control.placement import LOADED_PER_CORE, LOST_AFTER_S
 from firelet.control.remote import RemoteEnvironment
 from firelet.model import limits
 from firelet.model.errors import FunctionError, PlatformError, Unavailable
+from firelet.model.isolation import Isolation
 from firelet.wire.worker_messages import Activate, Expect, Invoke, Retire, Start
 from unit.control.fake_fleet import FakeClock
 from unit.control.fake_workers import FakeLauncher, FakeProcess, Stays
@@ -211,7 +212,7 @@ async def test_a_worker_that_hangs_is_ended_and_replaced(world: World) -> None:
 
 
 async def test_a_lost_worker_is_replaced_and_what_it_held_is_given_back(world: World) -> None:
-    world.fleet.expect("python3.13")
+    world.fleet.expect("python3.13", Isolation.MICROVM)
     kept = await world.fleet.start(VERSION)
     lost = world.worker(worker_of(kept))
     lost.link.lose()
@@ -219,7 +220,7 @@ async def test_a_lost_worker_is_replaced_and_what_it_held_is_given_back(world: W
     successor = world.worker(lost.name)
     assert successor is not lost
     assert lost.kills, "what is left of the process is collected"
-    assert successor.link.told == [Expect("python3.13")]
+    assert successor.link.told == [Expect("python3.13", Isolation.MICROVM)]
     assert world.stays.held == 0
     await world.fleet.start(VERSION)
     assert world.stays.held == 1

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from firelet.model.errors import PlatformError, SandboxEnded
+from firelet.model.isolation import Isolation
 from firelet.sandbox.driver import (
     ExtensionStart,
     ExtensionWatcher,
@@ -125,7 +126,7 @@ def _id(event: Reply) -> str:
     return event.headers["lambda-runtime-aws-request-id"]
 
 
-@dataclass
+@dataclass(eq=False)
 class FakeSandbox:
     """Implements ``Sandbox``. ``program`` is what a start runs, ``extensions`` what those of
     extensions do, by name; ``calls`` tells what was asked."""
@@ -295,17 +296,20 @@ class FakeSandbox:
 
 
 class FakeDriver:
-    """Implements ``SandboxDriver``: sandboxes that run ``program``."""
+    """Implements ``SandboxDriver`` and ``SandboxDrivers``: sandboxes that run ``program``."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
         self.expected: list[str] = []
+        self.prepared: list[tuple[str, Isolation | None]] = []
         self.specs: list[SandboxSpec] = []
         self.sandboxes: list[FakeSandbox] = []
         self.snapshots: list[FakeSandbox] = []
         self.sealed: list[FakeSandbox] = []
         self.rests_at_next = False
         self.seal_error: Exception | None = None
+        self.missing: Exception | None = None
+        self.is_closed = False
         self.cloned_from: list[FakeSandbox] = []
 
     async def open(self) -> None:
@@ -313,6 +317,11 @@ class FakeDriver:
 
     def expect(self, runtime: str) -> None:
         self.expected.append(runtime)
+
+    async def prepare(self, runtime: str, isolation: Isolation | None) -> None:
+        if self.missing is not None:
+            raise self.missing
+        self.prepared.append((runtime, isolation))
 
     async def create(self, spec: SandboxSpec) -> FakeSandbox:
         self.specs.append(spec)
@@ -336,5 +345,6 @@ class FakeDriver:
         return await self.create(spec)
 
     async def close(self) -> None:
+        self.is_closed = True
         for sandbox in self.sandboxes:
             await sandbox.stop()

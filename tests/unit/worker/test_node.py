@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from firelet.model.errors import FunctionError, InvalidRuntime, PlatformError
+from firelet.model.errors import FunctionError, InvalidRuntime, IsolationMissing, PlatformError
 from firelet.model.function import FunctionVersion, InitializationType, LoggingConfig
+from firelet.model.isolation import Isolation
 from firelet.runtime.environment import SessionCredentials
 from firelet.worker.node import (
     Node,
@@ -104,7 +105,22 @@ class TestActivate:
     async def test_a_version_is_ready_when_its_code_is_on_disk(self, host: Host) -> None:
         await host.node.activate(make_version())
         assert host.packages.ensured == [DIGEST]
-        assert host.driver.expected == ["python3.13"]
+        assert host.driver.prepared == [("python3.13", None)]
+
+    async def test_what_isolates_it_is_made_ready_and_asked_for(self, host: Host) -> None:
+        version = make_version(isolation=Isolation.MICROVM)
+        await host.node.activate(version)
+        slot = await host.node.start(version)
+        assert host.driver.prepared == [("python3.13", Isolation.MICROVM)]
+        assert [spec.isolation for spec in host.driver.specs] == [Isolation.MICROVM]
+        await slot.close()
+
+    async def test_a_version_whose_isolation_this_host_lacks_is_not_activated(
+        self, host: Host
+    ) -> None:
+        host.driver.missing = IsolationMissing("no QEMU")
+        with pytest.raises(IsolationMissing):
+            await host.node.activate(make_version(isolation=Isolation.MICROVM))
 
     @pytest.mark.parametrize(
         ("runtime", "advice"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from firelet.model.errors import (
     SnapStartTimeout,
 )
 from firelet.model.function import FunctionVersion
+from firelet.model.isolation import Isolation
 from unit.versions import make_invocation, make_version
 from unit.worker.fake_sandbox import Exited, Runtime
 from unit.worker.loop_clock import LoopClock
@@ -238,6 +240,21 @@ async def test_with_the_version_goes_the_snapshot(host: SnapHost, version: str |
     await host.node.close()
 
     assert host.driver.snapshots[0].is_stopped
+
+
+async def test_with_another_isolation_comes_another_snapshot(host: SnapHost) -> None:
+    await serve(host)
+    machine = replace(VERSION, isolation=Isolation.MICROVM)
+
+    assert (await serve(host, machine)).payload == b"7"
+
+    plain, other = host.driver.snapshots
+    assert host.driver.cloned_from == [plain, other]
+    assert [spec.isolation for spec in host.driver.specs] == [None, None, *["microvm"] * 2]
+    host.node.retire(KEY, "1")
+    await host.node.close()
+    assert plain.is_stopped
+    assert other.is_stopped
 
 
 async def test_it_stays_as_long_as_one_of_its_clones(host: SnapHost) -> None:

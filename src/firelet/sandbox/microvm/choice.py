@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 
 from firelet.linux.kvm import KvmVerdict
 from firelet.sandbox.microvm.qemu_command import PROGRAM
@@ -39,6 +40,7 @@ def decide(kvm: KvmVerdict, qemu: str | None, firecracker: str | None) -> VmmCho
     return VmmChoice(kind, qemu, reason)
 
 
-def choose(kvm: KvmVerdict) -> VmmChoice:
-    """By what is in PATH."""
-    return decide(kvm, shutil.which(PROGRAM), shutil.which("firecracker"))
+def choose(kvm: KvmVerdict, firecracker: Path | None = None) -> VmmChoice:
+    """By what is in PATH; ``firecracker`` is the path of that program if it is somewhere else."""
+    program = str(firecracker) if firecracker is not None else shutil.which("firecracker")
+    return decide(kvm, shutil.which(PROGRAM), program)
