@@ -73,7 +73,10 @@ class Multiplexer:
         self._add(MESSAGE, 0, _encode(content))
 
     def open(self, purpose: dict[str, Any]) -> int:
-        """A new stream, and what the peer is told that it is for."""
+        """A new stream, and what the peer is told that it is for. ValueError when there are too
+        many."""
+        if len(self._streams) >= STREAMS_MAX:
+            raise ValueError("too many streams")
         number = self._next
         while number in self._streams:
             number = number + 2 if number + 2 < 0x10000 else number % 2 or 2
@@ -165,6 +168,8 @@ class Multiplexer:
             known.expected -= len(content)
         elif kind == CREDIT and len(content) == _CREDIT.size:
             known.credit += _CREDIT.unpack(content)[0]
+            if known.credit > WINDOW_BYTES:
+                raise ValueError(f"stream {stream} has given more credit than it can have")
         elif kind == END:
             known.has_ended = True
             self._forget_if_over(stream, known)
@@ -194,7 +199,10 @@ def _encode(content: dict[str, Any]) -> bytes:
 
 
 def _decode(text: bytes) -> dict[str, Any]:
-    content = json.loads(text)
+    try:
+        content = json.loads(text)
+    except RecursionError:
+        raise ValueError("what is said is nested too deeply") from None
     if not isinstance(content, dict):
         raise ValueError("what is said is not an object")  # noqa: TRY004 - one kind for all
     return content

@@ -159,3 +159,27 @@ def test_any_bytes_arrive_or_are_refused(pieces: list[bytes]) -> None:
             list(host.feed(piece))
     except ValueError:
         return
+
+
+def test_what_is_nested_too_deeply_breaks_the_protocol(ends: Ends) -> None:
+    text = b"[" * 100_000
+    head = struct.pack(">IHB", len(text), 0, multiplex.MESSAGE)
+    with pytest.raises(ValueError, match="nested"):
+        list(ends.host.feed(head + text))
+
+
+def test_nobody_gives_more_credit_than_there_can_be(ends: Ends) -> None:
+    stream = ends.guest.open({})
+    ends.deliver(ends.guest)
+    ends.host.send(stream, b"x" * 10)
+    credit = struct.pack(">IHBI", 4, stream, multiplex.CREDIT, 10)
+    list(ends.host.feed(credit))
+    with pytest.raises(ValueError, match="more credit"):
+        list(ends.host.feed(struct.pack(">IHBI", 4, stream, multiplex.CREDIT, 1)))
+
+
+def test_neither_side_opens_more_streams_than_there_can_be(ends: Ends) -> None:
+    for _ in range(multiplex.STREAMS_MAX):
+        ends.host.open({})
+    with pytest.raises(ValueError, match="too many"):
+        ends.host.open({})
