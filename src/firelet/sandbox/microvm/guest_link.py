@@ -18,7 +18,11 @@ from typing import Any, Protocol
 from firelet.linux import multiplex
 from firelet.model.errors import PlatformError, SandboxEnded
 
-_READ_BYTES = 256 * 1024
+# The least frames, of which so many bytes hold 9,000, keep the event loop for some 15 ms.
+_READ_BYTES = 64 * 1024
+_REASON_MAX = 500
+# Of 64 streams all that they may have under way. A guest that does not read is not waited for.
+UNSENT_MAX_BYTES = 64 * multiplex.WINDOW_BYTES
 
 
 class GuestFault(PlatformError):
@@ -52,8 +56,12 @@ class GuestLink:
         self._on_open = on_open
         self._on_end = on_end
         self._carriers: dict[int, Carrier] = {}
+        # Those too whose stream is over, while they have something to write: its number may have
+        # been given to another by then.
+        self._all_carriers: set[Carrier] = set()
         self._unsent = bytearray()
         self._is_open = True
+        self._is_silent = False
         self._is_dealing = False
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(sock.fileno(), self._read)
@@ -66,32 +74,39 @@ class GuestLink:
         self.flush()
 
     def open_stream(self, purpose: dict[str, Any], carrier: Callable[[int], Carrier]) -> int:
-        """A stream of ours. SandboxEnded."""
+        """A stream of ours. SandboxEnded; GuestFault when the guest does not let go of old ones."""
         if not self._is_open:
             raise SandboxEnded
-        stream = self.mux.open(purpose)
-        self._carriers[stream] = carrier(stream)
+        try:
+            stream = self.mux.open(purpose)
+        except ValueError as error:
+            raise GuestFault(f"The guest has {error}.") from None
+        self._add(stream, carrier(stream))
         self.flush()
         return stream
 
-    def forget(self, stream: int) -> None:
-        """Its carrier is done with it."""
-        self._carriers.pop(stream, None)
+    def forget(self, stream: int, carrier: Carrier) -> None:
+        """It is done with its stream."""
+        self._all_carriers.discard(carrier)
+        if self._carriers.get(stream) is carrier:
+            del self._carriers[stream]
 
     def flush(self) -> None:
         """Sends what the multiplexer has collected."""
-        if self._is_dealing or not self._is_open or not self.mux.outgoing:
+        if self._is_dealing or self._is_silent or not self._is_open or not self.mux.outgoing:
             return  # while frames are dealt with, all that is said to them goes in one piece
         data, self.mux.outgoing = self.mux.outgoing, bytearray()
         if self._unsent:
             self._unsent += data
+            if len(self._unsent) > UNSENT_MAX_BYTES:
+                self._end_soon(GuestFault("The guest does not read what it is sent."))
             return
         try:
             sent = self._socket.send(data)
         except BlockingIOError:
             sent = 0
         except OSError as error:
-            self._end(SandboxEnded(f"The guest cannot be reached: {error}"))
+            self._end_soon(SandboxEnded(f"The guest cannot be reached: {error}"))
             return
         if sent < len(data):
             self._unsent += data[sent:]
@@ -99,8 +114,10 @@ class GuestLink:
 
     def fall_silent(self) -> None:
         """The guest is about to be put to rest, and ends here: that is no news to anybody. Who is
-        connected through it stays so until ``close``."""
+        connected through it stays so until ``close``, and what they say is kept from it."""
+        self._is_silent = True
         self._loop.remove_reader(self._socket.fileno())
+        self._loop.remove_writer(self._socket.fileno())
 
     def close(self) -> None:
         """``on_end`` is not called for it. May be called again."""
@@ -109,9 +126,17 @@ class GuestLink:
             self._loop.remove_reader(self._socket.fileno())
             self._loop.remove_writer(self._socket.fileno())
             self._socket.close()
-            for carrier in list(self._carriers.values()):
+            for carrier in list(self._all_carriers):
                 carrier.close()
             self._carriers.clear()
+
+    def _add(self, stream: int, carrier: Carrier) -> None:
+        self._carriers[stream] = carrier
+        self._all_carriers.add(carrier)
+
+    def _end_soon(self, error: PlatformError) -> None:
+        """Who is just telling the guest something is not called back while it does so."""
+        self._loop.call_soon(self._end, error)
 
     def _end(self, error: PlatformError) -> None:
         if self._is_open:
@@ -147,8 +172,9 @@ class GuestLink:
                 self._deal_with(frame)
                 if not self._is_open:
                     return
-        except (KeyError, TypeError, ValueError) as error:
-            self._end(GuestFault(f"The guest broke the protocol: {error!r}"))
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            reason = repr(error)[:_REASON_MAX]
+            self._end(GuestFault(f"The guest broke the protocol: {reason}"))
         finally:
             self._is_dealing = False
         self.flush()
@@ -161,7 +187,7 @@ class GuestLink:
             if carrier is None:
                 self.mux.reset(frame.stream)
             else:
-                self._carriers[frame.stream] = carrier
+                self._add(frame.stream, carrier)
         else:
             known = self._carriers.get(frame.stream)
             if known is not None:
@@ -177,6 +203,7 @@ class _Writing:
         self._stream = stream
         self._fd = fd
         self._waiting = bytearray()
+        self._has_all = False
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -184,7 +211,7 @@ class _Writing:
         return not self._waiting
 
     def write(self, data: bytes) -> None:
-        """OSError when nobody can read it any more."""
+        """OSError when nobody can read it any more; then nothing waits any more either."""
         is_first = not self._waiting
         self._waiting += data
         if is_first:
@@ -198,22 +225,22 @@ class _Writing:
             self._waiting.clear()
 
     def _write_some(self) -> None:
-        written = 0
+        waited = len(self._waiting)
         try:
             while self._waiting:
-                count = os.write(self._fd, self._waiting)
-                del self._waiting[:count]
-                written += count
+                del self._waiting[: os.write(self._fd, self._waiting)]
         except BlockingIOError:
             pass  # the rest when it can be written
-        if written:
-            self._link.mux.consume(self._stream, written)
-
-    def _on_writable(self) -> None:
-        try:
-            self._write_some()
         except OSError:
             self._waiting.clear()
+            raise
+        finally:
+            if not self._has_all:  # else its number may be another stream's
+                self._link.mux.consume(self._stream, waited - len(self._waiting))
+
+    def _on_writable(self) -> None:
+        with contextlib.suppress(OSError):
+            self._write_some()
         if not self._waiting:
             self._loop.remove_writer(self._fd)
             self.on_empty()
@@ -230,15 +257,12 @@ class PipeCarrier(_Writing):
     def __init__(self, link: GuestLink, stream: int, fd: int) -> None:
         super().__init__(link, stream, fd)
         os.set_blocking(fd, False)
-        self._has_all = False
         link.mux.end(stream)
 
     def take(self, frame: multiplex.Frame) -> None:
         if frame.kind == multiplex.DATA:
-            with contextlib.suppress(OSError):  # nobody reads it any more
+            with contextlib.suppress(OSError):  # nobody reads it any more: it is dropped
                 self.write(frame.content)
-                return
-            self._link.mux.consume(self._stream, len(frame.content))
         elif frame.kind in (multiplex.END, multiplex.RESET):
             self._has_all = True
             if self.is_empty:
@@ -251,7 +275,7 @@ class PipeCarrier(_Writing):
     def close(self) -> None:
         if self._fd >= 0:
             self.stop()
-            self._link.forget(self._stream)
+            self._link.forget(self._stream, self)
             os.close(self._fd)
             self._fd = -1
 
@@ -265,7 +289,6 @@ class SocketCarrier(_Writing):
         self._socket = sock
         self._is_reading = False
         self._has_read_all = False
-        self._has_all = False
         self._read_on()
 
     def take(self, frame: multiplex.Frame) -> None:
@@ -293,7 +316,7 @@ class SocketCarrier(_Writing):
         if self._fd >= 0:
             self.stop()
             self._stop_reading()
-            self._link.forget(self._stream)
+            self._link.forget(self._stream, self)
             self._socket.close()
             self._fd = -1
 
