@@ -79,9 +79,9 @@ class Exchange:
     # The worker's side.
 
     def start(self, *, is_clone: bool = False) -> asyncio.Future[RuntimeAnswer | None]:
-        """INIT begins, or what a clone does in its place. The Future gives None when the runtime is ready (at its restore point, for
-        a snapshot), the posted error when it
-        reports one, and RuntimeEnded when the process ends first."""
+        """INIT begins, or what a clone does in its place. The Future gives None when the runtime is
+        ready (at its restore point, for a snapshot), the posted error when it reports one, and
+        RuntimeEnded when the process ends first."""
         self.phase = advance(self.phase, Event.START)
         self._is_clone = is_clone
         # Asked for once: it costs a system call, in Python before 3.12.
