@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from firelet.app import microvm
 from firelet.linux.kvm import probe_kvm
-from firelet.model.errors import IsolationMissing
 from firelet.model.isolation import Isolation
 from firelet.sandbox import cgroups
 from firelet.sandbox.driver import SandboxDriver
@@ -76,9 +76,15 @@ async def open_namespaces_driver(parts: DriverParts) -> SandboxDriver:
 async def open_microvm_driver(parts: DriverParts) -> SandboxDriver:
     """A driver whose sandboxes are machines. IsolationMissing when the host has not got what they
     need."""
-    offer = await find_microvms(parts.microvms)
-    offer.check()
-    raise IsolationMissing("microVMs are not available: this version runs no functions in them.")
+    return await microvm.open_driver(
+        microvm.MicrovmParts(
+            code_store=parts.code_store,
+            images=parts.microvms.images,
+            cgroup_version=parts.cgroup_version,
+            interpreters=parts.interpreters,
+        ),
+        await find_microvms(parts.microvms),
+    )
 
 
 async def find_microvms(settings: MicrovmSettings) -> MicrovmOffer:

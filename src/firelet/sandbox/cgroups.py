@@ -177,9 +177,10 @@ class _V1Cgroup:
 class V1Tree:
     """Version 1: one directory per hierarchy."""
 
-    def __init__(self, root: Path = _ROOT, owner: str | None = None) -> None:
+    def __init__(self, root: Path = _ROOT, owner: str | None = None, branch: str = "") -> None:
         owner = owner or owner_name()
-        self._homes = {name: root / name / "firelet" / owner for name in _V1_CONTROLLERS}
+        self._homes = {name: root / name / "firelet" / owner / branch for name in _V1_CONTROLLERS}
+        self._is_branch = bool(branch)
         for home in self._homes.values():
             home.mkdir(parents=True, exist_ok=True)
         # Only there when the kernel counts swap; without swap there is nothing to limit.
@@ -195,6 +196,8 @@ class V1Tree:
         remove_tree(self._homes["freezer"])
         for home in self._homes.values():
             remove_tree(home)
+            if self._is_branch:
+                _remove_if_empty(home.parent)
 
 
 class _V2Cgroup:
@@ -263,11 +266,13 @@ class _V2Cgroup:
 class V2Tree:
     """Version 2: one directory, controllers handed down from the root by subtree_control."""
 
-    def __init__(self, root: Path = _ROOT, owner: str | None = None) -> None:
-        self._home = root / "firelet" / (owner or owner_name())
+    def __init__(self, root: Path = _ROOT, owner: str | None = None, branch: str = "") -> None:
+        owned = root / "firelet" / (owner or owner_name())
+        self._home = owned / branch
+        self._is_branch = bool(branch)
         self._home.mkdir(parents=True, exist_ok=True)
         enabled = " ".join(f"+{name}" for name in _V2_CONTROLLERS)
-        for directory in (root, root / "firelet", self._home):
+        for directory in dict.fromkeys((root, root / "firelet", owned, self._home)):
             _write(directory / "cgroup.subtree_control", enabled)
 
     def create(self, name: str) -> Cgroup:
@@ -275,6 +280,8 @@ class V2Tree:
 
     def close(self) -> None:
         remove_tree(self._home)
+        if self._is_branch:
+            _remove_if_empty(self._home.parent)
 
 
 def find_version(root: Path = _ROOT) -> int | None:
@@ -291,9 +298,10 @@ def find_version(root: Path = _ROOT) -> int | None:
     return None
 
 
-def open_tree(version: int, root: Path = _ROOT) -> CgroupTree:
-    """The tree of this process for the version that ``find_version`` named."""
-    return V2Tree(root) if version == 2 else V1Tree(root)
+def open_tree(version: int, root: Path = _ROOT, branch: str = "") -> CgroupTree:
+    """The tree of this process for the version that ``find_version`` named; with ``branch`` a part
+    of it that is closed by itself."""
+    return V2Tree(root, branch=branch) if version == 2 else V1Tree(root, branch=branch)
 
 
 def sweep(root: Path = _ROOT, ended: str | None = None) -> list[str]:
@@ -333,6 +341,15 @@ def remove_tree(home: Path) -> None:
         if child.is_dir():
             remove_tree(child)
     remove_directory(home)
+
+
+def _remove_if_empty(path: Path) -> None:
+    """What else is in there has an owner of its own."""
+    try:
+        path.rmdir()
+    except OSError as error:
+        if error.errno not in (errno.EBUSY, errno.ENOTEMPTY, errno.ENOENT):
+            raise
 
 
 def remove_directory(path: Path) -> None:

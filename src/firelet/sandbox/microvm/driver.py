@@ -24,6 +24,7 @@ from firelet.model.errors import FileSystemMountFailure, InvalidRuntime, Platfor
 from firelet.sandbox.cgroups import CgroupTree
 from firelet.sandbox.driver import Sandbox, SandboxSpec
 from firelet.sandbox.interpreters import Interpreter
+from firelet.sandbox.janitor import Janitor
 from firelet.sandbox.microvm import machine_sizes
 from firelet.sandbox.microvm.disk_store import Disk, DiskStore
 from firelet.sandbox.microvm.image import GuestImage
@@ -31,7 +32,7 @@ from firelet.sandbox.microvm.machine_sandbox import MachineSandbox
 from firelet.sandbox.microvm.machine_snapshot import MachineClone, MachineSnapshot
 from firelet.sandbox.microvm.runtime_disk import RuntimeDisk
 from firelet.sandbox.microvm.templates import Size, Template, Templates
-from firelet.sandbox.microvm.vmm import Drive, Vmm, VmmEnded, VmmRefused, VmSpec
+from firelet.sandbox.microvm.vmm import Drive, Vmm, VmmEnded, VmmRefused, VmSnapshot, VmSpec
 from firelet.sandbox.seccomp_profile import Profile
 
 log = logging.getLogger(__name__)
@@ -44,22 +45,21 @@ class MicrovmSettings:
     """What the driver is told by the configuration and by what was found on the host.
 
     ``directory`` is for templates and running machines; ``make_vmm`` makes a machine that has not
-    been started, of the kind that was chosen; ``vmm_identity`` names it with its version.
+    been started, of the kind that was chosen.
     """
 
     directory: Path
     code_store: Path
     image: GuestImage
     is_emulated: bool
-    vmm_identity: str
     make_vmm: Callable[[VmSpec], Vmm]
     profile: Profile
 
 
 class MicrovmDriver:
-    """Owns the machines and the templates. ``cgroups`` is another's; None where the operator has
-    accepted to run without. ``runtime_disk`` blocks, as ``disks`` does. PlatformError for a guest
-    image that functions cannot run in."""
+    """Owns the machines, the templates and the cgroup tree, which is None where the operator has
+    accepted to run without; the janitor cleans that up after a crash. ``runtime_disk`` blocks, as
+    ``disks`` does. PlatformError for a guest image that functions cannot run in."""
 
     def __init__(
         self,
@@ -68,12 +68,14 @@ class MicrovmDriver:
         disks: DiskStore,
         runtime_disk: Callable[[Interpreter], RuntimeDisk],
         cgroups: CgroupTree | None,
+        janitor: Janitor | None = None,
     ) -> None:
         self._settings = settings
         self._interpreters = interpreters
         self._disks = disks
         self._runtime_disk = runtime_disk
         self._cgroups = cgroups
+        self._janitor = janitor
         self._machines: set[MachineSandbox] = set()
         self._expecting: set[asyncio.Task[None]] = set()
         self._homes = settings.directory / "machines" / str(os.getpid())
@@ -83,7 +85,7 @@ class MicrovmDriver:
         self._base = image.base
         self._templates = Templates(
             settings.directory / "templates",
-            f"{settings.vmm_identity} {image.manifest.kernel} {image.manifest.initrd}",
+            image.digest,
             settings.profile,
             self._make_plain,
             runtime_disk,
@@ -94,6 +96,8 @@ class MicrovmDriver:
     async def open(self) -> None:
         """Machines start with the first function; what a crash has left goes now."""
         await asyncio.to_thread(self._clear)
+        if self._janitor is not None:
+            await asyncio.to_thread(self._janitor.start)
 
     def expect(self, runtime: str) -> None:
         """Makes the smallest embryo of that runtime, in the background."""
@@ -106,32 +110,11 @@ class MicrovmDriver:
 
     async def create(self, spec: SandboxSpec) -> MachineSandbox:
         """A machine with the function's files, which waits for its runtime to be started."""
-        interpreter, drives = await self._prepare(spec)
-        size = self._size(spec)
-        template = await self._templates.of(interpreter, size)
-        try:
-            return await self._restore(template, drives, spec)
-        except (VmmEnded, VmmRefused) as error:
-            # Most likely it is damaged, or is of another time: a fresh one, and only one, is tried.
-            log.warning("machine not restored runtime=%s: %s", spec.runtime, error.message)
-            self._templates.give_up(interpreter, size)
-        template = await self._templates.of(interpreter, size)
-        return await self._restore(template, drives, spec)
+        return await self._restore_embryo(MachineSandbox, spec)
 
     async def create_snapshot(self, spec: SandboxSpec) -> MachineSnapshot:
-        """A machine that was booted for it: one that was restored cannot be put to rest again."""
-        interpreter, slots = await self._prepare(spec)
-        runtime = await asyncio.to_thread(self._runtime_disk, interpreter)
-        drives = (self._base, runtime.disk, *slots)
-        machine = await self._make_machine(MachineSnapshot, self._size(spec), drives)
-        try:
-            await self._templates.boot(machine, interpreter)
-            await machine.assign(spec)
-        except BaseException:
-            await machine.stop()
-            raise
-        machine.drives = drives
-        return machine
+        """A machine with memory of its own, so that it can be put to rest again."""
+        return await self._restore_embryo(MachineSnapshot, spec)
 
     async def seal(self, snapshot: Sandbox) -> None:
         assert isinstance(snapshot, MachineSnapshot)
@@ -142,16 +125,9 @@ class MicrovmDriver:
         assert isinstance(snapshot, MachineSnapshot)
         if snapshot.at_rest is None:
             raise PlatformError("The snapshot is not at rest.")
-        machine = await self._make_machine(MachineClone, self._size(spec), snapshot.drives)
-        try:
-            await machine.vmm.restore(snapshot.at_rest)
-            machine.attach()
-            await machine.vmm.resume()
-            machine.begin_awakening()
-        except BaseException:
-            await machine.stop()
-            raise
-        return machine
+        return await self._restore(
+            MachineClone, snapshot.at_rest, self._size(spec), snapshot.drives
+        )
 
     async def close(self) -> None:
         """Ends all machines. Embryos stay at rest, for the next time."""
@@ -161,17 +137,45 @@ class MicrovmDriver:
         await self._templates.close()
         await asyncio.gather(*(machine.stop() for machine in list(self._machines)))
         await asyncio.to_thread(shutil.rmtree, self._homes, ignore_errors=True)
+        if self._cgroups is not None:
+            await asyncio.to_thread(self._cgroups.close)
+        if self._janitor is not None:
+            await asyncio.to_thread(self._janitor.stop)
+
+    async def _restore_embryo(self, kind: type[M], spec: SandboxSpec) -> M:
+        interpreter, slots = await self._prepare(spec)
+        size = self._size(spec)
+        template = await self._templates.of(interpreter, size)
+        try:
+            return await self._make_of(kind, template, slots, spec)
+        except (VmmEnded, VmmRefused) as error:
+            # Most likely it is damaged, or of another time: a fresh one, and only one, is tried.
+            log.warning("machine not restored runtime=%s: %s", spec.runtime, error.message)
+            await self._templates.give_up(template)
+        template = await self._templates.of(interpreter, size)
+        return await self._make_of(kind, template, slots, spec)
+
+    async def _make_of(
+        self, kind: type[M], template: Template, slots: tuple[Disk, Disk], spec: SandboxSpec
+    ) -> M:
+        drives = (*template.drives, *slots)
+        machine = await self._restore(kind, template.snapshot, template.size, drives)
+        try:
+            await machine.assign(spec)
+        except BaseException:
+            await machine.stop()
+            raise
+        return machine
 
     async def _restore(
-        self, template: Template, drives: tuple[Disk, Disk], spec: SandboxSpec
-    ) -> MachineSandbox:
-        machine = await self._make_plain(template.size, (*template.drives, *drives))
+        self, kind: type[M], snapshot: VmSnapshot, size: Size, drives: tuple[Disk, ...]
+    ) -> M:
+        machine = await self._make_machine(kind, size, drives)
         try:
-            await machine.vmm.restore(template.snapshot)
+            await machine.vmm.restore(snapshot)
             machine.attach()
             await machine.vmm.resume()
             machine.begin_awakening()
-            await machine.assign(spec)
         except BaseException:
             await machine.stop()
             raise
@@ -218,14 +222,17 @@ class MicrovmDriver:
             VmSpec(
                 kernel=image.kernel,
                 initrd=image.initrd,
+                image=image.digest,
                 memory_mib=size.memory_mib,
                 directory=directory,
                 vcpus=size.vcpus,
                 drives=tuple(Drive(disk.path) for disk in drives),
+                has_own_memory=kind is MachineSnapshot,
                 cgroup_files=() if cgroup is None else tuple(cgroup.procs_fds),
             )
         )
         machine = kind(identity, vmm, directory, cgroup, self._on_ended, self._machines.discard)
+        machine.drives = drives
         if self._settings.is_emulated:
             machine.cpu_factor = machine_sizes.EMULATION_FACTOR
         self._machines.add(machine)

@@ -31,6 +31,7 @@ from firelet.sandbox.driver import (
     RuntimeStart,
     SandboxSpec,
 )
+from firelet.sandbox.microvm.disk_store import Disk
 from firelet.sandbox.microvm.guest_channel import GuestChannel
 from firelet.sandbox.microvm.guest_link import Carrier, PipeCarrier, SocketCarrier
 from firelet.sandbox.microvm.vmm import Vmm, VmSnapshot
@@ -57,7 +58,8 @@ _BACKLOG = 128
 class MachineSandbox:
     """Implements ``Sandbox``. Calls that change it come from one coroutine at a time.
 
-    ``cpu_factor``: what a processor of the machine costs of one of the host.
+    ``cpu_factor``: what a processor of the machine costs of one of the host. ``drives`` are what
+    it was made with.
     ``directory`` is the machine's own; ``on_ended`` is called when it ends by itself,
     ``on_stopped`` when nothing is left of it. The Runtime API's listener is a Unix socket in the
     directory, which nobody but us can reach; connections of the guest are carried to it.
@@ -76,6 +78,7 @@ class MachineSandbox:
         self.vmm = vmm
         self.is_dead = False
         self.cpu_factor = 1.0
+        self.drives: tuple[Disk, ...] = ()
         self._directory = directory
         self._cgroup = cgroup
         self._on_ended = on_ended

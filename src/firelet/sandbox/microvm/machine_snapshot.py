@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from firelet.model.errors import PlatformError
 from firelet.sandbox.driver import RuntimeExit, RuntimeStart
-from firelet.sandbox.microvm.disk_store import Disk
 from firelet.sandbox.microvm.machine_sandbox import MachineSandbox
 from firelet.sandbox.microvm.vmm import VmSnapshot
 from firelet.sandbox.pid1_messages import start_message
@@ -17,10 +16,9 @@ from firelet.sandbox.pid1_messages import start_message
 
 class MachineSnapshot(MachineSandbox):
     """A sandbox that is put to rest after INIT and cloned. ``at_rest`` is None until then; clones
-    have the same ``drives``."""
+    have the same drives."""
 
     at_rest: VmSnapshot | None = None
-    drives: tuple[Disk, ...] = ()
 
     def start_runtime(self, start: RuntimeStart) -> None:
         rests = start.arguments is None  # the Python client, which knows of restore points
@@ -31,6 +29,12 @@ class MachineSnapshot(MachineSandbox):
         place = self._directory / "rest"
         place.mkdir()
         self.at_rest = await self.rest(place)
+
+    async def stop(self) -> None:
+        await super().stop()
+        if self.at_rest is not None:
+            self.at_rest.close()
+            self.at_rest = None
 
 
 class MachineClone(MachineSandbox):

@@ -10,6 +10,7 @@ Called by ``driver``.
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import json
 import logging
@@ -17,7 +18,7 @@ import os
 import shutil
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from firelet.sandbox.interpreters import Interpreter
 from firelet.sandbox.microvm.disk_store import Disk
 from firelet.sandbox.microvm.machine_sandbox import GUEST_UID, MachineSandbox
 from firelet.sandbox.microvm.runtime_disk import RuntimeDisk
+from firelet.sandbox.microvm.vm_snapshot import SnapshotDamaged, SnapshotForeign
 from firelet.sandbox.microvm.vmm import VmmEnded, VmSnapshot
 from firelet.sandbox.pid1_messages import preload_of, spawn_request
 from firelet.sandbox.seccomp_profile import Profile
@@ -56,13 +58,12 @@ class Template:
 
 
 class Templates:
-    """Owns the directory ``root``. ``identity`` is what all machines of this driver have in common
-    (VMM, kernel, first file system, kernel's options), as text that differs when they do."""
+    """Owns the directory ``root``. ``image`` is the digest of the guest image."""
 
     def __init__(
         self,
         root: Path,
-        identity: str,
+        image: str,
         profile: Profile,
         make_machine: Callable[[Size, tuple[Disk, ...]], Awaitable[MachineSandbox]],
         runtime_disk: Callable[[Interpreter], RuntimeDisk],
@@ -70,7 +71,7 @@ class Templates:
         empty: Callable[[], Disk],
     ) -> None:
         self._root = root
-        self._identity = identity
+        self._image = image
         self._profile = profile
         self._make_machine = make_machine
         self._runtime_disk = runtime_disk
@@ -87,16 +88,23 @@ class Templates:
             task = self._made[key] = asyncio.create_task(self._obtain(interpreter, size))
         return await asyncio.shield(task)
 
-    def give_up(self, interpreter: Interpreter, size: Size) -> None:
-        """It could not be restored: the next one is made anew."""
-        task = self._made.pop((interpreter.runtime, size), None)
-        if task is not None and _is_good(task):
-            shutil.rmtree(task.result().snapshot.state.parent, ignore_errors=True)
+    async def give_up(self, template: Template) -> None:
+        """It could not be restored: the next one is made anew, unless that has happened already."""
+        for key, task in list(self._made.items()):
+            if _is_good(task) and task.result() is template:
+                del self._made[key]
+                template.snapshot.close()
+                await asyncio.to_thread(shutil.rmtree, template.snapshot.state.parent)
 
     async def close(self) -> None:
+        """What is at rest stays on the disk."""
         for task in self._made.values():
             task.cancel()
         await asyncio.gather(*self._made.values(), return_exceptions=True)
+        for task in self._made.values():
+            if _is_good(task):
+                task.result().snapshot.close()
+        self._made.clear()
 
     async def boot(self, machine: MachineSandbox, interpreter: Interpreter) -> None:
         """Until the machine, which has not been started, has an embryo of that runtime. What its
@@ -119,31 +127,55 @@ class Templates:
         runtime = await asyncio.to_thread(self._runtime_disk, interpreter)
         empty = await asyncio.to_thread(self._empty)
         drives = (self._base, runtime.disk, empty, empty)
-        told = [runtime.plan.message(), _request(interpreter), self._identity]
+        told = [runtime.plan.message(), _request(interpreter), self._image]
         text = json.dumps([told, size.memory_mib, size.vcpus, *(disk.digest for disk in drives)])
         name = f"{interpreter.runtime}-{hashlib.sha256(text.encode()).hexdigest()[:40]}"
         place = self._root / name
-        if not place.is_dir():
-            began = time.monotonic()
-            machine = await self._make_machine(size, drives)
-            try:
-                await self.boot(machine, interpreter)
-                await self._put_to_rest(machine, place)
-            finally:
-                await machine.stop()
-            took_s = time.monotonic() - began
-            log.info("machine made name=%s memory=%d s=%.1f", name, size.memory_mib, took_s)
-        return Template(VmSnapshot(place / "state", place / "memory"), size, drives[:2])
-
-    async def _put_to_rest(self, machine: MachineSandbox, place: Path) -> None:
-        unfinished = place.with_name(f".{place.name}-{machine.id}")
-        await asyncio.to_thread(os.makedirs, unfinished)
+        machine = await self._make_machine(size, drives)
         try:
-            await machine.rest(unfinished)
-            await asyncio.to_thread(os.rename, unfinished, place)
-        except BaseException:
-            shutil.rmtree(unfinished, ignore_errors=True)
+            snapshot = await self._load(machine, place)
+            if snapshot is None:
+                began = time.monotonic()
+                await self.boot(machine, interpreter)
+                snapshot = await _put_to_rest(machine, place)
+                took_s = time.monotonic() - began
+                log.info("machine made name=%s memory=%d s=%.1f", name, size.memory_mib, took_s)
+        finally:
+            await machine.stop()
+        return Template(snapshot, size, drives[:2])
+
+    async def _load(self, machine: MachineSandbox, place: Path) -> VmSnapshot | None:
+        """None when there is none, or none that is of use: that is made anew."""
+        if not await asyncio.to_thread(place.is_dir):
+            return None
+        try:
+            return await machine.vmm.load(place)
+        except (SnapshotDamaged, SnapshotForeign) as error:
+            log.warning("machine at rest is of no use: %s", error.message)
+            await asyncio.to_thread(shutil.rmtree, place)
+            return None
+
+
+async def _put_to_rest(machine: MachineSandbox, place: Path) -> VmSnapshot:
+    unfinished = place.with_name(f".{place.name}-{machine.id}")
+    await asyncio.to_thread(os.makedirs, unfinished)
+    try:
+        snapshot = await machine.rest(unfinished)
+        await asyncio.to_thread(_move, unfinished, place)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    return replace(snapshot, state=place / snapshot.state.name, memory=place / snapshot.memory.name)
+
+
+def _move(source: Path, place: Path) -> None:
+    """Another process may have put the same there meanwhile."""
+    try:
+        os.rename(source, place)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
+        shutil.rmtree(source)
 
 
 def _request(interpreter: Interpreter) -> dict[str, Any]:

@@ -204,6 +204,11 @@ class Vmm(Protocol):
         """Puts a paused machine to rest in ``directory`` and ends it. The caller closes the
         snapshot. WrongState for a restored machine that has no memory of its own."""
 
+    async def load(self, directory: Path) -> VmSnapshot:
+        """What ``snapshot`` has left in ``directory``, in any process, checked to be whole and to
+        fit a machine like this one, which need not be started. The caller closes it.
+        SnapshotDamaged, SnapshotForeign, VmmMissing."""
+
     async def wait(self) -> int:
         """Waits until it has ended by itself; the exit status of what ran it."""
 

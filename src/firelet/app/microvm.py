@@ -1,0 +1,98 @@
+"""The microVM driver of one process that makes sandboxes, put together.
+
+What it is: the guest image, the disks, the program that runs machines and the driver, joined.
+Called by ``app/driver`` when the first function wants a machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from firelet.model.errors import IsolationMissing
+from firelet.sandbox import cgroups, rootfs
+from firelet.sandbox.interpreters import Interpreter
+from firelet.sandbox.janitor import Janitor
+from firelet.sandbox.java import ensure_client
+from firelet.sandbox.microvm.choice import VmmChoice, VmmKind
+from firelet.sandbox.microvm.disk_store import DiskStore
+from firelet.sandbox.microvm.driver import MicrovmDriver, MicrovmSettings
+from firelet.sandbox.microvm.image import GuestImage, ImageStore
+from firelet.sandbox.microvm.offer import MicrovmOffer
+from firelet.sandbox.microvm.qemu import QemuVmm
+from firelet.sandbox.microvm.runtime_disk import RuntimeDisk, ensure_runtime_disk
+from firelet.sandbox.microvm.vmm import Vmm, VmSpec
+from firelet.sandbox.seccomp_profile import compile_profile
+
+_BRANCH = "machines"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MicrovmParts:
+    """``code_store`` is that of extracted packages, in the data directory; ``images`` the directory
+    of guest images."""
+
+    code_store: Path
+    images: Path
+    cgroup_version: int | None
+    interpreters: Mapping[str, Interpreter]
+
+
+async def open_driver(parts: MicrovmParts, offer: MicrovmOffer) -> MicrovmDriver:
+    """By what the host offers. IsolationMissing when that is not enough, ImageDamaged."""
+    offer.check()
+    assert offer.image is not None
+    image = await asyncio.to_thread(ImageStore(parts.images).load, offer.image)
+    if image.base is None:
+        raise IsolationMissing(
+            f"The guest image {image.digest} has no base system: make one with"
+            " `firelet image build`."
+        )
+    home = parts.code_store.parent / "microvm"
+    disks = DiskStore(home / "disks")
+    tree = janitor = None
+    if parts.cgroup_version is not None:
+        tree = await asyncio.to_thread(cgroups.open_tree, parts.cgroup_version, branch=_BRANCH)
+        janitor = Janitor(cgroups.owner_name())
+    settings = MicrovmSettings(
+        directory=home,
+        code_store=parts.code_store,
+        image=image,
+        is_emulated=offer.choice.kind is VmmKind.QEMU_EMULATED,
+        make_vmm=_vmm_maker(offer.choice),
+        profile=await asyncio.to_thread(compile_profile),
+    )
+    maker = _RuntimeDisks(parts, image, disks)
+    driver = MicrovmDriver(settings, parts.interpreters, disks, maker.of, tree, janitor)
+    await driver.open()
+    return driver
+
+
+def _vmm_maker(choice: VmmChoice) -> Callable[[VmSpec], Vmm]:
+    assert choice.program is not None
+    program, has_kvm = choice.program, choice.kind is VmmKind.QEMU_KVM
+    return lambda spec: QemuVmm(spec, has_kvm=has_kvm, program=program)
+
+
+class _RuntimeDisks:
+    """The disk of each runtime. Blocks."""
+
+    def __init__(self, parts: MicrovmParts, image: GuestImage, disks: DiskStore) -> None:
+        self._parts = parts
+        self._image = image
+        self._disks = disks
+
+    def of(self, interpreter: Interpreter) -> RuntimeDisk:
+        parts = self._parts
+        client = None
+        if interpreter.family == "java":
+            store = parts.code_store.parent / "clients"
+            client = ensure_client(parts.interpreters.values(), store)
+        plan = rootfs.plan_root(
+            interpreter, parts.code_store, is_rootless=False, java_client=client
+        )
+        base = self._image.manifest.base
+        assert base is not None
+        return ensure_runtime_disk(interpreter, plan, base, self._disks)
