@@ -16,7 +16,7 @@ from typing import Any
 from firelet.model import limits
 from firelet.model.errors import PlatformError
 from firelet.model.isolation import Isolation
-from firelet.sandbox.microvm.offer import IMAGES, MicrovmSettings
+from firelet.sandbox.microvm.config import IMAGES, MicrovmConfig
 
 DEFAULT_PORT = 4566  # what awslocal, samlocal and tflocal expect
 FILE_NAME = "firelet.toml"
@@ -80,9 +80,9 @@ class PlatformConfig:
     firecracker: Path | None = None
 
     @property
-    def microvms(self) -> MicrovmSettings:
+    def microvms(self) -> MicrovmConfig:
         """What is set about them."""
-        return MicrovmSettings(
+        return MicrovmConfig(
             images=self.data_dir.absolute() / IMAGES,
             image=self.microvm_image,
             firecracker=self.firecracker,

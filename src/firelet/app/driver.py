@@ -17,7 +17,8 @@ from firelet.sandbox.drivers import Drivers
 from firelet.sandbox.embryos import Bounds
 from firelet.sandbox.interpreters import Interpreter
 from firelet.sandbox.janitor import Janitor
-from firelet.sandbox.microvm.offer import MicrovmOffer, MicrovmSettings, find_offer
+from firelet.sandbox.microvm.config import MicrovmConfig
+from firelet.sandbox.microvm.offer import MicrovmOffer, find_offer
 from firelet.sandbox.namespaces import NamespacesDriver, NamespacesSettings
 from firelet.sandbox.seccomp_profile import compile_profile, compile_snapshot_profile
 
@@ -32,7 +33,7 @@ class DriverParts:
     cgroup_version: int | None
     interpreters: Mapping[str, Interpreter]
     embryos: Bounds
-    microvms: MicrovmSettings
+    microvms: MicrovmConfig
     isolation: Isolation = Isolation.NAMESPACES
     file_systems: Mapping[str, Path] = field(default_factory=dict)
 
@@ -87,6 +88,6 @@ async def open_microvm_driver(parts: DriverParts) -> SandboxDriver:
     )
 
 
-async def find_microvms(settings: MicrovmSettings) -> MicrovmOffer:
+async def find_microvms(config: MicrovmConfig) -> MicrovmOffer:
     """What this host has for them; tries whether KVM runs guests."""
-    return find_offer(settings, await asyncio.to_thread(probe_kvm))
+    return find_offer(config, await asyncio.to_thread(probe_kvm))

@@ -44,7 +44,7 @@ async def open_driver(parts: MicrovmParts, offer: MicrovmOffer) -> MicrovmDriver
     """By what the host offers. IsolationMissing when that is not enough, ImageDamaged."""
     offer.check()
     assert offer.image is not None
-    image = await asyncio.to_thread(ImageStore(parts.images).load, offer.image)
+    image = await asyncio.to_thread(ImageStore(parts.images).load, offer.image.digest)
     if image.base is None:
         raise IsolationMissing(
             f"The guest image {image.digest} has no base system: make one with"

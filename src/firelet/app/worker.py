@@ -34,7 +34,7 @@ from firelet.runtime.credentials import SessionCredentials
 from firelet.sandbox.drivers import Drivers
 from firelet.sandbox.embryos import Bounds
 from firelet.sandbox.interpreters import Interpreter
-from firelet.sandbox.microvm.offer import MicrovmSettings
+from firelet.sandbox.microvm.config import MicrovmConfig
 from firelet.store.blobs import BlobStore
 from firelet.wire.rpc import Message, Peer
 from firelet.wire.worker_messages import (
@@ -76,7 +76,7 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     interpreters: dict[str, Interpreter]
     embryos: Bounds
     log_level: int
-    microvms: MicrovmSettings
+    microvms: MicrovmConfig
     isolation: Isolation = Isolation.NAMESPACES
     file_systems: dict[str, Path] = {}
 

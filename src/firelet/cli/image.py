@@ -192,7 +192,7 @@ async def _boot(found: GuestImage, directory: Path) -> list[list[str]]:
 
 def _store(data_dir: Path | None) -> ImageStore:
     from firelet.app.config import default_data_dir
+    from firelet.sandbox.microvm.config import IMAGES
     from firelet.sandbox.microvm.image import ImageStore
-    from firelet.sandbox.microvm.offer import IMAGES
 
     return ImageStore((data_dir or default_data_dir()) / IMAGES)

@@ -18,7 +18,8 @@ from firelet.linux import seccomp
 from firelet.linux.kvm import KvmVerdict, probe_kvm
 from firelet.sandbox import cgroups
 from firelet.sandbox.interpreters import Interpreter, discover
-from firelet.sandbox.microvm.offer import MicrovmOffer, MicrovmSettings, find_offer
+from firelet.sandbox.microvm.config import MicrovmConfig
+from firelet.sandbox.microvm.offer import MicrovmOffer, find_offer
 
 _KERNEL_NEEDED = (5, 12)
 _PROBE_TIMEOUT_S = 10.0
@@ -68,7 +69,7 @@ class HostFacts:
         return [item for item in self.findings if item.level is Level.WEAKER]
 
 
-def probe_host(microvms: MicrovmSettings | None = None) -> HostFacts:
+def probe_host(microvms: MicrovmConfig | None = None) -> HostFacts:
     """Looks at everything; takes well under a second. With ``microvms`` also at what they need,
     for which it tries to run a guest."""
     is_rootless = os.geteuid() != 0
@@ -191,11 +192,11 @@ def _microvm(offer: MicrovmOffer) -> Finding:
 
 
 def _guest_images(offer: MicrovmOffer) -> Finding:
+    count = str(len(offer.images))
     if offer.image is None:
-        return Finding("guest images", Level.NOTE, "none", "`firelet image build` makes one")
-    return Finding(
-        "guest images", Level.NOTE, f"{len(offer.images)}", f"microVMs start {offer.image[:12]}…"
-    )
+        return Finding("guest images", Level.NOTE, count, "`firelet image build` makes one")
+    started = f"{offer.image.digest[:12]}…"
+    return Finding("guest images", Level.NOTE, count, f"microVMs start {started}")
 
 
 def _runtimes(interpreters: dict[str, Interpreter]) -> Finding:

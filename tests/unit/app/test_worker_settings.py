@@ -8,7 +8,7 @@ from firelet.app.worker import WorkerSettings
 from firelet.model.isolation import Isolation
 from firelet.sandbox.embryos import Bounds
 from firelet.sandbox.interpreters import Interpreter
-from firelet.sandbox.microvm.offer import MicrovmSettings
+from firelet.sandbox.microvm.config import MicrovmConfig
 
 
 def test_settings_survive_the_way_to_the_process() -> None:
@@ -22,7 +22,7 @@ def test_settings_survive_the_way_to_the_process() -> None:
         },
         embryos=Bounds(2, 16),
         log_level=20,
-        microvms=MicrovmSettings(
+        microvms=MicrovmConfig(
             images=Path("/var/lib/firelet/guest-images"),
             image="ab" * 32,
             firecracker=Path("/opt/firecracker"),

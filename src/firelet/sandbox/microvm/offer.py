@@ -1,47 +1,34 @@
 """Whether this host can run functions in microVMs: the program, a guest image, the host's tools.
 
 Called for ``firelet doctor``, before a platform starts whose isolation they are, and when the first
-function asks for one. It starts nothing but KVM's probe, which the caller has made.
+function asks for one. It starts nothing; KVM has been probed by the caller.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from firelet.linux.kvm import KvmVerdict
 from firelet.model.errors import IsolationMissing
 from firelet.sandbox.microvm.choice import VmmChoice, choose
+from firelet.sandbox.microvm.config import MicrovmConfig
+from firelet.sandbox.microvm.host_tools import find_tool
+from firelet.sandbox.microvm.image import GuestImage, ImageStore
 
-IMAGES = "guest-images"  # below the data directory
-_MANIFEST = "manifest.json"
-_DIGEST_LENGTH = 64
-# Where administrators' programs are, which users do not have on their path.
-_MORE_PLACES = ("/usr/sbin", "/sbin")
 # What makes the block devices of a machine, and the package that has it.
 _TOOLS = {"mke2fs": "e2fsprogs"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MicrovmSettings:
-    """What can be set. ``images`` is the directory of guest images, ``image`` the digest of the one
-    to use (None: the newest), ``firecracker`` its program (None: whatever is in PATH)."""
-
-    images: Path
-    image: str | None = None
-    firecracker: Path | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class MicrovmOffer:
-    """What there is. ``image`` is the digest of the guest image to use, of ``images`` (the newest
-    first); ``missing`` are sentences, each about one thing that keeps machines from running."""
+    """What there is. ``image`` is the guest image to use, of ``images`` (the newest first), whose
+    files have not been checked; ``missing`` are sentences, each about one thing that keeps machines
+    from running."""
 
     choice: VmmChoice
-    image: str | None
-    images: tuple[str, ...]
+    image: GuestImage | None
+    images: tuple[GuestImage, ...]
     missing: tuple[str, ...]
 
     def check(self) -> None:
@@ -53,40 +40,42 @@ class MicrovmOffer:
             )
 
 
-def find_offer(settings: MicrovmSettings, verdict: KvmVerdict) -> MicrovmOffer:
+def find_offer(config: MicrovmConfig, verdict: KvmVerdict) -> MicrovmOffer:
     """Looks at this host. Blocks for a moment."""
-    choice = choose(verdict, settings.firecracker)
-    images = find_images(settings.images)
-    image = settings.image or next(iter(images), None)
-    missing = []
-    if choice.kind is None:
-        missing.append(f"{choice.reason}.")
-    if image is None:
-        missing.append("There is no guest image: make one with `firelet image build`.")
-    elif image not in images:
-        missing.append(f"The guest image {image} is not in {settings.images}.")
+    choice = choose(verdict, config.firecracker)
+    missing = [] if choice.kind is not None else [f"{choice.reason}."]
+    images: list[GuestImage] = []
+    image = None
+    try:
+        images = ImageStore(config.images).images()
+    except OSError as error:
+        missing.append(f"{config.images} cannot be read: {error.strerror}.")
+    else:
+        image = _choose_image(images, config.image)
+        missing += _lacking(image, config)
     missing += [
         f"{tool} is not installed: it comes with the package {package}."
         for tool, package in _TOOLS.items()
-        if not _is_installed(tool)
+        if find_tool(tool) is None
     ]
-    return MicrovmOffer(choice=choice, image=image, images=images, missing=tuple(missing))
+    return MicrovmOffer(choice=choice, image=image, images=tuple(images), missing=tuple(missing))
 
 
-def find_images(directory: Path) -> tuple[str, ...]:
-    """Digests of the guest images in a directory, the newest first. They are not checked."""
-    try:
-        entries = list(os.scandir(directory))
-    except OSError:
-        return ()
-    dated = []
-    for entry in entries:
-        manifest = Path(entry.path, _MANIFEST)
-        if len(entry.name) == _DIGEST_LENGTH and manifest.is_file():
-            dated.append((manifest.stat().st_mtime_ns, entry.name))
-    return tuple(name for _, name in sorted(dated, reverse=True))
+def _choose_image(images: Sequence[GuestImage], wanted: str | None) -> GuestImage | None:
+    """The one that is wanted, or else the newest that functions can run in, or any."""
+    if wanted is not None:
+        return next((image for image in images if image.digest == wanted), None)
+    return next((image for image in images if image.base is not None), next(iter(images), None))
 
 
-def _is_installed(tool: str) -> bool:
-    path = os.pathsep.join((os.environ.get("PATH", os.defpath), *_MORE_PLACES))
-    return shutil.which(tool, path=path) is not None
+def _lacking(image: GuestImage | None, config: MicrovmConfig) -> list[str]:
+    if image is None and config.image is not None:
+        return [f"The guest image {config.image} is not in {config.images}."]
+    if image is None:
+        return ["There is no guest image: make one with `firelet image build`."]
+    if image.base is None:
+        return [
+            f"The guest image {image.digest} has no base system for functions: make another with"
+            " `firelet image build`."
+        ]
+    return []

@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from firelet.linux.kvm import KvmVerdict
 from firelet.model.errors import IsolationMissing
-from firelet.sandbox.microvm import choice, offer
-from firelet.sandbox.microvm.offer import MicrovmSettings, find_images, find_offer
+from firelet.sandbox.microvm import choice, host_tools
+from firelet.sandbox.microvm.base_system import BaseManifest
+from firelet.sandbox.microvm.config import MicrovmConfig
+from firelet.sandbox.microvm.image import ImageStore, Manifest
+from firelet.sandbox.microvm.offer import find_offer
 
+BASE = BaseManifest("0" * 64, "0" * 64, "bookworm", "3.11", ())
 KVM = KvmVerdict(True, False, "guests are emulated")
-OLD, NEW = "1" * 64, "2" * 64
+
+
+def make_image(directory: Path, age: int, base: BaseManifest | None = None) -> str:
+    """An image without its kernel, which nobody looks at here; its digest."""
+    manifest = Manifest(
+        release=f"6.1-{age}", python="/usr/bin/python3", kernel="", vmlinux="", initrd="", base=base
+    )
+    text = msgspec.json.encode(manifest)
+    place = directory / hashlib.sha256(text).hexdigest()
+    place.mkdir(parents=True)
+    (place / "manifest.json").write_bytes(text)
+    if base is not None:
+        (place / "base").write_bytes(b"")
+    os.utime(place, (1_000_000 - age, 1_000_000 - age))
+    return place.name
 
 
 @pytest.fixture
@@ -26,37 +47,64 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         program.write_text("#!/bin/sh\n")
         program.chmod(0o755)
     monkeypatch.setenv("PATH", str(directory))
-    monkeypatch.setattr(offer, "_MORE_PLACES", ())
+    monkeypatch.setattr(host_tools, "_MORE_PLACES", ())
     return directory
 
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    """With an older and a newer image, and what is no image."""
+    """A directory without images, but with what is none."""
     directory = tmp_path / "guest-images"
-    for age, digest in enumerate((NEW, OLD)):
-        place = directory / digest
-        place.mkdir(parents=True)
-        (place / "manifest.json").write_text("{}")
-        os.utime(place / "manifest.json", (1_000_000 - age, 1_000_000 - age))
-    (directory / "incoming-x").mkdir()
+    (directory / "incoming-x").mkdir(parents=True)
     (directory / ("3" * 64)).mkdir()
     return directory
 
 
 def test_with_all_that_is_needed_the_newest_image_is_used(tools: Path, images: Path) -> None:
-    found = find_offer(MicrovmSettings(images=images), KVM)
-    assert (found.image, found.images, found.missing) == (NEW, (NEW, OLD), ())
+    old, new = (make_image(images, age, BASE) for age in (9, 1))
+    found = find_offer(MicrovmConfig(images=images), KVM)
+    assert found.image is not None
+    assert found.image.digest == new
+    assert [image.digest for image in found.images] == [new, old]
+    assert found.missing == ()
     assert found.choice.program == str(tools / "qemu-system-x86_64")
     found.check()
 
 
+def test_an_image_that_no_function_can_run_in_is_passed_by(tools: Path, images: Path) -> None:
+    old = make_image(images, 9, BASE)
+    make_image(images, 1)
+    found = find_offer(MicrovmConfig(images=images), KVM)
+    assert found.image is not None
+    assert found.image.digest == old
+
+
+def test_an_image_that_no_function_can_run_in_is_told(tools: Path, images: Path) -> None:
+    digest = make_image(images, 1)
+    with pytest.raises(IsolationMissing, match=f"{digest} has no base system for functions"):
+        find_offer(MicrovmConfig(images=images), KVM).check()
+
+
 def test_an_image_may_be_named(tools: Path, images: Path) -> None:
-    assert find_offer(MicrovmSettings(images=images, image=OLD), KVM).image == OLD
+    old, _ = (make_image(images, age, BASE) for age in (9, 1))
+    found = find_offer(MicrovmConfig(images=images, image=old), KVM)
+    assert found.image is not None
+    assert found.image.digest == old
+
+
+def test_a_directory_that_cannot_be_read_is_told(
+    tools: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_store: ImageStore) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(ImageStore, "images", refuse)
+    with pytest.raises(IsolationMissing, match=f"{images} cannot be read: Permission denied"):
+        find_offer(MicrovmConfig(images=images), KVM).check()
 
 
 def test_an_image_that_is_not_there_is_told(tools: Path, images: Path) -> None:
-    found = find_offer(MicrovmSettings(images=images, image="4" * 64), KVM)
+    found = find_offer(MicrovmConfig(images=images, image="4" * 64), KVM)
     with pytest.raises(IsolationMissing, match=f"{'4' * 64} is not in {images}"):
         found.check()
 
@@ -64,7 +112,7 @@ def test_an_image_that_is_not_there_is_told(tools: Path, images: Path) -> None:
 def test_all_that_is_missing_is_told_at_once(tools: Path, tmp_path: Path) -> None:
     for program in tools.iterdir():
         program.unlink()
-    found = find_offer(MicrovmSettings(images=tmp_path / "none"), KVM)
+    found = find_offer(MicrovmConfig(images=tmp_path / "none"), KVM)
     with pytest.raises(IsolationMissing) as caught:
         found.check()
     said = caught.value.message
@@ -73,10 +121,6 @@ def test_all_that_is_missing_is_told_at_once(tools: Path, tmp_path: Path) -> Non
     assert "no guest image: make one with `firelet image build`" in said
     assert "mke2fs is not installed: it comes with the package e2fsprogs" in said
     assert "firelet doctor" in said
-
-
-def test_a_directory_that_is_not_there_has_no_images(tmp_path: Path) -> None:
-    assert find_images(tmp_path / "none") == ()
 
 
 def test_a_program_may_be_named(tools: Path) -> None:
