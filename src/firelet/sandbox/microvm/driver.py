@@ -100,7 +100,8 @@ class MicrovmDriver:
             await asyncio.to_thread(self._janitor.start)
 
     def expect(self, runtime: str) -> None:
-        """Makes the smallest embryo of that runtime, in the background."""
+        """Makes the disk of that runtime, in the background. Its embryo has to wait until it is
+        known how large the functions are."""
         interpreter = self._interpreters.get(runtime)
         if interpreter is None:
             return  # whoever asks for it is told
@@ -242,12 +243,11 @@ class MicrovmDriver:
         """It ended by itself; it is given back by who uses it."""
 
     async def _expect(self, interpreter: Interpreter) -> None:
-        spec = SandboxSpec(runtime=interpreter.runtime, code="", memory_mib=0, tmp_mib=0)
         try:
-            await self._templates.of(interpreter, self._size(spec))
+            await asyncio.to_thread(self._runtime_disk, interpreter)
         except PlatformError as error:
             # The first function of the runtime meets the same error, and reports it.
-            log.warning("embryo not made runtime=%s: %s", interpreter.runtime, error.message)
+            log.warning("disk not made runtime=%s: %s", interpreter.runtime, error.message)
 
     def _clear(self) -> None:
         """Directories of machines of processes that are no more."""
