@@ -15,7 +15,7 @@ import logging
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -87,7 +87,7 @@ class MicrovmDriver:
             settings.directory / "templates",
             image.digest,
             settings.profile,
-            self._make_plain,
+            self._make_first,
             runtime_disk,
             self._base,
             disks.empty,
@@ -126,9 +126,7 @@ class MicrovmDriver:
         assert isinstance(snapshot, MachineSnapshot)
         if snapshot.at_rest is None:
             raise PlatformError("The snapshot is not at rest.")
-        return await self._restore(
-            MachineClone, snapshot.at_rest, self._size(spec), snapshot.drives
-        )
+        return await self._restore(MachineClone, snapshot.at_rest, snapshot.drives, spec)
 
     async def close(self) -> None:
         """Ends all machines. Embryos stay at rest, for the next time."""
@@ -159,8 +157,7 @@ class MicrovmDriver:
     async def _make_of(
         self, kind: type[M], template: Template, slots: tuple[Disk, Disk], spec: SandboxSpec
     ) -> M:
-        drives = (*template.drives, *slots)
-        machine = await self._restore(kind, template.snapshot, template.size, drives)
+        machine = await self._restore(kind, template.snapshot, (*template.drives, *slots), spec)
         try:
             await machine.assign(spec)
         except BaseException:
@@ -169,9 +166,12 @@ class MicrovmDriver:
         return machine
 
     async def _restore(
-        self, kind: type[M], snapshot: VmSnapshot, size: Size, drives: tuple[Disk, ...]
+        self, kind: type[M], snapshot: VmSnapshot, drives: tuple[Disk, ...], spec: SandboxSpec
     ) -> M:
-        machine = await self._make_machine(kind, size, drives)
+        limits = machine_sizes.drive_limits(spec.memory_mib)
+        machine = await self._make_machine(
+            kind, self._size(spec), drives, [Drive(disk.path, *limits) for disk in drives]
+        )
         try:
             await machine.vmm.restore(snapshot)
             machine.attach()
@@ -207,10 +207,14 @@ class MicrovmDriver:
         )
         return Size(memory, vcpus)
 
-    async def _make_plain(self, size: Size, drives: tuple[Disk, ...]) -> MachineSandbox:
-        return await self._make_machine(MachineSandbox, size, drives)
+    async def _make_first(self, size: Size, drives: tuple[Disk, ...]) -> MachineSandbox:
+        """For a template, which has no function that it could be limited by."""
+        as_fast_as_can_be = [Drive(disk.path) for disk in drives]
+        return await self._make_machine(MachineSandbox, size, drives, as_fast_as_can_be)
 
-    async def _make_machine(self, kind: type[M], size: Size, drives: tuple[Disk, ...]) -> M:
+    async def _make_machine(
+        self, kind: type[M], size: Size, disks: tuple[Disk, ...], drives: Sequence[Drive]
+    ) -> M:
         """One that has not been started; its directory and its control groups are its own."""
         identity = uuid.uuid4().hex
         directory = self._homes / identity
@@ -227,13 +231,13 @@ class MicrovmDriver:
                 memory_mib=size.memory_mib,
                 directory=directory,
                 vcpus=size.vcpus,
-                drives=tuple(Drive(disk.path) for disk in drives),
+                drives=tuple(drives),
                 has_own_memory=kind is MachineSnapshot,
                 cgroup_files=() if cgroup is None else tuple(cgroup.procs_fds),
             )
         )
         machine = kind(identity, vmm, directory, cgroup, self._on_ended, self._machines.discard)
-        machine.drives = drives
+        machine.drives = disks
         if self._settings.is_emulated:
             machine.cpu_factor = machine_sizes.EMULATION_FACTOR
         self._machines.add(machine)

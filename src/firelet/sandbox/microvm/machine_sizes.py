@@ -18,6 +18,12 @@ GUEST_OVERHEAD_MIB = 112
 VMM_OVERHEAD_MIB = 192
 VMM_THREADS_MAX = 64
 
+# What a machine may read from its disks, for each processor that its function is entitled to, and
+# at least. AWS does not say what it allows; these are a fast disk's, shared by ten functions.
+_BYTES_PER_VCPU_S = 256 * limits.MIB
+_OPERATIONS_PER_VCPU_S = 10_000
+_LEAST_SHARE = 0.25
+
 _SIZES_MIB = (256, 512, 1_024, 2_048, 4_096, 8_192, 12_288)
 # What an emulator does for one instruction of its guest costs it about so many of its own. The
 # share of a processor that a function is entitled to is the function's, not the emulator's.
@@ -32,6 +38,12 @@ def machine_memory_mib(function_mib: int) -> int:
 def limits_of(memory_mib: int) -> Limits:
     """Of what runs a machine of that size, with all of the host's processors to begin with."""
     return Limits(memory_mib=memory_mib + VMM_OVERHEAD_MIB, vcpus=None, pids=VMM_THREADS_MAX)
+
+
+def drive_limits(function_mib: int) -> tuple[int, int]:
+    """Bytes and operations per second of each disk."""
+    share = max(_LEAST_SHARE, function_mib / limits.MEMORY_PER_VCPU_MIB)
+    return round(share * _BYTES_PER_VCPU_S), round(share * _OPERATIONS_PER_VCPU_S)
 
 
 def machine_vcpus(memory_mib: int, host_cpus: int, *, is_emulated: bool) -> int:
