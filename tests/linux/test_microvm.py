@@ -38,6 +38,7 @@ from firelet.sandbox.microvm.vmm import (
     Drive,
     Nic,
     VmmEnded,
+    VmmError,
     VmmMissing,
     VmmSilent,
     VmSnapshot,
@@ -60,7 +61,8 @@ from firelet.sandbox.microvm.vmm import VmSpec
 async def main():
     kernel, initrd, directory = map(Path, sys.argv[1:4])
     spec = VmSpec(
-        kernel=kernel, initrd=initrd, directory=directory, memory_mib=int(sys.argv[4])
+        kernel=kernel, initrd=initrd, directory=directory, memory_mib=int(sys.argv[4]),
+        user=int(sys.argv[5]) or None,
     )
     machine = QemuVmm(spec, has_kvm=False)
     await machine.boot()
@@ -72,6 +74,7 @@ asyncio.run(main())
 """
 UUID = "/proc/sys/kernel/random/uuid"
 ADDRESS = "print(open('/sys/class/net/eth0/address').read(), end='')"
+USER = 60_001
 TUNSETIFF = 0x400454CA
 TAP_WITHOUT_INFORMATION = 0x1002  # IFF_TAP | IFF_NO_PI
 
@@ -372,13 +375,17 @@ async def test_a_stopped_machine_leaves_nothing_and_is_of_no_use_any_more(
         _ = machine.pidfd
 
 
+@pytest.mark.parametrize("user", [0, USER])
 async def test_a_machine_ends_with_the_process_that_made_it(
-    image: GuestImage, tmp_path: Path
+    image: GuestImage, tmp_path: Path, user: int
 ) -> None:
     """Also one that rests, whose guest could not notice."""
     directory = tmp_path / "vm"
     directory.mkdir()
-    arguments = (str(image.kernel), str(image.initrd), str(directory), str(MEMORY_MIB))
+    if user and os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    parts = (image.kernel, image.initrd, directory, MEMORY_MIB, user)
+    arguments = [str(part) for part in parts]
     maker = await asyncio.create_subprocess_exec(
         sys.executable, "-c", MAKER, *arguments, stdout=asyncio.subprocess.PIPE
     )
@@ -403,12 +410,49 @@ async def test_a_machine_that_cannot_start_says_why(image: GuestImage, tmp_path:
         memory_mib=MEMORY_MIB,
         directory=tmp_path / "vm",
     )
-    with pytest.raises(VmmEnded, match="missing"):
+    with pytest.raises(VmmError, match=r"No such file.*missing"):
         await QemuVmm(broken, has_kvm=False).boot()
     with pytest.raises(VmmMissing, match="no-such-qemu"):
         await QemuVmm(broken, has_kvm=False, program="no-such-qemu").boot()
     with pytest.raises(WrongState):
         box.machine.take_channel()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+async def test_a_machine_is_run_by_a_user_who_can_do_nothing_else(
+    image: GuestImage, tmp_path: Path
+) -> None:
+    """Its files are where that user cannot get at them."""
+    hidden = tmp_path / "hidden"
+    hidden.mkdir(mode=0o700)
+    (hidden / "drive").write_bytes(b"secret".ljust(MIB, b"."))
+    (hidden / "drive").chmod(0o400)
+    look = "print(open('/dev/vda', 'rb').read(6))"
+    more: dict[str, Any] = {"drives": (Drive(hidden / "drive"),), "user": USER}
+    box = make_box(image, tmp_path / "vm", **more)
+    async with running(box):
+        assert await run_python(box, look) == b"b'secret'\n"
+        expect_powerless(box.machine.pid)
+        await box.machine.pause()
+        snapshot = await box.machine.snapshot(tmp_path)
+    clone = make_box(image, tmp_path / "clone", **more)
+    try:
+        await awaken(clone, snapshot)
+        assert await run_python(clone, look) == b"b'secret'\n"
+        expect_powerless(clone.machine.pid)
+    finally:
+        await clone.end()
+        snapshot.close()
+
+
+def expect_powerless(pid: int) -> None:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    status = {name: value.split() for name, _, value in (line.partition(":") for line in lines)}
+    assert status["Uid"] == status["Gid"] == [str(USER)] * 4
+    assert status["Groups"] == []
+    assert status["NoNewPrivs"] == ["1"]
+    sets = [status[f"Cap{name}"] for name in ("Inh", "Prm", "Eff", "Bnd", "Amb")]
+    assert sets == [["0" * 16]] * 5
 
 
 @pytest.mark.parametrize("operation", ["pause", "snapshot", "resume", "set_balloon"])

@@ -35,6 +35,7 @@ from firelet.sandbox.microvm.vmm import (
     HeldSnapshot,
     VmEvent,
     VmmEnded,
+    VmmError,
     VmmMissing,
     VmmRefused,
     VmmSilent,
@@ -47,6 +48,7 @@ from firelet.sandbox.microvm.vmm import (
 from firelet.sandbox.microvm.vmm_process import VmmProcess, start
 
 MIGRATION_TIMEOUT_S = 60.0
+_KVM = "/dev/kvm"
 _STATE_FILE = "state"
 _POLL_FIRST_S = 0.0005
 _POLL_LONGEST_S = 0.01
@@ -264,14 +266,24 @@ class QemuVmm:
 
     async def _launch(self, memory: int, *, is_restored: bool) -> None:
         """Starts QEMU and opens its monitor; ends it again if that fails."""
+        if shutil.which(self._program) is None:
+            await self.stop()
+            raise VmmMissing(f"{self._program} is not installed.")
         monitor, their_monitor = socket.socketpair()
         channel, their_channel = socket.socketpair()
         channel.setblocking(False)
         self._channel = channel
         self._qmp = Qmp(monitor, self._patience_s)
         try:
-            with their_monitor, their_channel:
-                fds = QemuFds(their_monitor.fileno(), their_channel.fileno(), memory)
+            with their_monitor, their_channel, contextlib.ExitStack() as files:
+                fds = QemuFds(
+                    monitor=their_monitor.fileno(),
+                    channel=their_channel.fileno(),
+                    memory=memory,
+                    drives=tuple(_open(drive.path, files) for drive in self._spec.drives),
+                    kernel=-1 if is_restored else _open(self._spec.kernel, files),
+                    initrd=-1 if is_restored else _open(self._spec.initrd, files),
+                )
                 await self._start(fds, is_restored=is_restored)
             self._version = await self._qmp.open()
         except VmmEnded:
@@ -282,8 +294,6 @@ class QemuVmm:
             raise
 
     async def _start(self, fds: QemuFds, *, is_restored: bool) -> None:
-        if shutil.which(self._program) is None:
-            raise VmmMissing(f"{self._program} is not installed.")
         command = build_command(
             self._spec,
             fds,
@@ -292,11 +302,18 @@ class QemuVmm:
             program=self._program,
             is_restored=is_restored,
         )
-        inherited = [fds.monitor, fds.channel, fds.memory]
+        inherited = [fds.monitor, fds.channel, fds.memory, *fds.drives]
+        if not is_restored:
+            inherited += [fds.kernel, fds.initrd]
         if self._spec.nic is not None and isinstance(self._spec.nic.tap, int):
             inherited.append(self._spec.nic.tap)
         self._process = start(
-            command, self._console, fds=inherited, cgroup_files=self._spec.cgroup_files
+            command,
+            self._console,
+            fds=inherited,
+            cgroup_files=self._spec.cgroup_files,
+            user=self._spec.user,
+            groups=[os.stat(_KVM).st_gid] if self._has_kvm else [],
         )
 
     async def _in_thread(self, work: Callable[[], T], undo: Callable[[T], None] | None = None) -> T:
@@ -340,6 +357,16 @@ class QemuVmm:
                     pause_s = min(2 * pause_s, _POLL_LONGEST_S)
         except TimeoutError:
             raise VmmSilent(f"A snapshot took more than {MIGRATION_TIMEOUT_S:g} s.") from None
+
+
+def _open(path: Path, files: contextlib.ExitStack) -> int:
+    """For reading, as long as ``files``. VmmError."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise VmmError(f"A file of the machine cannot be opened: {error}.") from error
+    files.callback(os.close, fd)
+    return fd
 
 
 def _counter_khz() -> int:

@@ -54,11 +54,15 @@ _KHZ_OF_BOGOMIPS = 500
 
 @dataclass(frozen=True, slots=True)
 class QemuFds:
-    """The numbers of inherited descriptors: two connected stream sockets and a memory file."""
+    """The numbers of inherited descriptors: two connected stream sockets, a memory file, and the
+    machine's files, open for reading. A restored machine has no ``kernel`` and no ``initrd``."""
 
     monitor: int
     channel: int
     memory: int
+    drives: tuple[int, ...] = ()
+    kernel: int = -1
+    initrd: int = -1
 
 
 def build_command(
@@ -71,13 +75,8 @@ def build_command(
     is_restored: bool = False,
 ) -> list[str]:
     """A restored machine waits for its state. It maps the memory privately, unless the file is
-    its own. ``counter_khz`` matters to emulated machines only.
-
-    ValueError for a path with a comma, which QEMU would take apart.
-    """
-    for path in (spec.kernel, spec.initrd, *(drive.path for drive in spec.drives)):
-        if "," in str(path):
-            raise ValueError(f"QEMU cannot take a path with a comma: {path}")
+    its own. ``counter_khz`` matters to emulated machines only. No path of a file is in it: QEMU may
+    run as a user who could not reach them, and would take apart those with a comma."""
     size = f"{spec.memory_mib}M"
     share = "off" if is_restored and not spec.has_own_memory else "on"
     command = [program, "-M", MACHINE]
@@ -93,10 +92,13 @@ def build_command(
     command += ["-chardev", f"socket,id=monitor,fd={fds.monitor}"]
     command += ["-mon", "chardev=monitor,mode=control"]
     command += ["-chardev", f"socket,id=channel,fd={fds.channel}"]
+    for number, fd in enumerate(fds.drives):
+        command += ["-add-fd", f"fd={fd},set={number}"]
     command += _devices(spec)
     if is_restored:
         return [*command, "-incoming", "defer"]
-    command += ["-kernel", str(spec.kernel), "-initrd", str(spec.initrd)]
+    command += ["-kernel", f"/proc/self/fd/{fds.kernel}"]
+    command += ["-initrd", f"/proc/self/fd/{fds.initrd}"]
     return [*command, "-append", _kernel_options(has_kvm, counter_khz)]
 
 
@@ -126,7 +128,8 @@ def _devices(spec: VmSpec) -> list[str]:
 
 
 def _drive(number: int, drive: Drive) -> str:
-    words = [f"id=drive{number}", f"file={drive.path}", "format=raw", "if=none", "readonly=on"]
+    words = [f"id=drive{number}", f"file=/dev/fdset/{number}"]
+    words += ["format=raw", "if=none", "readonly=on"]
     if drive.bytes_per_s is not None:
         words.append(f"throttling.bps-total={drive.bytes_per_s}")
     if drive.operations_per_s is not None:

@@ -125,7 +125,9 @@ class VmSpec:
     ``has_own_memory``: a restored machine copies the memory (0.1 s for 128 MiB) instead of sharing
     it, so that it can be put to rest again. ``cgroup_files``
     are open files of control groups (``Cgroup.procs_fds``), which stay the caller's: what runs the
-    machine joins them before it does anything.
+    machine joins them before it does anything. ``user``: the number of the user and of the group
+    as which it is run, without capabilities; the files of kernel and initial file system are
+    readable for everybody then, as files: the directories above them need not be.
     """
 
     kernel: Path
@@ -140,6 +142,7 @@ class VmSpec:
     has_balloon: bool = False
     has_own_memory: bool = False
     cgroup_files: tuple[int, ...] = ()
+    user: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,11 @@ from firelet.sandbox.microvm.console import Console
 from firelet.sandbox.microvm.vmm import VmmMissing
 
 _WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "--")
+# Whoever becomes another user has to ask again. The program's own files are open already.
+_AS_USER = (
+    *("setpriv", "--reuid", "{user}", "--regid", "{user}", "{groups}"),
+    *("--inh-caps=-all", "--bounding-set=-all", "--no-new-privs", "--pdeathsig", "KILL", "--"),
+)
 _SHELL = "/bin/sh"
 # A parent that ended before the kernel was asked to tell is not told of.
 _HAS_PARENT = '[ "$PPID" = {parent} ]'
@@ -120,9 +125,14 @@ def start(
     *,
     fds: Sequence[int] = (),
     cgroup_files: Sequence[int] = (),
+    user: int | None = None,
+    groups: Sequence[int] = (),
 ) -> VmmProcess:
-    """Starts ``command``, which inherits ``fds`` under their numbers, in the groups whose files
-    ``cgroup_files`` are. Takes a millisecond, in which the loop stands still. VmmMissing."""
+    """Starts ``command``, which inherits ``fds`` under their numbers, in the control groups whose
+    files ``cgroup_files`` are; with ``user`` as that one (and its group, and ``groups``), without
+    capabilities. Takes a millisecond, in which the loop stands still. VmmMissing."""
+    if user is not None:
+        command = [*_as_user(user, groups), *command]
     output, their_output = os.pipe()
     os.set_blocking(output, False)
     try:
@@ -140,6 +150,11 @@ def start(
     finally:
         os.close(their_output)
     return VmmProcess(child, output, console)
+
+
+def _as_user(user: int, groups: Sequence[int]) -> list[str]:
+    listed = f"--groups={','.join(map(str, groups))}" if groups else "--clear-groups"
+    return [word.format(user=user, groups=listed) for word in _AS_USER]
 
 
 def _script(cgroup_files: Sequence[int]) -> str:
