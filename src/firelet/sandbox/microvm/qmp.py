@@ -124,6 +124,9 @@ class Qmp:
         while (end := self._buffer.find(b"\n")) < 0:
             if len(self._buffer) > _LINE_MAX_BYTES:
                 raise VmmRefused("Protocol", "a line without end")
+            # Where there is always something to read, reading never waits: a QEMU that a guest has
+            # taken over could keep this loop, and its time limit, from ever running again.
+            await asyncio.sleep(0)
             try:
                 data = await loop.sock_recv(self._socket, _READ_BYTES)
             except OSError as error:

@@ -99,6 +99,23 @@ async def test_the_end_of_qemu_is_told(ends: Ends) -> None:
         await qmp.execute("query-status")
 
 
+async def test_events_without_end_do_not_stop_the_clock(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    qmp, _ = ends
+    reads = 0
+
+    async def never_waits(*_: object) -> bytes:
+        nonlocal reads
+        reads += 1
+        assert reads < 200_000, "nothing else has run"
+        return b'{"event": "RTC_CHANGE"}\n'
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "sock_recv", never_waits)
+    with pytest.raises(VmmSilent, match="query-status"):
+        await qmp.execute("query-status")
+
+
 @pytest.mark.parametrize("line", [b"not json\n", b'{"event": "RESET"}\n'])
 async def test_what_is_no_greeting_is_refused(ends: Ends, line: bytes) -> None:
     qmp, monitor = ends
