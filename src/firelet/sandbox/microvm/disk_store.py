@@ -20,7 +20,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -145,6 +145,17 @@ class DiskStore:
     def discard(self, digest: str) -> None:
         """Removes every disk with the package of that digest."""
         self.sweep(lambda source: source != digest)
+
+    def remove_unused(self, kind: str, needed: Collection[str]) -> None:
+        """Removes every disk of that kind whose name is not one of ``needed``: of runtimes, those of
+        interpreters that have been changed or have gone. No machine may be about to be made of
+        them."""
+        if not self._root.is_dir():
+            return
+        for name in sorted(os.listdir(self._root)):
+            if name.rpartition("-")[0] == kind and name not in needed:
+                with self._lock(name):
+                    self._remove(name)
 
     def clear_unfinished(self) -> None:
         """Removes what a crash left half built. No other process may be building: at start-up."""

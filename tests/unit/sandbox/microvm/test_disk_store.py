@@ -195,6 +195,16 @@ def test_disks_of_code_that_is_gone_are_removed(store: DiskStore, code: Path) ->
     assert empty.path.exists()
 
 
+def test_disks_of_a_kind_that_nobody_needs_are_removed(store: DiskStore, code: Path) -> None:
+    package = store.package([A], code)
+    old, new = (store.obtain("runtime", [name], lambda place: place) for name in ("old", "new"))
+    store.remove_unused("runtime", [new.name])
+    assert package.path.exists()
+    assert new.path.exists()
+    assert not old.path.exists()
+    assert store.obtain("runtime", ["old"], lambda place: place).path.exists()
+
+
 def test_what_a_crash_left_is_removed(store: DiskStore, tmp_path: Path) -> None:
     (tmp_path / "disks/.unfinished-x/content").mkdir(parents=True)
     store.clear_unfinished()
