@@ -147,7 +147,7 @@ class DiskStore:
         self.sweep(lambda source: source != digest)
 
     def remove_unused(self, kind: str, needed: Collection[str]) -> None:
-        """Removes every disk of that kind whose name is not one of ``needed``: of runtimes, those of
+        """Removes every disk of that kind whose name is not in ``needed``: of runtimes, those of
         interpreters that have been changed or have gone. No machine may be about to be made of
         them."""
         if not self._root.is_dir():
