@@ -33,10 +33,11 @@ from firelet.sandbox.microvm.host_tools import ImageBuildError
 log = logging.getLogger(__name__)
 
 # A machine that was snapshotted finds another file in the place of its disk when it is restored,
-# and the disk must not have changed its size for that. A package has 250 MiB unzipped, and so have
-# the layers of a function; twice that is enough for files that are small and rounded up to blocks.
-# The file is sparse: what is not used takes no room.
-SLOT_BYTES = 512 * MIB
+# and does not look again how large it is: a file system that is larger than the first disk was
+# could not be mounted. One size for all, then: a package has 250 MiB unzipped, a container image
+# 10 GiB, to which comes that small files are rounded up to blocks. The file is sparse: what is not
+# used takes no room, and is never read.
+SLOT_BYTES = 16 * 1024 * MIB
 
 _RECIPE = "1"  # another one for every change of what disks look like
 _DISK, _MANIFEST = "disk.ext4", "manifest.json"
@@ -87,15 +88,15 @@ class DiskStore:
         return self.obtain("package", wanted, populate, sources=wanted, size_bytes=SLOT_BYTES)
 
     def image(self, digests: Sequence[str], code_store: Path) -> Disk:
-        """The root of a container image: its extracted layers, the lowest first. As large as it has
-        to be. ImageBuildError."""
+        """A slot with the root of a container image: its extracted layers, the lowest first.
+        ImageBuildError."""
         wanted = _without_repetitions(digests)
 
         def populate(place: Path) -> Path:
             staging.merge((code_store / digest for digest in wanted), place, are_layers=True)
             return place
 
-        return self.obtain("image", wanted, populate, sources=wanted)
+        return self.obtain("image", wanted, populate, sources=wanted, size_bytes=SLOT_BYTES)
 
     def empty(self) -> Disk:
         """What is in a slot that has nothing. ImageBuildError."""
