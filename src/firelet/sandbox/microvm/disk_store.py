@@ -217,6 +217,7 @@ class DiskStore:
             (made / _MANIFEST).write_bytes(msgspec.json.encode(manifest))
             try:
                 os.rename(made, self._root / name)
+                return Disk(name, self._root / name / _DISK, manifest.digest, manifest.size_bytes)
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
