@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import ctypes
 import os
-from typing import NoReturn
+import threading
+from typing import Callable, NoReturn, TypeVar
 
 from firelet.linux.libc import LIBC, check
 
@@ -19,6 +20,8 @@ CLONE_NEWIPC = 0x08000000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
+
+T = TypeVar("T")
 
 LIBC.unshare.argtypes = [ctypes.c_int]
 LIBC.setns.argtypes = [ctypes.c_int, ctypes.c_int]
@@ -33,6 +36,53 @@ def unshare(flags: int) -> None:
 def setns(fd: int, kind: int) -> None:
     """Joins the namespace that ``fd`` stands for."""
     check(LIBC.setns(fd, kind), "setns")
+
+
+def run_in_new_network(function: Callable[[int], T]) -> T:
+    """What ``function`` returns in a network namespace that is made for it, of which it gets a
+    descriptor. That is open for the time of the call: who wants to keep the namespace duplicates
+    it. Needs CAP_SYS_ADMIN."""
+
+    def enter_and_run() -> T:
+        unshare(CLONE_NEWNET)
+        fd = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return function(fd)
+        finally:
+            os.close(fd)
+
+    return _run_in_own_thread(enter_and_run)
+
+
+def run_in_network(namespace: int, function: Callable[[], T]) -> T:
+    """What ``function`` returns in the network namespace that the descriptor stands for. A socket
+    that it makes belongs there for good. Needs CAP_SYS_ADMIN over both."""
+
+    def enter_and_run() -> T:
+        setns(namespace, CLONE_NEWNET)
+        return function()
+
+    return _run_in_own_thread(enter_and_run)
+
+
+def _run_in_own_thread(function: Callable[[], T]) -> T:
+    """A thread that has changed its namespace ends with its work: given back to a pool, or back to
+    an event loop after a return that failed, it would do everything that follows elsewhere."""
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            results.append(function())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work, name="namespace")
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]
 
 
 def set_hostname(name: str) -> None:
