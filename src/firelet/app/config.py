@@ -10,13 +10,14 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
 from firelet.model import limits
 from firelet.model.errors import PlatformError
 from firelet.model.isolation import Isolation
-from firelet.sandbox.microvm.config import IMAGES, MicrovmConfig
+from firelet.sandbox.microvm.config import IMAGES, Egress, MicrovmConfig
 
 DEFAULT_PORT = 4566  # what awslocal, samlocal and tflocal expect
 FILE_NAME = "firelet.toml"
@@ -46,7 +47,8 @@ class PlatformConfig:
     ``registry_credentials`` is a file as ``docker login`` writes it; ``image_client`` is auto,
     skopeo or http. ``isolation`` is that of functions whose tags ask for none; ``microvm_image`` is
     the digest of the guest image (None: the newest), ``firecracker`` the path of that program
-    (``docs/isolation.md``)."""
+    (``docs/isolation.md``); ``microvm_egress`` and ``microvm_resolver`` are for their network
+    (``docs/microvm-network.md``)."""
 
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
@@ -78,6 +80,8 @@ class PlatformConfig:
     isolation: Isolation = Isolation.NAMESPACES
     microvm_image: str | None = None
     firecracker: Path | None = None
+    microvm_egress: Egress = Egress.NONE
+    microvm_resolver: IPv4Address | None = None
 
     @property
     def microvms(self) -> MicrovmConfig:
@@ -86,6 +90,8 @@ class PlatformConfig:
             images=self.data_dir.absolute() / IMAGES,
             image=self.microvm_image,
             firecracker=self.firecracker,
+            egress=self.microvm_egress,
+            resolver=self.microvm_resolver,
         )
 
     @property
@@ -192,6 +198,8 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "isolation": _parse_isolation,
     "microvm_image": _parse_digest,
     "firecracker": lambda value: Path(value).expanduser(),
+    "microvm_egress": Egress,
+    "microvm_resolver": IPv4Address,
 }
 
 

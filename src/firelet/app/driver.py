@@ -81,6 +81,8 @@ async def open_microvm_driver(parts: DriverParts) -> SandboxDriver:
         microvm.MicrovmParts(
             code_store=parts.code_store,
             images=parts.microvms.images,
+            egress=parts.microvms.egress,
+            resolver=parts.microvms.resolver,
             cgroup_version=parts.cgroup_version,
             interpreters=parts.interpreters,
         ),

@@ -7,8 +7,10 @@ Called by ``app/driver`` when the first function wants a machine.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from firelet.model.errors import IsolationMissing
@@ -17,8 +19,15 @@ from firelet.sandbox.interpreters import Interpreter
 from firelet.sandbox.janitor import Janitor
 from firelet.sandbox.java import ensure_client
 from firelet.sandbox.microvm.choice import VmmChoice, VmmKind
+from firelet.sandbox.microvm.config import Egress
 from firelet.sandbox.microvm.disk_store import DiskStore
 from firelet.sandbox.microvm.driver import MicrovmDriver, MicrovmSettings
+from firelet.sandbox.microvm.egress import (
+    TRANSIT,
+    NatGateway,
+    NetworkRefused,
+    TransitTaken,
+)
 from firelet.sandbox.microvm.image import GuestImage, ImageStore
 from firelet.sandbox.microvm.offer import MicrovmOffer
 from firelet.sandbox.microvm.qemu import QemuVmm
@@ -27,15 +36,19 @@ from firelet.sandbox.microvm.vmm import Vmm, VmSpec
 from firelet.sandbox.seccomp_profile import compile_profile
 
 _BRANCH = "machines"
+_TRANSIT_PREFIX = 20  # 1,024 machines for each of 16 processes
+_RESOLVERS = Path("/etc/resolv.conf")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MicrovmParts:
     """``code_store`` is that of extracted packages, in the data directory; ``images`` the directory
-    of guest images."""
+    of guest images; ``egress`` and ``resolver`` are as in ``MicrovmConfig``."""
 
     code_store: Path
     images: Path
+    egress: Egress
+    resolver: IPv4Address | None
     cgroup_version: int | None
     interpreters: Mapping[str, Interpreter]
 
@@ -50,6 +63,9 @@ async def open_driver(parts: MicrovmParts, offer: MicrovmOffer) -> MicrovmDriver
             f"The guest image {image.digest} has no base system: make one with"
             " `firelet image build`."
         )
+    resolver = None
+    if parts.egress is Egress.NAT:
+        resolver = parts.resolver or await asyncio.to_thread(_host_resolver)
     home = parts.code_store.parent / "microvm"
     disks = DiskStore(home / "disks")
     tree = janitor = None
@@ -63,10 +79,15 @@ async def open_driver(parts: MicrovmParts, offer: MicrovmOffer) -> MicrovmDriver
         is_emulated=offer.choice.kind is VmmKind.QEMU_EMULATED,
         make_vmm=_vmm_maker(offer.choice),
         profile=await asyncio.to_thread(compile_profile),
+        gateway=None if resolver is None else await asyncio.to_thread(_open_gateway, resolver),
     )
-    maker = _RuntimeDisks(parts, image, disks)
+    maker = _RuntimeDisks(parts, image, disks, resolver)
     driver = MicrovmDriver(settings, parts.interpreters, disks, maker.of, tree, janitor)
-    await driver.open()
+    try:
+        await driver.open()
+    except BaseException:
+        await driver.close()
+        raise
     return driver
 
 
@@ -76,13 +97,48 @@ def _vmm_maker(choice: VmmChoice) -> Callable[[VmSpec], Vmm]:
     return lambda spec: QemuVmm(spec, has_kvm=has_kvm, program=program)
 
 
+def _open_gateway(resolver: IPv4Address) -> NatGateway:
+    """The way out of this process's machines, with a part of the transit network of its own.
+    NetworkRefused."""
+    for transit in TRANSIT.subnets(new_prefix=_TRANSIT_PREFIX):
+        gateway = NatGateway(transit=transit, allowed=(IPv4Network(resolver),))
+        try:
+            gateway.open()
+        except TransitTaken:
+            continue
+        return gateway
+    raise NetworkRefused(f"Every part of {TRANSIT} is some platform's already.")
+
+
+def _host_resolver() -> IPv4Address:
+    """The first name server of the host that a guest can reach. NetworkRefused."""
+    with contextlib.suppress(OSError):
+        for line in _RESOLVERS.read_text().splitlines():
+            words = line.split()
+            if len(words) > 1 and words[0] == "nameserver":
+                with contextlib.suppress(ValueError):
+                    address = IPv4Address(words[1])
+                    if not address.is_loopback:
+                        return address
+    raise NetworkRefused(
+        f"{_RESOLVERS} names no server that guests can reach: set microvm_resolver."
+    )
+
+
 class _RuntimeDisks:
     """The disk of each runtime. Blocks."""
 
-    def __init__(self, parts: MicrovmParts, image: GuestImage, disks: DiskStore) -> None:
+    def __init__(
+        self,
+        parts: MicrovmParts,
+        image: GuestImage,
+        disks: DiskStore,
+        resolver: IPv4Address | None,
+    ) -> None:
         self._parts = parts
         self._image = image
         self._disks = disks
+        self._resolver = None if resolver is None else str(resolver)
 
     def of(self, interpreter: Interpreter) -> RuntimeDisk:
         parts = self._parts
@@ -91,7 +147,11 @@ class _RuntimeDisks:
             store = parts.code_store.parent / "clients"
             client = ensure_client(parts.interpreters.values(), store)
         plan = rootfs.plan_root(
-            interpreter, parts.code_store, is_rootless=False, java_client=client
+            interpreter,
+            parts.code_store,
+            is_rootless=False,
+            java_client=client,
+            resolver=self._resolver,
         )
         base = self._image.manifest.base
         assert base is not None

@@ -1,14 +1,14 @@
 """Pid 1 of a microVM's guest: mounts, the link to the platform, processes and their ends.
 
-Runs from the initial file system, where ``/init`` calls ``main``. It speaks over the virtio serial
-port named ``firelet``: see ``linux/multiplex`` for how messages and streams share it.
+Runs from the initial file system, where ``/init`` calls ``main``. It speaks over one byte stream
+(``vm_port``): see ``linux/multiplex`` for how messages and streams share it.
 
 Messages from the platform, by ``do``:
-- ``enter`` (``plan``, ``profile``, ``request``): builds the root of a runtime and makes a sandbox
-  in it that waits for its function; ``assign`` (``message``, ``memory_bytes``, ``pids``,
-  ``slots``), ``tell`` (``message``, for the sandbox's pid 1), ``extension`` (the same, with an
-  output), ``end all``: see ``vm_sandbox``. Streams that are opened ``for`` ``connect`` lead to a
-  ``port`` of it.
+- ``enter`` (``plan``, ``profile``, ``request``, ``network``): builds the root of a runtime and
+  makes a sandbox in it that waits for its function; ``assign`` (``message``, ``memory_bytes``,
+  ``pids``, ``slots``), ``tell`` (``message``, for the sandbox's pid 1), ``extension`` (the same,
+  with an output), ``end all``: see ``vm_sandbox``. Streams that are opened ``for`` ``connect``
+  lead to a ``port`` of it.
 - ``rest``: a snapshot is about to be taken; ``awaken`` (``seed`` as hexadecimal, ``now_ns``): the
   first message to whoever was at rest; ``reopen``: requests to the Runtime API that waited
   for their answers may be sent again.
@@ -35,19 +35,19 @@ import select
 import signal
 import time
 import traceback
-from typing import Any
+from typing import Any, Sequence
 
-from firelet.guest import vm_drives, vm_process
+from firelet.guest import vm_drives, vm_port, vm_process
 from firelet.guest.vm_link import Link, Loop
+from firelet.guest.vm_port import SerialPort, VsockPort
 from firelet.guest.vm_sandbox import Sandbox, StepFailed
 from firelet.linux import machine, mount, namespaces
 
 MODULES = "/.firelet/modules"
-PORT = "firelet"
+OPTIONAL_MODULES = "/.firelet/modules-optional"
 
-_PORTS = "/sys/class/virtio-ports"
-_PORT_PATIENCE_S = 10.0
-_PAUSE_S = 0.01
+_VSOCK_MODULES = ("vsock", "vmw_vsock_virtio_transport_common", "vmw_vsock_virtio_transport")
+_NETWORK_MODULES = ("failover", "net_failover", "virtio_net")
 _STAGE = "/run"
 _READ_BYTES = 65_536
 
@@ -68,8 +68,7 @@ def main() -> None:
         for kind, target, flags in _MOUNTS:
             os.makedirs(target, exist_ok=True)
             mount.mount(kind, target, kind, flags)
-        for name in sorted(os.listdir(MODULES)):
-            machine.load_module(f"{MODULES}/{name}")
+        _load_modules(MODULES)
         if os.path.exists(vm_drives.SLOTS["code"]):
             vm_drives.mount_fixed()
         _Init(_open_port()).run()
@@ -95,30 +94,27 @@ def _leave_initial_root() -> None:
     namespaces.unshare(namespaces.CLONE_FS)
 
 
-def _open_port() -> int:
-    """The control channel. TimeoutError when the machine has no such port."""
-    end = time.monotonic() + _PORT_PATIENCE_S
-    while time.monotonic() < end:
-        for device in os.listdir(_PORTS) if os.path.isdir(_PORTS) else ():
-            if _name_of(device) == PORT:
-                return os.open(f"/dev/{device}", os.O_RDWR | os.O_CLOEXEC)
-        time.sleep(_PAUSE_S)
-    raise TimeoutError(f"no virtio serial port is named {PORT}")
+def _load_modules(directory: str, wanted: Sequence[str] | None = None) -> None:
+    """In the order of their numbers. Those that are ``wanted``, or all; one that is part of the
+    kernel has no file."""
+    for name in sorted(os.listdir(directory)):
+        if wanted is None or name.partition("-")[2].partition(".")[0] in wanted:
+            machine.load_module(f"{directory}/{name}")
 
 
-def _name_of(device: str) -> str | None:
-    """None for a port that the machine has announced and not yet named."""
-    try:
-        with open(f"{_PORTS}/{device}/name") as file:
-            return file.read().strip()
-    except FileNotFoundError:
-        return None
+def _open_port() -> SerialPort | VsockPort:
+    with open("/proc/cmdline") as file:
+        number = vm_port.vsock_number(file.read())
+    if number is None:
+        return SerialPort()
+    _load_modules(OPTIONAL_MODULES, _VSOCK_MODULES)
+    return VsockPort(number)
 
 
 class _Init:
     """One thread, which waits for whatever comes next."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: SerialPort | VsockPort) -> None:
         self._loop = Loop()
         self._link = Link(self._loop, port, self._obey, self._open_stream)
         self._sandbox: Sandbox | None = None
@@ -155,6 +151,9 @@ class _Init:
             self._tell_sandbox(kind, message)
         elif kind == "enter":
             self._sandbox = Sandbox(self._link, message)
+            if message["network"]:
+                _load_modules(OPTIONAL_MODULES, _NETWORK_MODULES)
+                self._sandbox.connect_network()
             self._link.tell(event="embryo")
         elif kind == "rest":
             self._link.rest()

@@ -13,6 +13,7 @@ import select
 import socket
 from typing import Any, Callable
 
+from firelet.guest.vm_port import SerialPort, VsockPort
 from firelet.linux import multiplex
 
 _READ_BYTES = 65_536
@@ -57,7 +58,7 @@ class Link:
     def __init__(
         self,
         loop: Loop,
-        port: int,
+        port: SerialPort | VsockPort,
         on_message: Callable[[dict[str, Any]], None],
         on_open: Callable[[int, dict[str, Any]], None],
     ) -> None:
@@ -69,7 +70,7 @@ class Link:
         self._relays: dict[int, Relay] = {}
         self._held: list[Relay] = []
         self.mux = multiplex.Multiplexer(1)
-        loop.watch(port, _IN, self._read)
+        loop.watch(port.fd, _IN, self._read)
 
     def tell(self, **content: Any) -> None:
         self.mux.message(content)
@@ -79,7 +80,7 @@ class Link:
         data = memoryview(bytes(self.mux.outgoing))
         self.mux.outgoing.clear()
         while data:
-            data = data[os.write(self._port, data) :]
+            data = data[os.write(self._port.fd, data) :]
 
     def relay(self, relay: Relay, stream: int | None = None) -> None:
         """Begins to carry it, over a stream that the platform has opened or else a new one."""
@@ -99,7 +100,7 @@ class Link:
         self.mux = multiplex.Multiplexer(1)
         frames: list[multiplex.Frame] = []
         while not frames:
-            frames = list(self.mux.feed(os.read(self._port, _READ_BYTES)))
+            frames = list(self.mux.feed(self._read_at_rest()))
         self._deal_with(frames[0])
         self._held = [relay for relay in relays if relay.is_request]
         for relay in relays:
@@ -117,8 +118,20 @@ class Link:
         for relay in held:
             self.relay(relay)
 
+    def _read_at_rest(self) -> bytes:
+        """Waits. In a clone the connection may be another one."""
+        try:
+            data = os.read(self._port.fd, _READ_BYTES)
+        except ConnectionError:
+            data = b""
+        if not data:
+            self.loop.forget(self._port.fd)
+            self._port.renew()
+            self.loop.watch(self._port.fd, _IN, self._read)
+        return data
+
     def _read(self, _events: int) -> None:
-        data = os.read(self._port, _READ_BYTES)
+        data = os.read(self._port.fd, _READ_BYTES)
         if not data:
             self.is_over = True  # the platform has gone
         for frame in self.mux.feed(data):

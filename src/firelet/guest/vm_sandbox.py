@@ -16,10 +16,10 @@ import signal
 import socket
 from typing import Any, Callable
 
-from firelet.guest import enter, vm_drives
+from firelet.guest import enter, machine_network, vm_drives
 from firelet.guest.vm_cgroup import Group
 from firelet.guest.vm_link import Link, Relay
-from firelet.linux import messages, process
+from firelet.linux import interfaces, messages, namespaces, process
 
 _STORE = "/.firelet/code"  # where the zygote sees ``vm_drives.STORE``
 
@@ -64,6 +64,22 @@ class Sandbox:
         self._pipes = [Relay(fd, {"for": kind}, is_kept=True) for kind, fd in pipes.items()]
         for pipe in self._pipes:
             link.relay(pipe)
+
+    def connect_network(self) -> None:
+        """Gives the machine's only device to the sandbox: nobody else in here has a network."""
+        (name,) = (name for name in os.listdir("/sys/class/net") if name != "lo")
+        inside = os.open(f"/proc/{self._pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        own = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            interfaces.move_to_namespace(name, inside)
+            namespaces.setns(inside, namespaces.CLONE_NEWNET)
+            try:
+                machine_network.configure_guest_side(name)
+            finally:
+                namespaces.setns(own, namespaces.CLONE_NEWNET)
+        finally:
+            os.close(inside)
+            os.close(own)
 
     def assign(self, message: dict[str, Any]) -> None:
         """Limits, and what is in the slots; the rest is pid 1's."""

@@ -56,7 +56,6 @@ _FILES = {
     "/etc/group": "root:x:0:\n",
     "/etc/hosts": f"127.0.0.1 localhost sandbox.localdomain {HOSTNAME}\n",
     "/etc/hostname": HOSTNAME + "\n",
-    "/etc/resolv.conf": "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n",
     "/etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
     "/etc/os-release": 'NAME="firelet"\nID=firelet\nPRETTY_NAME="firelet sandbox"\n',
     "/etc/protocols": "tcp 6 TCP\nudp 17 UDP\n",
@@ -123,6 +122,7 @@ def plan_root(
     is_rootless: bool,
     file_systems: Mapping[str, Path] | None = None,
     java_client: Path | None = None,
+    resolver: str | None = None,
 ) -> RootPlan:
     """The base root for one interpreter. ``code_store`` holds extracted packages by digest;
     ``file_systems`` are directories that sandboxes may share, by ARN. One that is not there is left
@@ -160,13 +160,20 @@ def plan_root(
         zygote = f"{HIDDEN}/lang/bin/{name}"
     return RootPlan(
         directories=tuple(_DIRECTORIES.items()),
-        files=tuple(_FILES.items()),
+        files=(*_FILES.items(), ("/etc/resolv.conf", _name_servers(resolver))),
         links=tuple(links.items()),
         binds=tuple(binds.items()),
         covers=_covers(interpreter),
         interpreter=zygote,
         is_rootless=is_rootless,
     )
+
+
+def _name_servers(resolver: str | None) -> str:
+    """Without one nothing answers, and nobody is to wait for that."""
+    if resolver is not None:
+        return f"nameserver {resolver}\n"
+    return "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n"
 
 
 def file_system_source(arn: str) -> str:

@@ -11,6 +11,7 @@ runtime is, for a machine is at rest as a whole.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import shutil
@@ -27,13 +28,16 @@ from firelet.sandbox.interpreters import Interpreter
 from firelet.sandbox.janitor import Janitor
 from firelet.sandbox.microvm import machine_sizes
 from firelet.sandbox.microvm.disk_store import Disk, DiskStore
+from firelet.sandbox.microvm.egress import NatGateway
 from firelet.sandbox.microvm.image import GuestImage
 from firelet.sandbox.microvm.machine_sandbox import MachineSandbox
 from firelet.sandbox.microvm.machine_snapshot import MachineClone, MachineSnapshot
+from firelet.sandbox.microvm.network import MachineNetwork
 from firelet.sandbox.microvm.runtime_disk import RuntimeDisk
 from firelet.sandbox.microvm.templates import Size, Template, Templates
 from firelet.sandbox.microvm.vmm import Drive, Vmm, VmmEnded, VmmRefused, VmSnapshot, VmSpec
 from firelet.sandbox.seccomp_profile import Profile
+from firelet.sandbox.uids import UidRange
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +49,8 @@ class MicrovmSettings:
     """What the driver is told by the configuration and by what was found on the host.
 
     ``directory`` is for templates and running machines; ``make_vmm`` makes a machine that has not
-    been started, of the kind that was chosen.
+    been started, of the kind that was chosen. With a ``gateway``, which the driver closes, machines
+    have a network.
     """
 
     directory: Path
@@ -53,6 +58,7 @@ class MicrovmSettings:
     image: GuestImage
     is_emulated: bool
     make_vmm: Callable[[VmSpec], Vmm]
+    gateway: NatGateway | None = None
     profile: Profile
 
 
@@ -76,6 +82,8 @@ class MicrovmDriver:
         self._runtime_disk = runtime_disk
         self._cgroups = cgroups
         self._janitor = janitor
+        self._uids = UidRange()
+        self._has_users = os.geteuid() == 0
         self._machines: set[MachineSandbox] = set()
         self._expecting: set[asyncio.Task[None]] = set()
         self._homes = settings.directory / "machines" / str(os.getpid())
@@ -91,11 +99,14 @@ class MicrovmDriver:
             runtime_disk,
             self._base,
             disks.empty,
+            settings.gateway is not None,
         )
 
     async def open(self) -> None:
         """Machines start with the first function; what a crash has left goes now."""
         await asyncio.to_thread(self._clear)
+        if self._has_users:
+            self._uids.open()
         if self._janitor is not None:
             await asyncio.to_thread(self._janitor.start)
 
@@ -136,6 +147,9 @@ class MicrovmDriver:
         await self._templates.close()
         await asyncio.gather(*(machine.stop() for machine in list(self._machines)))
         await asyncio.to_thread(shutil.rmtree, self._homes, ignore_errors=True)
+        if self._settings.gateway is not None:
+            await asyncio.to_thread(self._settings.gateway.close)
+        self._uids.close()
         if self._cgroups is not None:
             await asyncio.to_thread(self._cgroups.close)
         if self._janitor is not None:
@@ -169,8 +183,13 @@ class MicrovmDriver:
         self, kind: type[M], snapshot: VmSnapshot, drives: tuple[Disk, ...], spec: SandboxSpec
     ) -> M:
         limits = machine_sizes.drive_limits(spec.memory_mib)
+        gateway = self._settings.gateway
         machine = await self._make_machine(
-            kind, self._size(spec), drives, [Drive(disk.path, *limits) for disk in drives]
+            kind,
+            self._size(spec),
+            drives,
+            [Drive(disk.path, *limits) for disk in drives],
+            None if gateway is None else MachineNetwork(egress=gateway),
         )
         try:
             await machine.vmm.restore(snapshot)
@@ -210,38 +229,64 @@ class MicrovmDriver:
     async def _make_first(self, size: Size, drives: tuple[Disk, ...]) -> MachineSandbox:
         """For a template, which has no function that it could be limited by."""
         as_fast_as_can_be = [Drive(disk.path) for disk in drives]
-        return await self._make_machine(MachineSandbox, size, drives, as_fast_as_can_be)
+        network = None if self._settings.gateway is None else MachineNetwork()
+        return await self._make_machine(MachineSandbox, size, drives, as_fast_as_can_be, network)
 
     async def _make_machine(
-        self, kind: type[M], size: Size, disks: tuple[Disk, ...], drives: Sequence[Drive]
+        self,
+        kind: type[M],
+        size: Size,
+        disks: tuple[Disk, ...],
+        drives: Sequence[Drive],
+        network: MachineNetwork | None,
     ) -> M:
-        """One that has not been started; its directory and its control groups are its own."""
+        """One that has not been started. Its directory, its control groups, its user of the host
+        and its network are its own."""
         identity = uuid.uuid4().hex
         directory = self._homes / identity
-        await asyncio.to_thread(directory.mkdir, parents=True, mode=0o700)
-        cgroup = None if self._cgroups is None else self._cgroups.create(identity)
-        if cgroup is not None:
-            cgroup.set_limits(machine_sizes.limits_of(size.memory_mib))
         image = self._settings.image
-        vmm = self._settings.make_vmm(
-            VmSpec(
-                kernel=image.kernel,
-                initrd=image.initrd,
-                image=image.digest,
-                memory_mib=size.memory_mib,
-                directory=directory,
-                vcpus=size.vcpus,
-                drives=tuple(drives),
-                has_own_memory=kind is MachineSnapshot,
-                cgroup_files=() if cgroup is None else tuple(cgroup.procs_fds),
+        with contextlib.ExitStack() as undo:
+            await asyncio.to_thread(directory.mkdir, parents=True, mode=0o700)
+            undo.callback(shutil.rmtree, directory)
+            cgroup = None
+            if self._cgroups is not None:
+                cgroup = self._cgroups.create(identity)
+                undo.callback(cgroup.remove)
+                cgroup.set_limits(machine_sizes.limits_of(size.memory_mib))
+            user = None
+            if self._has_users:
+                user = self._uids.take()
+                undo.callback(self._uids.give_back, user)
+            if network is not None:
+                undo.callback(network.close)
+                await network.open()
+            vmm = self._settings.make_vmm(
+                VmSpec(
+                    kernel=image.kernel,
+                    initrd=image.initrd,
+                    image=image.digest,
+                    memory_mib=size.memory_mib,
+                    directory=directory,
+                    vcpus=size.vcpus,
+                    drives=tuple(drives),
+                    nic=None if network is None else network.nic,
+                    has_own_memory=kind is MachineSnapshot,
+                    cgroup_files=() if cgroup is None else tuple(cgroup.procs_fds),
+                    user=user,
+                )
             )
-        )
-        machine = kind(identity, vmm, directory, cgroup, self._on_ended, self._machines.discard)
-        machine.drives = disks
+            machine = kind(identity, vmm, directory, cgroup, self._on_ended, self._on_stopped)
+            undo.pop_all()
+        machine.drives, machine.user, machine.network = disks, user, network
         if self._settings.is_emulated:
             machine.cpu_factor = machine_sizes.EMULATION_FACTOR
         self._machines.add(machine)
         return machine
+
+    def _on_stopped(self, machine: MachineSandbox) -> None:
+        self._machines.discard(machine)
+        if machine.user is not None:
+            self._uids.give_back(machine.user)
 
     def _on_ended(self, machine: MachineSandbox) -> None:
         """It ended by itself; it is given back by who uses it."""

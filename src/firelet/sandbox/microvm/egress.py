@@ -63,6 +63,10 @@ class NetworkRefused(PlatformError):
     sentences are ours."""
 
 
+class TransitTaken(NetworkRefused):
+    """Another process has that transit network."""
+
+
 @dataclass(frozen=True, slots=True)
 class NetworkVerdict:
     """``detail``: what is there, or what is missing, for people."""
@@ -114,7 +118,7 @@ class NatGateway:
             except OSError as error:
                 self.close()
                 if error.errno in _IS_TAKEN:
-                    raise NetworkRefused(
+                    raise TransitTaken(
                         f"Another platform has {self._transit} for its machines."
                     ) from error
                 raise

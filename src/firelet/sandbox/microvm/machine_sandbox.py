@@ -34,6 +34,7 @@ from firelet.sandbox.driver import (
 from firelet.sandbox.microvm.disk_store import Disk
 from firelet.sandbox.microvm.guest_channel import GuestChannel
 from firelet.sandbox.microvm.guest_link import Carrier, PipeCarrier, SocketCarrier
+from firelet.sandbox.microvm.network import MachineNetwork
 from firelet.sandbox.microvm.vmm import Vmm, VmSnapshot
 from firelet.sandbox.pid1_messages import (
     assign_message,
@@ -59,7 +60,8 @@ class MachineSandbox:
     """Implements ``Sandbox``. Calls that change it come from one coroutine at a time.
 
     ``cpu_factor``: what a processor of the machine costs of one of the host. ``drives`` are what
-    it was made with.
+    it was made with; its ``network``, if it has one, ends with it. ``user`` is
+    that of the process that runs it, None for the platform's own.
     ``directory`` is the machine's own; ``on_ended`` is called when it ends by itself,
     ``on_stopped`` when nothing is left of it. The Runtime API's listener is a Unix socket in the
     directory, which nobody but us can reach; connections of the guest are carried to it.
@@ -79,6 +81,8 @@ class MachineSandbox:
         self.is_dead = False
         self.cpu_factor = 1.0
         self.drives: tuple[Disk, ...] = ()
+        self.user: int | None = None
+        self.network: MachineNetwork | None = None
         self._directory = directory
         self._cgroup = cgroup
         self._on_ended = on_ended
@@ -130,7 +134,8 @@ class MachineSandbox:
     async def enter(self, plan: dict[str, Any], profile: dict[str, Any], request: Any) -> None:
         """Has the guest build the root of a runtime and make an embryo in it."""
         answer = self._expect("embryo")
-        self._tell(do="enter", plan=plan, profile=profile, request=request)
+        has_network = self.network is not None
+        self._tell(do="enter", plan=plan, profile=profile, request=request, network=has_network)
         await self._wait(answer)
 
     async def rest(self, directory: Path) -> VmSnapshot:
@@ -266,6 +271,8 @@ class MachineSandbox:
         self._is_stopped = True
         self.kill()
         await self.vmm.stop()
+        if self.network is not None:
+            self.network.close()
         self._listener.close()
         fds = [self._output, self._log, self._their_output, self._their_log]
         for fd in [fd for fd in (*fds, *self._outputs.values()) if fd >= 0]:

@@ -69,9 +69,11 @@ class Templates:
         runtime_disk: Callable[[Interpreter], RuntimeDisk],
         base: Disk,
         empty: Callable[[], Disk],
+        has_network: bool,
     ) -> None:
         self._root = root
         self._image = image
+        self._has_network = has_network
         self._profile = profile
         self._make_machine = make_machine
         self._runtime_disk = runtime_disk
@@ -127,7 +129,7 @@ class Templates:
         runtime = await asyncio.to_thread(self._runtime_disk, interpreter)
         empty = await asyncio.to_thread(self._empty)
         drives = (self._base, runtime.disk, empty, empty)
-        told = [runtime.plan.message(), _request(interpreter), self._image]
+        told = [runtime.plan.message(), _request(interpreter), self._image, self._has_network]
         text = json.dumps([told, size.memory_mib, size.vcpus, *(disk.digest for disk in drives)])
         name = f"{interpreter.runtime}-{hashlib.sha256(text.encode()).hexdigest()[:40]}"
         place = self._root / name
