@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from firelet.model import limits
 from firelet.model.errors import FileSystemMountFailure, PlatformError
 from firelet.model.layout import NODE_EMBRYO
@@ -105,12 +107,14 @@ def extension_message(start: ExtensionStart) -> dict[str, Any]:
 
 
 def parse_ending(message: Mapping[str, Any]) -> RuntimeExit:
-    """Pid 1's message ``exited``."""
+    """Pid 1's message ``exited``. Errors of many kinds for what cannot be one."""
     ending = parse_wait_status(message["status"])
     failure = message.get("launch")
     if failure is None:
         return ending
-    return RuntimeExit(ending.code, ending.signal, launch_failure=LaunchFailure(**failure))
+    return RuntimeExit(
+        ending.code, ending.signal, launch_failure=msgspec.convert(failure, LaunchFailure)
+    )
 
 
 def parse_wait_status(status: int) -> RuntimeExit:

@@ -91,6 +91,14 @@ class GuestLink:
         if self._carriers.get(stream) is carrier:
             del self._carriers[stream]
 
+    def give_up(self, stream: int) -> None:
+        """A stream of ours that nobody wants any more."""
+        carrier = self._carriers.get(stream)
+        if carrier is not None:
+            carrier.close()
+            self.mux.reset(stream)
+            self.flush()
+
     def flush(self) -> None:
         """Sends what the multiplexer has collected."""
         if self._is_dealing or self._is_silent or not self._is_open or not self.mux.outgoing:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import fcntl
 import logging
 import os
 import shutil
@@ -18,7 +19,9 @@ import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from firelet.linux import process
 from firelet.model import limits
@@ -54,6 +57,10 @@ GUEST_UID = 993
 _CONSOLE_TAIL = 1_000
 _SOCKET_NAME = "api"
 _BACKLOG = 128
+_ERROR_MAX = 4_000
+_PIPE_BYTES = 256 * 1024
+# Of a guest's memory; none has so much.
+_PeakBytes = Annotated[int, msgspec.Meta(ge=0, lt=2**40)]
 
 
 class MachineSandbox:
@@ -88,9 +95,11 @@ class MachineSandbox:
         self._on_ended = on_ended
         self._on_stopped = on_stopped
         self._channel: GuestChannel | None = None
-        self._output, self._their_output = _open_pipe()
-        self._log, self._their_log = _open_pipe()
-        self._listener = _open_listener(directory)
+        with contextlib.ExitStack() as undo:
+            self._output, self._their_output = _open_pipe(undo)
+            self._log, self._their_log = _open_pipe(undo)
+            self._listener = _open_listener(directory)
+            undo.pop_all()
         self._answer: asyncio.Future[None] | None = None
         self._awaited = ""
         self._on_exit: Callable[[RuntimeExit], None] | None = None
@@ -98,9 +107,16 @@ class MachineSandbox:
         self._outputs: dict[str, int] = {}
         self._connecting: dict[int, asyncio.Future[None]] = {}
         self._peak_bytes = 0
+        self._has_runtime = False
+        self._extensions: set[str] = set()  # those that were started, and have not ended
+        self._has_failed = False
         self._is_frozen = False
         self._is_killing = False
-        self._is_stopped = False
+        self._stopping: asyncio.Task[None] | None = None
+
+    @property
+    def _is_stopped(self) -> bool:
+        return self._stopping is not None
 
     @property
     def rests_at_next(self) -> bool:
@@ -141,9 +157,13 @@ class MachineSandbox:
     async def rest(self, directory: Path) -> VmSnapshot:
         """Puts the machine to rest in ``directory``, and ends it. It is of no use as a sandbox any
         more, but is not dead: it can be cloned."""
-        assert self._channel is not None
-        async with asyncio.timeout(STEP_TIMEOUT_S):
-            await self._channel.rest()
+        if self._channel is None or self.is_dead:
+            raise SandboxEnded
+        try:
+            async with asyncio.timeout(STEP_TIMEOUT_S):
+                await self._channel.rest()
+        except TimeoutError:
+            raise PlatformError("A machine did not come to rest in time.") from None
         self._channel.link.fall_silent()
         await self.vmm.pause()
         return await self.vmm.snapshot(directory)
@@ -178,12 +198,19 @@ class MachineSandbox:
 
     def start_runtime(self, start: RuntimeStart) -> None:
         self._tell(do="tell", message=start_message(start))
+        self._has_runtime = True
 
     def start_extension(self, start: ExtensionStart, watcher: ExtensionWatcher) -> int:
         self._watcher = watcher
-        self._tell(do="extension", message=extension_message(start))
-        ours, theirs = _open_pipe()
+        with contextlib.ExitStack() as undo:
+            ours, theirs = _open_pipe(undo)
+            self._tell(do="extension", message=extension_message(start))
+            undo.pop_all()
+        unclaimed = self._outputs.pop(start.name, -1)
+        if unclaimed >= 0:
+            os.close(unclaimed)
         self._outputs[start.name] = theirs
+        self._extensions.add(start.name)
         return ours
 
     def signal_runtime(self, number: int) -> None:
@@ -195,16 +222,22 @@ class MachineSandbox:
         link = self._channel.link
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        stream = link.open_stream(
-            {"for": "connect", "port": port},
-            lambda number: SocketCarrier(link, number, theirs),
-        )
+        try:
+            stream = link.open_stream(
+                {"for": "connect", "port": port},
+                lambda number: SocketCarrier(link, number, theirs),
+            )
+        except BaseException:
+            ours.close()
+            theirs.close()
+            raise
         answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._connecting[stream] = answer
         try:
             await answer
         except BaseException:
             ours.close()
+            link.give_up(stream)
             raise
         finally:
             del self._connecting[stream]
@@ -221,6 +254,8 @@ class MachineSandbox:
                 # Among a thousand processes that fork, the sandbox's pid 1 gets its turn too late.
                 self._tell(do="end all")
             await self._wait(answer)
+            self._has_runtime = False
+            self._extensions.clear()
         finally:
             self._is_killing = False
 
@@ -235,16 +270,16 @@ class MachineSandbox:
         if self._cgroup is not None:
             self._cgroup.freeze()
         else:
-            process.pidfd_send_signal(self.pidfd, signal.SIGSTOP)
+            self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        if self.is_dead or not self._is_frozen:
+        if not self._is_frozen:
             return
         self._is_frozen = False
         if self._cgroup is not None:
             self._cgroup.thaw()
         else:
-            process.pidfd_send_signal(self.pidfd, signal.SIGCONT)
+            self._signal(signal.SIGCONT)
 
     def memory_peak_bytes(self) -> int:
         """What the function's processes have used at most, as the guest's kernel says."""
@@ -256,31 +291,37 @@ class MachineSandbox:
 
     def kill(self) -> None:
         self.thaw()
-        if self.is_dead:
-            return
         self.is_dead = True
         self._fail(PlatformError("The sandbox was stopped."))
         if self._channel is not None:
             self._channel.close()
-        with contextlib.suppress(ProcessLookupError, PlatformError):  # it has ended, or never ran
-            process.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        self._signal(signal.SIGKILL)
 
     async def stop(self) -> None:
-        if self._is_stopped:
-            return
-        self._is_stopped = True
-        self.kill()
-        await self.vmm.stop()
-        if self.network is not None:
-            self.network.close()
+        """Goes on to the end though the caller be cancelled; whoever comes later waits for it."""
+        if self._stopping is None:
+            self.kill()
+            self._stopping = asyncio.create_task(self._stop())
+        await asyncio.shield(self._stopping)
+
+    async def _stop(self) -> None:
         self._listener.close()
         fds = [self._output, self._log, self._their_output, self._their_log]
         for fd in [fd for fd in (*fds, *self._outputs.values()) if fd >= 0]:
             os.close(fd)
         self._output = self._log = self._their_output = self._their_log = -1
         self._outputs.clear()
-        await asyncio.to_thread(_remove, self._cgroup, self._directory)
-        self._on_stopped(self)
+        try:
+            await self.vmm.stop()
+            if self.network is not None:
+                self.network.close()
+            await asyncio.to_thread(_remove, self._cgroup, self._directory)
+        finally:
+            self._on_stopped(self)
+
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError, PlatformError):  # it has ended, or never ran
+            process.pidfd_send_signal(self.pidfd, number)
 
     def _tell(self, **message: Any) -> None:
         if self._channel is None or self.is_dead:
@@ -325,13 +366,11 @@ class MachineSandbox:
 
     def _carry_to_api(self, stream: int) -> Carrier | None:
         assert self._channel is not None
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        sock.setblocking(False)
         try:
-            _at_address(self._directory, sock.connect)
+            sock = _connect(self._directory)
         except OSError as error:
-            log.warning("connection not carried id=%s: %s", self.id, error)
-            sock.close()
+            # As often as the guest likes.
+            log.debug("connection not carried id=%s: %s", self.id, error)
             return None
         return SocketCarrier(self._channel.link, stream, sock)
 
@@ -340,28 +379,44 @@ class MachineSandbox:
         if event == "exited":
             if self._is_killing:
                 return  # pid 1 saw the end of the runtime before it read that it is to end it
-            self._tell_exit(_with_cause(parse_ending(message), message))
+            ending = _with_cause(parse_ending(message), message)
+            if not self._has_runtime:
+                raise ValueError("the end of a runtime that was not started")
+            self._has_runtime = False
+            self._tell_exit(ending)
         elif event == "memory":
-            self._peak_bytes = max(self._peak_bytes, int(message["peak_bytes"]))
-        elif event == "extension exited":
-            if self._watcher is not None:
-                ending = _with_cause(parse_wait_status(message["status"]), message)
-                self._watcher.on_exited(message["name"], ending)
-        elif event == "extension failed":
-            if self._watcher is not None:
-                reason = os.strerror(message["errno"]).lower()
-                self._watcher.on_launch_failed(message["name"], reason)
+            peak = msgspec.convert(message["peak_bytes"], _PeakBytes)
+            self._peak_bytes = max(self._peak_bytes, peak)
+        elif event in ("extension exited", "extension failed"):
+            self._on_extension_end(message)
         elif event in ("connected", "not connected"):
             self._on_connection(message)
         elif event == "error":
-            what = f"{message['step']} {message['path'] or ''}".strip()
-            log.error("sandbox failed id=%s: %s", self.id, what)
-            # Of a traceback the caller is told the last line only.
-            self._fail(step_error(what.splitlines()[-1]))
+            self._on_error(f"{message['step']} {message['path'] or ''}".strip())
         elif event == "sandbox ended":
             raise ValueError("the sandbox in the guest has ended")
         elif event == self._awaited and self._answer is not None and not self._answer.done():
             self._answer.set_result(None)
+
+    def _on_extension_end(self, message: dict[str, Any]) -> None:
+        name = message["name"]
+        if self._watcher is None or self._is_killing or name not in self._extensions:
+            return
+        self._extensions.remove(name)
+        if message["event"] == "extension failed":
+            self._watcher.on_launch_failed(name, os.strerror(message["errno"]).lower())
+        else:
+            ending = _with_cause(parse_wait_status(message["status"]), message)
+            self._watcher.on_exited(name, ending)
+
+    def _on_error(self, what: str) -> None:
+        """The sandbox in the guest ends with its first."""
+        if self._has_failed:
+            raise ValueError("a second error")
+        self._has_failed = True
+        log.error("sandbox failed id=%s: %s", self.id, what[-_ERROR_MAX:])
+        # Of a traceback the caller is told the last line only.
+        self._fail(step_error(what.splitlines()[-1][:_ERROR_MAX]))
 
     def _on_connection(self, message: dict[str, Any]) -> None:
         waiting = self._connecting.get(message["stream"])
@@ -375,12 +430,13 @@ class MachineSandbox:
             waiting.set_exception(OSError(message["errno"], os.strerror(message["errno"])))
 
     def _on_close(self, error: PlatformError) -> None:
-        """The machine has ended, or was cut off: then it is ended."""
-        with contextlib.suppress(ProcessLookupError, PlatformError):
-            process.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        """The machine has ended, or was cut off: then it is ended. It may be frozen, for what is
+        read now it may have said before."""
+        self.thaw()
+        self._signal(signal.SIGKILL)
         self.is_dead = True
         console = self.vmm.console.text()[-_CONSOLE_TAIL:]
-        log.warning("machine ended id=%s: %s %s", self.id, error.message, console)
+        log.warning("machine ended id=%s: %s %r", self.id, error.message, console)
         self._fail(SandboxEnded())
         self._tell_exit(RuntimeExit(None, None))
         self._on_ended(self)
@@ -396,17 +452,34 @@ def _with_cause(ending: RuntimeExit, message: dict[str, Any]) -> RuntimeExit:
     return RuntimeExit(ending.code, ending.signal, is_out_of_memory=True)
 
 
-def _open_pipe() -> tuple[int, int]:
-    """Both ends without waiting."""
-    return os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+def _open_pipe(undo: contextlib.ExitStack) -> tuple[int, int]:
+    """Both ends without waiting; ``undo`` closes them. It takes all that one reading of the link
+    brings, so that who reads it when a message has come has read what came before that."""
+    ours, theirs = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    for fd in (ours, theirs):
+        undo.callback(os.close, fd)
+    with contextlib.suppress(OSError):  # the user may have as many large ones as allowed
+        fcntl.fcntl(theirs, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+    return ours, theirs
 
 
 def _open_listener(directory: Path) -> socket.socket:
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    _at_address(directory, listener.bind)
-    listener.listen(_BACKLOG)
-    listener.setblocking(False)
+    with contextlib.ExitStack() as undo:
+        listener = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        _at_address(directory, listener.bind)
+        listener.listen(_BACKLOG)
+        listener.setblocking(False)
+        undo.pop_all()
     return listener
+
+
+def _connect(directory: Path) -> socket.socket:
+    with contextlib.ExitStack() as undo:
+        sock = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        sock.setblocking(False)
+        _at_address(directory, sock.connect)
+        undo.pop_all()
+    return sock
 
 
 def _at_address(directory: Path, use: Callable[[str], None]) -> None:

@@ -23,6 +23,7 @@ class MachineSnapshot(MachineSandbox):
     def start_runtime(self, start: RuntimeStart) -> None:
         rests = start.arguments is None  # the Python client, which knows of restore points
         self._tell(do="tell", message={**start_message(start), "rests": rests})
+        self._has_runtime = True
 
     async def seal(self) -> None:
         """The machine ends, and is cloned from now on."""
@@ -40,6 +41,10 @@ class MachineSnapshot(MachineSandbox):
 class MachineClone(MachineSandbox):
     """A sandbox that continues from a machine at rest. It ends with its runtime: whatever state
     that was in, the next clone starts from the restore point."""
+
+    def begin_awakening(self) -> None:
+        super().begin_awakening()
+        self._has_runtime = True  # since before it was cloned
 
     def start_runtime(self, start: RuntimeStart) -> None:
         """Goes on: a Python client with the variables added, any other as it was."""
