@@ -17,6 +17,7 @@ import hashlib
 import os
 import platform
 import re
+import shutil
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ from pathlib import Path, PurePosixPath
 
 import msgspec
 
-from firelet.sandbox.microvm import bytecode, ext4
+from firelet.sandbox.microvm import bytecode, ext4, staging
 from firelet.sandbox.microvm.host_tools import ImageBuildError, run_tool
 
 # Where an interpreter of the host looks for what is its own, by paths that were built in. The disk
@@ -153,17 +154,35 @@ def build(archive: Path, suite: str, target: Path) -> BaseManifest:
 def _unpack(archive: Path, root: Path) -> None:
     with tarfile.open(archive) as members:
         for member in _chosen(members):
-            # Neither owners nor bits that make a program run as its owner: nothing of a sandbox
-            # may become root.
-            member.mode &= 0o777
-            members.extract(member, root, filter="tar")
+            _extract(members, member, root)
     for path, target in _LINKS:
         link = root / path
         if link.with_name(target).is_file():
             link.unlink(missing_ok=True)
             link.symlink_to(target)
     for point in mount_points():
-        (root / point[1:]).mkdir(parents=True, exist_ok=True)
+        staging.make_directory(root / point[1:])
+
+
+def _extract(members: tarfile.TarFile, member: tarfile.TarInfo, root: Path) -> None:
+    """What ``tarfile`` does by itself depends on its version. ImageBuildError."""
+    path = root / member.name
+    if not Path(os.path.realpath(path.parent)).is_relative_to(root):
+        raise ImageBuildError(f"{member.name} of the base system leads out of it.")
+    staging.make_directory(path if member.isdir() else path.parent)
+    if member.issym():
+        path.symlink_to(member.linkname)
+    elif member.islnk():
+        os.link(root / member.linkname, path)
+    elif member.isfile():
+        source = members.extractfile(member)
+        assert source is not None, "it is a file"
+        with path.open("xb") as file:
+            shutil.copyfileobj(source, file)
+        # Neither owners nor bits that make a program run as its owner: nothing of a sandbox may
+        # become root.
+        path.chmod(member.mode & 0o777)
+        os.utime(path, (member.mtime, member.mtime))
 
 
 def _chosen(members: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:

@@ -62,6 +62,7 @@ def compile_trees(
             capture_output=True,
             text=True,
             timeout=_TIMEOUT_S,
+            umask=0o022,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -156,11 +156,11 @@ def _fingerprint(
 
 
 def _stage(piece: _Piece, place: Path) -> None:
-    place.mkdir()
+    staging.make_directory(place)
     for part in piece.parts:
         target = place / part.place
         if part.link is not None:
-            target.parent.mkdir(parents=True, exist_ok=True)
+            staging.make_directory(target.parent)
             target.symlink_to(part.link)
         elif part.source.is_dir():
             staging.place_tree(part.source, target, part.takes)
@@ -178,7 +178,7 @@ def _add_libraries(pieces: list[_Piece], place: Path, base: BaseManifest) -> Non
     ]
     staged = {os.path.realpath(binary) for binary in binaries}
     target = place / str(_number(pieces, _PLATFORM)) / _LIBRARIES
-    target.mkdir(exist_ok=True)
+    staging.make_directory(target)
     for library in sorted(find_libraries(binaries)):
         is_systems = str(library.parent).startswith(_SYSTEM_LIBRARIES)
         if is_systems and library.name in base.libraries:

@@ -21,16 +21,26 @@ Filter = Callable[[str, bool], bool]
 """Whether to take what is at a path relative to the source, and is a directory or not."""
 
 
+def make_directory(path: Path) -> None:
+    """Makes it, and those above it, open to everybody, whatever this process has as its mask: the
+    users of sandboxes own nothing of a disk."""
+    if path.is_dir():
+        return
+    make_directory(path.parent)
+    path.mkdir(exist_ok=True)
+    path.chmod(0o755)
+
+
 def place_file(source: Path, target: Path) -> None:
-    """The file behind ``source``, whose links are followed, in a directory that is made by now."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    """The file behind ``source``, whose links are followed; its directory is made."""
+    make_directory(target.parent)
     _take_file(os.path.realpath(source), str(target))
 
 
 def place_tree(source: Path, target: Path, takes: Filter | None = None) -> None:
     """All of a directory that ``takes`` wants; a directory that it does not want is left out as a
     whole. ``target`` may have content, which stays where nothing takes its place."""
-    target.mkdir(parents=True, exist_ok=True)
+    make_directory(target)
     _Laying(is_layer=False, takes=takes).lay(str(source), str(target), "")
 
 

@@ -137,6 +137,18 @@ def test_a_system_without_what_guests_need_is_refused(
     assert [path.name for path in tmp_path.iterdir()] == ["tar"]
 
 
+@pytest.mark.parametrize("name", ["usr/link/file", "usr/../../file"])
+def test_an_archive_that_leads_out_of_itself_is_refused(name: str, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "tar", "w") as out:
+        link = tarfile.TarInfo("usr/link")
+        link.type, link.linkname = tarfile.SYMTYPE, str(tmp_path)
+        out.addfile(link)
+        out.addfile(tarfile.TarInfo(name), io.BytesIO())
+    with pytest.raises(ImageBuildError, match="leads out of it"):
+        base_system.build(tmp_path / "tar", "bookworm", tmp_path / "disk")
+    assert [path.name for path in tmp_path.iterdir()] == ["tar"]
+
+
 def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
     (tmp_path / "tar").write_bytes(b"no archive")
     with pytest.raises(ImageBuildError, match="cannot be unpacked"):

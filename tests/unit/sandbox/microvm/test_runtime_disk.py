@@ -176,6 +176,21 @@ def test_the_same_files_give_the_same_bytes(
     assert make(python, store, tmp_path).disk.digest == other.disk.digest
 
 
+def test_everybody_can_read_it_whatever_the_platforms_mask_is(
+    python: Interpreter, store: DiskStore, tmp_path: Path
+) -> None:
+    mask = os.umask(0o077)
+    try:
+        made = make(python, store, tmp_path)
+    finally:
+        os.umask(mask)
+    number = dict(made.plan.binds)["/var/runtime"].rpartition("/")[2]
+    for directory in ("", f"/{number}", f"/{number}/client/firelet/guest/__pycache__"):
+        for name, (mode, _, _) in disks.listing(made.disk.path, directory or "/").items():
+            wanted = 0o755 if mode.startswith("04") else 0o444
+            assert int(mode, 8) & wanted == wanted, (directory, name, mode)
+
+
 def test_a_node_in_usr_is_taken_without_the_rest_of_usr(
     store: DiskStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
