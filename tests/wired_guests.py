@@ -11,12 +11,15 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from ipaddress import IPv4Network
 from typing import TypeVar
 
 from firelet.guest import machine_network
-from firelet.linux import interfaces, namespaces, network, tap
-from firelet.sandbox.microvm import egress
+from firelet.linux import interfaces, namespaces, tap
+from firelet.linux.network import raise_loopback
+from firelet.sandbox.microvm import egress, network
+from firelet.sandbox.microvm.egress import NatGateway
 from firelet.sandbox.microvm.network import MachineNetwork
 
 T = TypeVar("T")
@@ -28,6 +31,14 @@ _FRAME_BYTES = 70_000
 
 HOST_OUTSIDE = "203.0.113.1"
 WORLD = "203.0.113.2"
+
+
+def network_missing() -> str | None:
+    """Why no network of a machine can be tested here; None where it can."""
+    if os.geteuid() != 0:
+        return "root is missing"
+    verdict = network.probe_network()
+    return None if verdict.is_possible else verdict.detail
 
 
 def nat_missing() -> str | None:
@@ -42,7 +53,7 @@ class Place:
 
     def __init__(self) -> None:
         self.fd = namespaces.run_in_new_network(os.dup)
-        self.run(network.raise_loopback)
+        self.run(raise_loopback)
 
     def run(self, function: Callable[[], T]) -> T:
         return namespaces.run_in_network(self.fd, function)
@@ -178,3 +189,21 @@ def host_and_world(*more: str) -> Iterator[tuple[Place, Place]]:
     finally:
         host.close()
         world.close()
+
+
+@contextlib.asynccontextmanager
+async def opened(way: NatGateway | None = None) -> AsyncIterator[MachineNetwork]:
+    machine = MachineNetwork(egress=way)
+    try:
+        await machine.open()
+        yield machine
+    finally:
+        machine.close()
+
+
+@contextlib.contextmanager
+def gateway(outside: Place, *allowed: str) -> Iterator[NatGateway]:
+    made = NatGateway(outside=outside.fd, allowed=tuple(map(IPv4Network, allowed)))
+    with contextlib.closing(made):
+        made.open()
+        yield made

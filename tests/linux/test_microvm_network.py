@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,30 +12,30 @@ import pytest
 
 import guest_images
 from firelet.guest import machine_network
-from firelet.sandbox.microvm import initramfs, kernel, network
+from firelet.sandbox.microvm import initramfs
 from firelet.sandbox.microvm.egress import NatGateway
 from firelet.sandbox.microvm.guest_channel import GuestChannel
 from firelet.sandbox.microvm.image import GuestImage, ImageStore
 from firelet.sandbox.microvm.network import MachineNetwork
 from firelet.sandbox.microvm.qemu import QemuVmm
 from firelet.sandbox.microvm.vmm import VmSnapshot, VmSpec
-from wired_guests import HOST_OUTSIDE, PORT, WORLD, greeting, host_and_world, nat_missing
+from wired_guests import (
+    HOST_OUTSIDE,
+    PORT,
+    WORLD,
+    gateway,
+    greeting,
+    host_and_world,
+    nat_missing,
+    network_missing,
+)
 
-
-def _missing() -> str | None:
-    if os.geteuid() != 0:
-        return "root is missing"
-    verdict = network.probe_network()
-    return guest_images.missing() or (None if verdict.is_possible else verdict.detail)
-
-
-_MISSING = _missing()
+_MISSING = network_missing() or guest_images.missing()
 _NO_NAT = nat_missing()
 pytestmark = pytest.mark.skipif(_MISSING is not None, reason=str(_MISSING))
 
 MEMORY_MIB = 256
 PYTHON = initramfs.default_python()
-GUEST_MODULES = ("failover", "net_failover", "virtio_net")
 GATEWAY = machine_network.HOST_ADDRESS
 
 PRELUDE = f"""
@@ -48,6 +47,14 @@ def call(address="{GATEWAY}"):
     with socket.socket() as host:
         host.connect((address, {PORT}))
         return host.recv(100).decode()
+"""
+LOAD_MODULES = f"""
+from firelet.linux import machine
+directory = "/{initramfs.OPTIONAL_MODULES_DIRECTORY}/"
+if not os.path.exists("/sys/class/net/eth0"):
+    for name in sorted(os.listdir(directory)):
+        if name.endswith(("failover.ko", "virtio_net.ko")):
+            machine.load_module(directory + name)
 """
 CONFIGURE_AND_CALL = 'machine_network.configure_guest_side("eth0"); print(call())'
 IN_A_NAMESPACE = """
@@ -62,18 +69,12 @@ print(*namespaces.run_in_new_network(inside), [name for _, name in socket.if_nam
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuestImage]:
-    """An image whose kernel has the device's modules, and whose Python the guest's side of the
-    network, be they part of every image or not."""
+    """An image whose Python has the guest's side of the network, be it part of every image or
+    not."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kernel, "MODULES", _with(kernel.MODULES, *GUEST_MODULES))
-        more = _with(initramfs.MODULES, "firelet.guest.machine_network")
-        patch.setattr(initramfs, "MODULES", more)
+        patch.setattr(initramfs, "MODULES", (*initramfs.MODULES, "firelet.guest.machine_network"))
         store = ImageStore(tmp_path_factory.mktemp("images"))
         yield store.build(guest_images.kernel_package(), PYTHON, None)
-
-
-def _with(names: tuple[str, ...], *more: str) -> tuple[str, ...]:
-    return (*names, *(name for name in more if name not in names))
 
 
 @dataclass
@@ -122,7 +123,10 @@ async def started(
         stack.callback(guest.close)
         async with asyncio.timeout(guest_images.PATIENCE_S):
             await (guest.hello() if snapshot is None else guest.awaken())
-        yield Box(machine, own, guest)
+        box = Box(machine, own, guest)
+        if snapshot is None:
+            await box.run(LOAD_MODULES)
+        yield box
 
 
 async def test_a_guest_gives_its_device_to_a_namespace_that_calls_the_host(
@@ -146,12 +150,13 @@ async def test_clones_of_one_snapshot_each_call_their_own_host(
             )
         await box.machine.pause()
         snapshot = await box.machine.snapshot(tmp_path)
-    async with (
-        started(image, tmp_path / "one", snapshot) as one,
-        started(image, tmp_path / "other", snapshot) as other,
-    ):
-        with greeting(one.network, "one "), greeting(other.network, "other "):
-            told = await asyncio.gather(one.run("print(call())"), other.run("print(call())"))
+    with contextlib.closing(snapshot):
+        async with (
+            started(image, tmp_path / "one", snapshot) as one,
+            started(image, tmp_path / "other", snapshot) as other,
+        ):
+            with greeting(one.network, "one "), greeting(other.network, "other "):
+                told = await asyncio.gather(one.run("print(call())"), other.run("print(call())"))
     assert told == [f"{word} {machine_network.GUEST_ADDRESS}" for word in ("one", "other")]
 
 
@@ -159,15 +164,17 @@ async def test_clones_of_one_snapshot_each_call_their_own_host(
 async def test_a_clone_may_be_given_the_way_out_that_its_template_had_not(
     image: GuestImage, tmp_path: Path
 ) -> None:
-    with host_and_world() as (host, world), greeting(world):
-        way = NatGateway(outside=host.fd)
-        with contextlib.closing(way):
-            way.open()
-            async with started(image, tmp_path / "template") as box:
-                await box.run('machine_network.configure_guest_side("eth0")')
-                with pytest.raises(AssertionError, match="Network is unreachable"):
-                    await box.run(f"print(call('{WORLD}'))")
-                await box.machine.pause()
-                snapshot = await box.machine.snapshot(tmp_path)
-            async with started(image, tmp_path / "clone", snapshot, way) as clone:
-                assert await clone.run(f"print(call('{WORLD}'))") == HOST_OUTSIDE
+    async with started(image, tmp_path / "template") as box:
+        await box.run('machine_network.configure_guest_side("eth0")')
+        with pytest.raises(AssertionError, match="Network is unreachable"):
+            await box.run(f"print(call('{WORLD}'))")
+        await box.machine.pause()
+        snapshot = await box.machine.snapshot(tmp_path)
+    with (
+        contextlib.closing(snapshot),
+        host_and_world() as (host, world),
+        greeting(world),
+        gateway(host) as way,
+    ):
+        async with started(image, tmp_path / "clone", snapshot, way) as clone:
+            assert await clone.run(f"print(call('{WORLD}'))") == HOST_OUTSIDE
