@@ -313,8 +313,13 @@ class QemuVmm:
             fds=inherited,
             cgroup_files=self._spec.cgroup_files,
             user=self._spec.user,
-            groups=[os.stat(_KVM).st_gid] if self._has_kvm else [],
+            groups=self._groups(),
         )
+
+    def _groups(self) -> tuple[int, ...]:
+        if self._spec.user is None or not self._has_kvm:
+            return ()
+        return groups_for_kvm(os.stat(_KVM))
 
     async def _in_thread(self, work: Callable[[], T], undo: Callable[[T], None] | None = None) -> T:
         """Does not end before ``work``, which uses our descriptors, even when it is cancelled. A
@@ -367,6 +372,16 @@ def _open(path: Path, files: contextlib.ExitStack) -> int:
         raise VmmError(f"A file of the machine cannot be opened: {error}.") from error
     files.callback(os.close, fd)
     return fd
+
+
+def groups_for_kvm(device: os.stat_result) -> tuple[int, ...]:
+    """Those by which another user than root may open the device. VmmError when there is none but
+    root's own: whoever is in that may do much more."""
+    if device.st_mode & 0o006 == 0o006:
+        return ()
+    if device.st_mode & 0o060 == 0o060 and device.st_gid != 0:
+        return (device.st_gid,)
+    raise VmmError(f"Only root may open {_KVM}: it needs a group of its own (kvm) and mode 0660.")
 
 
 def _counter_khz() -> int:
