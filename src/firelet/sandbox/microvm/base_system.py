@@ -35,6 +35,7 @@ _MOUNT_POINTS = (
     "/usr/lib/{triplet}/ruby",
     "/usr/share/nodejs",
     "/usr/share/rubygems-integration",
+    "/usr/local",
 )
 PYTHON = "usr/bin/python3"
 
@@ -51,7 +52,7 @@ _PACKAGES = (
     # What most interpreters and compiled modules are linked to.
     *("libstdc++6", "libgcc-s1", "zlib1g", "libffi8", "libexpat1", "libyaml-0-2", "libgmp10"),
 )
-_RECIPE = "1"  # another one for every change of what disks look like
+_RECIPE = "2"  # another one for every change of what disks look like
 _OS_RELEASE = Path("/etc/os-release")
 _SYSTEMS = ("debian", "ubuntu")
 _TOP_DIRECTORIES = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")

@@ -83,7 +83,11 @@ def _measure(source: Path) -> tuple[int, int]:
             blocks += 1 + entries * 9 // 8 // _BLOCK
     except OSError as error:
         raise ImageBuildError(f"The files for a disk cannot be read: {error}.") from error
-    inodes += 16
+    return _add_overhead(blocks, inodes + 16)
+
+
+def _add_overhead(blocks: int, inodes: int) -> tuple[int, int]:
+    """Blocks of content with those of the file system itself; inodes as they are."""
     blocks += -(-inodes * _INODE // _BLOCK) + 64 + blocks // 64
     # Each group has so many inodes at most, and only the last one may be smaller than the others.
     blocks = max(blocks, inodes // _INODES_OF_GROUP * _BLOCKS_OF_GROUP)
