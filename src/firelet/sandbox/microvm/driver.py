@@ -262,7 +262,7 @@ class MicrovmDriver:
                 await network.open()
             vmm = self._settings.make_vmm(
                 VmSpec(
-                    kernel=image.kernel,
+                    kernel=image.vmlinux,  # unpacked: a tenth of an emulated boot
                     initrd=image.initrd,
                     image=image.digest,
                     memory_mib=size.memory_mib,
@@ -299,7 +299,10 @@ class MicrovmDriver:
             log.warning("disk not made runtime=%s: %s", interpreter.runtime, error.message)
 
     def _clear(self) -> None:
-        """Directories of machines of processes that are no more."""
+        """Directories of machines of processes that are no more, disks of code that is no more,
+        and embryos that nobody has wanted for long."""
+        self._templates.sweep()
+        self._disks.sweep(lambda digest: (self._settings.code_store / digest).is_dir())
         root = self._homes.parent
         self._homes.mkdir(parents=True, exist_ok=True)
         for home in root.iterdir():

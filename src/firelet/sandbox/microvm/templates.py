@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 
 BOOT_TIMEOUT_S = 120.0  # emulated, on a host with much else to do
 _CONSOLE_TAIL = 2_000
+_UNUSED_S = 14 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,16 @@ class Templates:
                 template.snapshot.close()
                 await asyncio.to_thread(shutil.rmtree, template.snapshot.state.parent)
 
+    def sweep(self) -> None:
+        """Removes those that have not been used for long: of interpreters, images and programs that
+        are no more. Blocks."""
+        if not self._root.is_dir():
+            return
+        oldest = time.time() - _UNUSED_S
+        for place in self._root.iterdir():
+            if place.stat().st_mtime < oldest:
+                shutil.rmtree(place, ignore_errors=True)  # another process may do the same
+
     async def close(self) -> None:
         """What is at rest stays on the disk."""
         for task in self._made.values():
@@ -151,11 +162,13 @@ class Templates:
         if not await asyncio.to_thread(place.is_dir):
             return None
         try:
-            return await machine.vmm.load(place)
+            snapshot = await machine.vmm.load(place)
         except (SnapshotDamaged, SnapshotForeign) as error:
             log.warning("machine at rest is of no use: %s", error.message)
             await asyncio.to_thread(shutil.rmtree, place)
             return None
+        await asyncio.to_thread(os.utime, place)
+        return snapshot
 
 
 async def _put_to_rest(machine: MachineSandbox, place: Path) -> VmSnapshot:
