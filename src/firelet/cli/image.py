@@ -1,4 +1,4 @@
-"""``firelet image``: guest images of microVMs, built and tried. No functions run in them yet."""
+"""``firelet image``: guest images of microVMs, built, listed and tried."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ANSWER = b"42\n"
 
 image = typer.Typer(
     name="image",
-    help="Guest images of microVMs. Functions do not run in microVMs yet.",
+    help="Guest images of microVMs.",
     no_args_is_help=True,
 )
 
