@@ -20,16 +20,18 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from firelet.guest.vm_link import Link, Loop, Relay
+from firelet.guest.vm_port import SerialPort
 from firelet.linux import process
 from firelet.model import limits
 from firelet.sandbox.microvm.console import Console
+from firelet.sandbox.microvm.vm_snapshot import SnapshotDamaged, SnapshotForeign
 from firelet.sandbox.microvm.vmm import (
+    HeldSnapshot,
     VmEvent,
     VmmEnded,
-    VmmRefused,
     VmSnapshot,
     VmSpec,
     VmState,
@@ -65,8 +67,8 @@ class FakeHost:
     """Makes machines. ``program`` is their runtime, ``extensions`` are by name.
 
     ``withheld`` are events that guests do not tell; ``hanging`` and ``failing`` are steps of
-    machines (``boot``, ``restore``, ``pause``, ``resume``, ``snapshot``) that never end, or raise.
-    ``steps`` counts those that were begun, ``heard`` what guests were told to do.
+    machines (``boot``, ``restore``, ``pause``, ``resume``, ``snapshot``, ``load``) that never end,
+    or raise. ``steps`` counts those that were begun, ``heard`` what guests were told to do.
     """
 
     program: Program = lambda _process: None
@@ -121,11 +123,9 @@ class FakeVmm:
         await self._start(VmEvent.BOOT, "boot", None)
 
     async def restore(self, snapshot: VmSnapshot) -> None:
-        assert snapshot.memory.exists()
-        try:
-            state = json.loads(snapshot.state.read_text())
-        except (OSError, ValueError) as error:
-            raise VmmRefused("damaged", str(error)) from None
+        assert snapshot.held is not None
+        os.fstat(snapshot.held.state)
+        state = json.loads(snapshot.state.read_text())["guest"]
         await self._start(VmEvent.RESTORE, "restore", state)
 
     async def pause(self) -> None:
@@ -141,12 +141,22 @@ class FakeVmm:
     async def snapshot(self, directory: Path) -> VmSnapshot:
         advance(self.state, VmEvent.SNAPSHOT)
         assert self.guest is not None
-        place = VmSnapshot(directory / "state", directory / "memory")
-        place.state.write_text(json.dumps(self.guest.at_rest()))
+        state = {"guest": self.guest.at_rest(), "image": self.spec.image}
+        (directory / "state").write_text(json.dumps(state))
         await self._host.step("snapshot")
-        place.memory.touch()
+        (directory / "memory").touch()
         await self.stop()
-        return place
+        return _hold(directory)
+
+    async def load(self, directory: Path) -> VmSnapshot:
+        await self._host.step("load")
+        try:
+            state = json.loads((directory / "state").read_text())
+        except (OSError, ValueError) as error:
+            raise SnapshotDamaged(str(error)) from None
+        if state["image"] != self.spec.image:
+            raise SnapshotForeign(directory, ["image"])
+        return _hold(directory)
 
     async def wait(self) -> int:
         assert self._ended is not None
@@ -196,6 +206,22 @@ class FakeVmm:
         self._ended.set_result(self._child.wait())
 
 
+def _hold(directory: Path) -> VmSnapshot:
+    state, memory = directory / "state", directory / "memory"
+    fds = [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in (state, memory)]
+    return VmSnapshot(state, memory, HeldSnapshot(*fds))
+
+
+class _Port:
+    """As far as ``Link`` needs one."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def renew(self) -> None:
+        raise EOFError
+
+
 class Guest(threading.Thread):
     """Owns ``port``. ``at_rest`` is the state of one that is restored."""
 
@@ -213,7 +239,9 @@ class Guest(threading.Thread):
 
     def run(self) -> None:
         loop = Loop()
-        self._link = Link(loop, self._port.fileno(), self._obey, self._open)
+        self._link = Link(
+            loop, cast(SerialPort, _Port(self._port.fileno())), self._obey, self._open
+        )
         # The machine was ended; or pid 1 ends because the platform answers what others have said.
         with contextlib.suppress(ConnectionError, ValueError):
             if self._at_rest is None:

@@ -94,6 +94,9 @@ class FakeTree:
         self.groups.append(FakeGroup())
         return cast(Cgroup, self.groups[-1])
 
+    def close(self) -> None:
+        assert all(group.is_removed for group in self.groups)
+
 
 @dataclass
 class Bench:
@@ -105,12 +108,12 @@ class Bench:
     disks: FakeDisks = field(default_factory=FakeDisks)
     runtime_disk_failure: PlatformError | None = None
 
-    def driver(self, vmm_identity: str = "fake 1") -> MicrovmDriver:
+    def driver(self, image_digest: str = "d") -> MicrovmDriver:
         manifest = Manifest(
             release="6.1", python="/usr/bin/python3", kernel="k", vmlinux="v", initrd="i"
         )
         image = GuestImage(
-            digest="d",
+            digest=image_digest,
             manifest=manifest,
             kernel=Path("/nowhere/kernel"),
             vmlinux=Path("/nowhere/vmlinux"),
@@ -123,7 +126,6 @@ class Bench:
                 code_store=Path("/nowhere/code"),
                 image=image,
                 is_emulated=True,
-                vmm_identity=vmm_identity,
                 make_vmm=self.host.make,
                 profile=Profile(inherited=None, final=b""),
             ),

@@ -513,7 +513,7 @@ async def _interleave(chunks: list[tuple[int, int]]) -> None:
                 sent[number] += data
                 view = memoryview(data)
                 while view:
-                    await guest.until(lambda s=stream: take_all() and guest.mux.credit(s) > 0)  # type: ignore[misc]
+                    await guest.until(lambda s=stream: take_all() and guest.mux.credit(s) > 0)
                     count = min(guest.mux.credit(stream), len(view))
                     guest.mux.send(stream, bytes(view[:count]))
                     view = view[count:]

@@ -289,7 +289,7 @@ async def test_a_connection_that_is_given_up_is_given_up_in_the_guest(
     monkeypatch.setattr(guest._link, "_on_open", lambda stream, _purpose: opened.append(stream))
     for number in range(1, 4):
         connecting = asyncio.create_task(sandbox.connect(8080))
-        await eventually(lambda number=number: len(opened) == number)  # type: ignore[misc]
+        await eventually(lambda number=number: len(opened) == number)
         connecting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await connecting
@@ -362,7 +362,7 @@ async def test_one_that_was_never_started_can_be_killed_and_stopped(
         directory,
         None,
         ended.append,
-        ended.append,  # type: ignore[arg-type]
+        ended.append,
     )
     machine.freeze()
     machine.thaw()
@@ -380,10 +380,10 @@ def test_one_that_cannot_be_made_leaves_no_descriptors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(OSError, match="No such file"):
-        MachineSandbox("0" * 32, None, tmp_path / "missing", None, print, print)  # type: ignore[arg-type]
+        MachineSandbox("0" * 32, None, tmp_path / "missing", None, print, print)
     (tmp_path / "api").touch()
     with pytest.raises(OSError, match="in use"):
-        MachineSandbox("0" * 32, None, tmp_path, None, print, print)  # type: ignore[arg-type]
+        MachineSandbox("0" * 32, None, tmp_path, None, print, print)
 
 
 async def test_a_full_backlog_refuses_connections_of_the_guest(
