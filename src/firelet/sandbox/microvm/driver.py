@@ -21,8 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from firelet.model.errors import FileSystemMountFailure, InvalidRuntime, PlatformError
-from firelet.sandbox.cgroups import CgroupTree
+from firelet.model.errors import (
+    FileSystemMountFailure,
+    InvalidRuntime,
+    PlatformError,
+    SandboxEnded,
+)
+from firelet.sandbox.cgroups import CgroupTree, owner_name
 from firelet.sandbox.driver import Sandbox, SandboxSpec
 from firelet.sandbox.interpreters import Interpreter
 from firelet.sandbox.janitor import Janitor
@@ -34,7 +39,7 @@ from firelet.sandbox.microvm.machine_sandbox import MachineSandbox
 from firelet.sandbox.microvm.machine_snapshot import MachineClone, MachineSnapshot
 from firelet.sandbox.microvm.network import MachineNetwork
 from firelet.sandbox.microvm.runtime_disk import RuntimeDisk
-from firelet.sandbox.microvm.templates import Size, Template, Templates
+from firelet.sandbox.microvm.templates import CLOSED, Size, Template, Templates
 from firelet.sandbox.microvm.vmm import Drive, Vmm, VmmEnded, VmmRefused, VmSnapshot, VmSpec
 from firelet.sandbox.seccomp_profile import Profile
 from firelet.sandbox.uids import UidRange
@@ -86,7 +91,8 @@ class MicrovmDriver:
         self._has_users = os.geteuid() == 0
         self._machines: set[MachineSandbox] = set()
         self._expecting: set[asyncio.Task[None]] = set()
-        self._homes = settings.directory / "machines" / str(os.getpid())
+        self._is_closed = False
+        self._homes = settings.directory / "machines" / owner_name()
         image = settings.image
         if image.base is None:
             raise PlatformError(f"The guest image {image.digest} has no base system.")
@@ -140,7 +146,9 @@ class MicrovmDriver:
         return await self._restore(MachineClone, snapshot.at_rest, snapshot.drives, spec)
 
     async def close(self) -> None:
-        """Ends all machines. Embryos stay at rest, for the next time."""
+        """Ends all machines. Embryos stay at rest, for the next time. Whoever is about to get a
+        machine hears of it."""
+        self._is_closed = True
         for task in self._expecting:
             task.cancel()
         await asyncio.gather(*self._expecting, return_exceptions=True)
@@ -161,7 +169,9 @@ class MicrovmDriver:
         template = await self._templates.of(interpreter, size)
         try:
             return await self._make_of(kind, template, slots, spec)
-        except (VmmEnded, VmmRefused) as error:
+        except (VmmEnded, VmmRefused, SandboxEnded) as error:
+            if self._is_closed:
+                raise
             # Most likely it is damaged, or of another time: a fresh one, and only one, is tried.
             log.warning("machine not restored runtime=%s: %s", spec.runtime, error.message)
             await self._templates.give_up(template)
@@ -245,8 +255,11 @@ class MicrovmDriver:
         identity = uuid.uuid4().hex
         directory = self._homes / identity
         image = self._settings.image
+        if self._is_closed:
+            raise PlatformError(CLOSED)
         with contextlib.ExitStack() as undo:
-            await asyncio.to_thread(directory.mkdir, parents=True, mode=0o700)
+            # Not in a thread, which a cancelled caller would leave behind with a new directory.
+            directory.mkdir(parents=True, mode=0o700)
             undo.callback(shutil.rmtree, directory)
             cgroup = None
             if self._cgroups is not None:
@@ -275,6 +288,8 @@ class MicrovmDriver:
                     user=user,
                 )
             )
+            if self._is_closed:  # meanwhile
+                raise PlatformError(CLOSED)
             machine = kind(identity, vmm, directory, cgroup, self._on_ended, self._on_stopped)
             undo.pop_all()
         machine.drives, machine.user, machine.network = disks, user, network
@@ -306,5 +321,13 @@ class MicrovmDriver:
         root = self._homes.parent
         self._homes.mkdir(parents=True, exist_ok=True)
         for home in root.iterdir():
-            if home != self._homes and not Path("/proc", home.name).exists():
+            if not _is_alive(home.name):
                 shutil.rmtree(home, ignore_errors=True)
+
+
+def _is_alive(owner: str) -> bool:
+    """Whether the process that has this ``owner_name`` is there; another may have its number."""
+    try:
+        return owner_name(int(owner.partition("-")[0])) == owner
+    except (OSError, ValueError):
+        return False

@@ -90,7 +90,7 @@ class MachineSandbox:
         self.drives: tuple[Disk, ...] = ()
         self.user: int | None = None
         self.network: MachineNetwork | None = None
-        self._directory = directory
+        self.directory = directory
         self._cgroup = cgroup
         self._on_ended = on_ended
         self._on_stopped = on_stopped
@@ -315,7 +315,7 @@ class MachineSandbox:
             await self.vmm.stop()
             if self.network is not None:
                 self.network.close()
-            await asyncio.to_thread(_remove, self._cgroup, self._directory)
+            await asyncio.to_thread(_remove, self._cgroup, self.directory)
         finally:
             self._on_stopped(self)
 
@@ -367,7 +367,7 @@ class MachineSandbox:
     def _carry_to_api(self, stream: int) -> Carrier | None:
         assert self._channel is not None
         try:
-            sock = _connect(self._directory)
+            sock = _connect(self.directory)
         except OSError as error:
             # As often as the guest likes.
             log.debug("connection not carried id=%s: %s", self.id, error)

@@ -27,15 +27,15 @@ class MachineSnapshot(MachineSandbox):
 
     async def seal(self) -> None:
         """The machine ends, and is cloned from now on."""
-        place = self._directory / "rest"
+        place = self.directory / "rest"
         place.mkdir()
         self.at_rest = await self.rest(place)
 
-    async def stop(self) -> None:
-        await super().stop()
-        if self.at_rest is not None:
-            self.at_rest.close()
-            self.at_rest = None
+    async def _stop(self) -> None:
+        at_rest, self.at_rest = self.at_rest, None
+        if at_rest is not None:
+            at_rest.close()
+        await super()._stop()
 
 
 class MachineClone(MachineSandbox):

@@ -10,6 +10,7 @@ Called by ``driver``.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import hashlib
 import json
@@ -17,6 +18,7 @@ import logging
 import os
 import shutil
 import time
+import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,6 +41,7 @@ log = logging.getLogger(__name__)
 BOOT_TIMEOUT_S = 120.0  # emulated, on a host with much else to do
 _CONSOLE_TAIL = 2_000
 _UNUSED_S = 14 * 86_400.0
+CLOSED = "No machines are made any more."
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,7 @@ class Templates:
         self._base = base
         self._empty = empty
         self._made: dict[tuple[str, Size], asyncio.Task[Template]] = {}
+        self._is_closed = False
 
     async def of(self, interpreter: Interpreter, size: Size) -> Template:
         """The one for this runtime and size; it is made now if there is none. Whoever comes
@@ -88,8 +92,14 @@ class Templates:
         key = (interpreter.runtime, size)
         task = self._made.get(key)
         if task is None or (task.done() and not _is_good(task)):
+            if self._is_closed:
+                raise PlatformError(CLOSED)
             task = self._made[key] = asyncio.create_task(self._obtain(interpreter, size))
-        return await asyncio.shield(task)
+        # It outlives who waits for it, and is cancelled by ``close``, which nobody else is.
+        await asyncio.wait([task])
+        if task.cancelled():
+            raise PlatformError(CLOSED)
+        return task.result()
 
     async def give_up(self, template: Template) -> None:
         """It could not be restored: the next one is made anew, unless that has happened already."""
@@ -97,7 +107,10 @@ class Templates:
             if _is_good(task) and task.result() is template:
                 del self._made[key]
                 template.snapshot.close()
-                await asyncio.to_thread(shutil.rmtree, template.snapshot.state.parent)
+                # At once, for the next one takes its place.
+                given_up = self._root / f".{uuid.uuid4().hex}"
+                template.snapshot.state.parent.rename(given_up)
+                await asyncio.to_thread(shutil.rmtree, given_up)
 
     def sweep(self) -> None:
         """Removes those that have not been used for long: of interpreters, images and programs that
@@ -110,7 +123,8 @@ class Templates:
                 shutil.rmtree(place, ignore_errors=True)  # another process may do the same
 
     async def close(self) -> None:
-        """What is at rest stays on the disk."""
+        """What is at rest stays on the disk. Whoever waits for one hears of it."""
+        self._is_closed = True
         for task in self._made.values():
             task.cancel()
         await asyncio.gather(*self._made.values(), return_exceptions=True)
@@ -145,46 +159,50 @@ class Templates:
         name = f"{interpreter.runtime}-{hashlib.sha256(text.encode()).hexdigest()[:40]}"
         place = self._root / name
         machine = await self._make_machine(size, drives)
-        try:
-            snapshot = await self._load(machine, place)
-            if snapshot is None:
-                began = time.monotonic()
-                await self.boot(machine, interpreter)
-                snapshot = await _put_to_rest(machine, place)
-                took_s = time.monotonic() - began
-                log.info("machine made name=%s memory=%d s=%.1f", name, size.memory_mib, took_s)
-        finally:
-            await machine.stop()
+        with contextlib.ExitStack() as undo:
+            try:
+                snapshot = await self._load(machine, place)
+                if snapshot is None:
+                    began = time.monotonic()
+                    await self.boot(machine, interpreter)
+                    snapshot = await _put_to_rest(machine, place)
+                    took_s = time.monotonic() - began
+                    log.info("machine made name=%s memory=%d s=%.1f", name, size.memory_mib, took_s)
+                undo.callback(snapshot.close)
+            finally:
+                await machine.stop()
+            undo.pop_all()
         return Template(snapshot, size, drives[:2])
 
     async def _load(self, machine: MachineSandbox, place: Path) -> VmSnapshot | None:
         """None when there is none, or none that is of use: that is made anew."""
         if not await asyncio.to_thread(place.is_dir):
             return None
+        await asyncio.to_thread(os.utime, place)
         try:
-            snapshot = await machine.vmm.load(place)
+            return await machine.vmm.load(place)
         except (SnapshotDamaged, SnapshotForeign) as error:
             log.warning("machine at rest is of no use: %s", error.message)
             await asyncio.to_thread(shutil.rmtree, place)
             return None
-        await asyncio.to_thread(os.utime, place)
-        return snapshot
 
 
 async def _put_to_rest(machine: MachineSandbox, place: Path) -> VmSnapshot:
-    unfinished = place.with_name(f".{place.name}-{machine.id}")
-    await asyncio.to_thread(os.makedirs, unfinished)
+    """In the machine's own directory, with which it goes if it is not finished."""
+    unfinished = machine.directory / "rest"
+    unfinished.mkdir()
+    snapshot = await machine.rest(unfinished)
     try:
-        snapshot = await machine.rest(unfinished)
         await asyncio.to_thread(_move, unfinished, place)
     except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        snapshot.close()
         raise
     return replace(snapshot, state=place / snapshot.state.name, memory=place / snapshot.memory.name)
 
 
 def _move(source: Path, place: Path) -> None:
     """Another process may have put the same there meanwhile."""
+    place.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.rename(source, place)
     except OSError as error:
