@@ -79,6 +79,7 @@ class FakeHost:
     steps: Counter[str] = field(default_factory=Counter)
     heard: Counter[str] = field(default_factory=Counter)
     machines: list[FakeVmm] = field(default_factory=list)
+    _hung: list[asyncio.Future[None]] = field(default_factory=list)
 
     def make(self, spec: VmSpec) -> FakeVmm:
         machine = FakeVmm(spec, self)
@@ -90,7 +91,15 @@ class FakeHost:
         if name in self.failing:
             raise self.failing[name]
         if name in self.hanging:
-            await asyncio.get_running_loop().create_future()
+            self._hung.append(asyncio.get_running_loop().create_future())
+            await self._hung[-1]
+
+    def release(self) -> None:
+        """Lets what hangs go on."""
+        self.hanging.clear()
+        for future in self._hung:
+            if not future.done():
+                future.set_result(None)
 
 
 class FakeVmm:
@@ -130,12 +139,12 @@ class FakeVmm:
 
     async def pause(self) -> None:
         state = advance(self.state, VmEvent.PAUSE)
-        await self._host.step("pause")
+        await self._step("pause")
         self.state = state
 
     async def resume(self) -> None:
         state = advance(self.state, VmEvent.RESUME)
-        await self._host.step("resume")
+        await self._step("resume")
         self.state = state
 
     async def snapshot(self, directory: Path) -> VmSnapshot:
@@ -143,7 +152,7 @@ class FakeVmm:
         assert self.guest is not None
         state = {"guest": self.guest.at_rest(), "image": self.spec.image}
         (directory / "state").write_text(json.dumps(state))
-        await self._host.step("snapshot")
+        await self._step("snapshot")
         (directory / "memory").touch()
         await self.stop()
         return _hold(directory)
@@ -187,14 +196,17 @@ class FakeVmm:
         loop.add_reader(self._pidfd, self._on_end)
         self.console.write(b"the last words of the console")
         try:
-            await self._host.step(step)
-            if self._ended.done():
-                raise VmmEnded("It ended at once.")
+            await self._step(step)
         except BaseException:
             await self.stop()
             raise
         self.state = state
         self.guest.start()
+
+    async def _step(self, name: str) -> None:
+        await self._host.step(name)
+        if self._ended is None or self._ended.done():
+            raise VmmEnded("The machine has ended meanwhile.")
 
     def _on_end(self) -> None:
         assert self._child is not None
@@ -271,6 +283,12 @@ class Guest(threading.Thread):
     async def say_raw(self, data: bytes) -> None:
         """Whatever it is. OSError when the platform does not want to hear the end of it."""
         await asyncio.to_thread(self._port.sendall, data)
+
+    async def say_event(self, **content: Any) -> None:
+        """What it has withheld."""
+        self._link.mux.message(content)
+        data, self._link.mux.outgoing = bytes(self._link.mux.outgoing), bytearray()
+        await self.say_raw(data)
 
     def _tell(self, **content: Any) -> None:
         if content["event"] not in self._host.withheld:

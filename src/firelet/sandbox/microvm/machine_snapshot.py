@@ -7,7 +7,7 @@ it in each clone without noticing.
 
 from __future__ import annotations
 
-from firelet.model.errors import PlatformError
+from firelet.model.errors import PlatformError, SandboxEnded
 from firelet.sandbox.driver import RuntimeExit, RuntimeStart
 from firelet.sandbox.microvm.machine_sandbox import MachineSandbox
 from firelet.sandbox.microvm.vmm import VmSnapshot
@@ -27,6 +27,8 @@ class MachineSnapshot(MachineSandbox):
 
     async def seal(self) -> None:
         """The machine ends, and is cloned from now on."""
+        if self.is_dead:
+            raise SandboxEnded
         place = self.directory / "rest"
         place.mkdir()
         self.at_rest = await self.rest(place)
