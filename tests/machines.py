@@ -49,6 +49,9 @@ class FakeDisks:
     def empty(self) -> Disk:
         return disk("empty")
 
+    def sweep(self, _is_needed: object) -> None:
+        """There is nothing to be removed."""
+
 
 @dataclass
 class FakeGroup:

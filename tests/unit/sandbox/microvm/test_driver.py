@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import subprocess
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -508,6 +509,19 @@ async def test_whoever_gives_up_waiting_for_a_template_does_not_end_it_for_the_o
     bench.host.withheld.clear()
     await second
     assert bench.host.steps["boot"] == 1
+
+
+async def test_a_template_that_nobody_has_wanted_for_long_is_removed(bench: Bench) -> None:
+    for boots in (1, 1, 2):
+        driver = bench.driver()
+        await driver.open()
+        await driver.create(spec())
+        await driver.close()
+        assert bench.host.steps["boot"] == boots
+        (name,) = bench.templates()
+        assert (bench.root / "templates" / name).stat().st_mtime > time.time() - 60
+        if boots == bench.host.steps["load"] == 1:
+            os.utime(bench.root / "templates" / name, (0, 0))
 
 
 async def test_what_a_crash_has_left_goes_at_the_start(bench: Bench) -> None:
