@@ -282,8 +282,12 @@ async def test_a_snapshot_that_was_kept_is_restored_by_another_process(
     box = Box(QemuVmm(spec, has_kvm=False))
     try:
         kept = await box.machine.load(snapshot.memory.parent)
-        await awaken(box, kept)
-        kept.close()  # a clone does not need it any more
+        awakening = asyncio.create_task(awaken(box, kept))
+        await asyncio.sleep(0)
+        kept.close()  # whoever has begun does not need it any more
+        await awakening
+        with pytest.raises(VmmEnded, match="given back"):
+            await QemuVmm(spec, has_kvm=False).restore(kept)
         assert await run_python(box, "print(open('/tmp/kept').read())") == b"from before\n"
     finally:
         await box.end()

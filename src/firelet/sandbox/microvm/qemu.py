@@ -131,25 +131,30 @@ class QemuVmm:
 
     async def restore(self, snapshot: VmSnapshot) -> None:
         state = advance(self._state, VmEvent.RESTORE)
-        held = snapshot.held
-        if held is None:
+        if snapshot.held is None:
             raise ValueError("QEMU restores what is held in memory only: see load")
         if self._spec.has_balloon and not self._spec.has_own_memory:
             raise ValueError("A machine that shares its memory cannot give it back by a balloon.")
+        held = snapshot.held.duplicate()
+        try:
+            await self._restore(held)
+        except BaseException:
+            await self.stop()
+            raise
+        finally:
+            held.close()
+        self._state = state
+
+    async def _restore(self, held: HeldSnapshot) -> None:
         memory = held.memory
         if self._spec.has_own_memory:
             memory = self._memory = sealed_file.create("machine")
             await self._in_thread(lambda: sealed_file.copy(held.memory, memory))
         await self._launch(memory, is_restored=True)
-        try:
-            await self._share_memory()
-            await self._hand_over_state(sealed_file.reopen(held.state))
-            await self._execute("migrate-incoming", {"uri": f"fd:{_STATE_FILE}"})
-            await self._finish_migration()
-        except BaseException:
-            await self.stop()
-            raise
-        self._state = state
+        await self._share_memory()
+        await self._hand_over_state(sealed_file.reopen(held.state))
+        await self._execute("migrate-incoming", {"uri": f"fd:{_STATE_FILE}"})
+        await self._finish_migration()
 
     async def pause(self) -> None:
         state = self._advance(VmEvent.PAUSE)

@@ -145,12 +145,42 @@ class VmSpec:
     user: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
 class HeldSnapshot:
-    """Descriptors of sealed memory files: a machine at rest that nobody can change any more."""
+    """A machine at rest that nobody can change any more. Owns the descriptors of two sealed memory
+    files."""
 
-    state: int
-    memory: int
+    def __init__(self, state: int, memory: int) -> None:
+        self._fds: tuple[int, int] | None = (state, memory)
+
+    @property
+    def state(self) -> int:
+        return self._open()[0]
+
+    @property
+    def memory(self) -> int:
+        return self._open()[1]
+
+    def duplicate(self) -> HeldSnapshot:
+        """The same, for a restore that goes on while this one is closed. VmmEnded after that: the
+        numbers may be those of other files by then."""
+        state, memory = self._open()
+        again = os.dup(state)
+        try:
+            return HeldSnapshot(again, os.dup(memory))
+        except OSError:
+            os.close(again)
+            raise
+
+    def close(self) -> None:
+        """May be called again."""
+        fds, self._fds = self._fds, None
+        for fd in fds or ():
+            os.close(fd)
+
+    def _open(self) -> tuple[int, int]:
+        if self._fds is None:
+            raise VmmEnded("The snapshot has been given back.")
+        return self._fds
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,11 +196,10 @@ class VmSnapshot:
     held: HeldSnapshot | None = None
 
     def close(self) -> None:
-        """Gives back what is held, once, after the last restore. Clones live on, and so do the
-        files."""
+        """Gives back what is held. Clones live on, and so do the files. A restore that has begun
+        ends well; one that begins then raises VmmEnded. May be called again."""
         if self.held is not None:
-            os.close(self.held.state)
-            os.close(self.held.memory)
+            self.held.close()
 
 
 class Vmm(Protocol):
