@@ -56,6 +56,8 @@ async def test_it_joins_its_groups_first_and_does_not_keep_their_files(tmp_path:
     console = Console()
     try:
         process = shell("ls -l /proc/self/fd", console, fds=[theirs], cgroup_files=files)
+        while files:
+            os.close(files.pop())  # their owner may close them at once
         assert await end_of(process) == 0
     finally:
         for fd in (*files, inherited, theirs):
@@ -67,7 +69,10 @@ async def test_it_joins_its_groups_first_and_does_not_keep_their_files(tmp_path:
 
 async def test_it_does_not_run_outside_of_its_groups() -> None:
     console = Console()
-    assert await end_of(shell("echo ran", console, cgroup_files=[999_999])) != 0
+    with open(os.devnull) as not_for_writing, pytest.raises(OSError, match="descriptor"):
+        shell("echo ran", console, cgroup_files=[not_for_writing.fileno(), 999_999])
+    with open("/proc/self/status") as refuses:
+        assert await end_of(shell("echo ran", console, cgroup_files=[refuses.fileno()])) != 0
     assert "ran" not in console.text().split()
 
 

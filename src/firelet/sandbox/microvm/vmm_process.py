@@ -18,7 +18,7 @@ import signal
 import subprocess
 from collections.abc import Sequence
 
-from firelet.linux import process
+from firelet.linux import process as processes
 from firelet.sandbox.microvm.console import Console
 from firelet.sandbox.microvm.vmm import VmmMissing
 
@@ -41,14 +41,21 @@ class VmmProcess:
     """Started by ``start``. The console is read in pieces with pauses between them: a guest that
     writes without end waits for us (800 KB/s), not we for it."""
 
-    def __init__(self, child: subprocess.Popen[bytes], output: int, console: Console) -> None:
-        """Owns both. ``output`` is the read end of the pipe that is the console, non-blocking."""
+    def __init__(
+        self,
+        child: subprocess.Popen[bytes],
+        output: int,
+        console: Console,
+        cgroup_files: Sequence[int],
+    ) -> None:
+        """Owns them all. ``output`` is what the console is read from, without waiting."""
         self._child = child
+        self._cgroup_files = list(cgroup_files)
         self._output = output
         self._console = console
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[int] = self._loop.create_future()
-        self._pidfd = process.pidfd_open(child.pid)
+        self._pidfd = processes.pidfd_open(child.pid)
         self._loop.add_reader(self._pidfd, self._on_end)
         self._resumption: asyncio.TimerHandle | None = None
         self._loop.add_reader(output, self._on_output)
@@ -74,7 +81,7 @@ class VmmProcess:
         """Ends it at once. A group of version 1 that is frozen has to be thawed by its owner."""
         if not self.has_ended:
             with contextlib.suppress(ProcessLookupError):
-                process.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+                processes.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         await self.wait()
 
     def close(self) -> None:
@@ -82,6 +89,8 @@ class VmmProcess:
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
+        while self._cgroup_files:
+            os.close(self._cgroup_files.pop())
 
     def _on_end(self) -> None:
         status = self._child.poll()
@@ -133,23 +142,32 @@ def start(
     capabilities. Takes a millisecond, in which the loop stands still. VmmMissing."""
     if user is not None:
         command = [*_as_user(user, groups), *command]
-    output, their_output = os.pipe()
-    os.set_blocking(output, False)
-    try:
-        child = subprocess.Popen(
-            [*_WITH_PARENT, _SHELL, "-c", _script(cgroup_files), _SHELL, *command],
-            stdin=subprocess.DEVNULL,
-            stdout=their_output,
-            stderr=subprocess.STDOUT,
-            pass_fds=tuple(fds),
-            start_new_session=True,
-        )
-    except FileNotFoundError as error:
-        os.close(output)
-        raise VmmMissing(f"{_WITH_PARENT[0]} is not installed.") from error
-    finally:
-        os.close(their_output)
-    return VmmProcess(child, output, console)
+    with contextlib.ExitStack() as undo:
+        output, their_output = os.pipe()
+        undo.callback(os.close, output)
+        os.set_blocking(output, False)
+        with open(their_output, "wb") as their_end:
+            # The shell uses these after we have returned: their numbers must not be another's then.
+            joined = []
+            for file in cgroup_files:
+                joined.append(os.dup(file))
+                undo.callback(os.close, joined[-1])
+            try:
+                child = subprocess.Popen(
+                    [*_WITH_PARENT, _SHELL, "-c", _script(joined), _SHELL, *command],
+                    stdin=subprocess.DEVNULL,
+                    stdout=their_end,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=tuple(fds),
+                    start_new_session=True,
+                )
+            except FileNotFoundError as error:
+                raise VmmMissing(f"{_WITH_PARENT[0]} is not installed.") from error
+        undo.callback(child.wait)
+        undo.callback(child.kill)
+        process = VmmProcess(child, output, console, joined)
+        undo.pop_all()
+        return process
 
 
 def _as_user(user: int, groups: Sequence[int]) -> list[str]:
