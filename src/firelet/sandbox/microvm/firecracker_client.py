@@ -1,13 +1,14 @@
-"""Firecracker's API over its Unix socket: one method for each request that firelet makes.
+"""Firecracker's API over its Unix socket.
 
-Written from the public description and tested against a server that checks requests by it; it has
-not met a real Firecracker yet (``docs/microvm.md``). Not a ``Vmm`` yet.
+Written from the public description and tested against a server that checks requests by it
+(``tests/fake_firecracker.py``); it has not met a real Firecracker (``docs/firecracker.md``).
 """
 
 from __future__ import annotations
 
+import asyncio
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, TypeVar
 
 import msgspec
 
@@ -15,20 +16,25 @@ from firelet.sandbox.microvm import firecracker_api as api
 from firelet.sandbox.microvm.vmm import VmmEnded, VmmRefused, VmmSilent
 from firelet.wire.client import ClientResponse, HttpClient
 
-ANSWER_TIMEOUT_S = 30.0
+ANSWER_TIMEOUT_S = 10.0
+# A snapshot is answered when the memory has been written.
+SNAPSHOT_TIMEOUT_S = 120.0
 # The kernel's for an address of a Unix socket, less the byte at its end.
 SOCKET_PATH_MAX_BYTES = 107
 
+_Answer = TypeVar("_Answer")
+
 
 class FirecrackerClient:
-    """One machine's API. VmmRefused with Firecracker's own reason, VmmEnded when it cannot be
-    reached, VmmSilent when it does not answer."""
+    """One machine's API. Requests wait for each other. VmmRefused with Firecracker's own reason,
+    VmmEnded when it cannot be reached, VmmSilent when it does not answer."""
 
     def __init__(self, path: str, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
         if len(path.encode()) > SOCKET_PATH_MAX_BYTES:
             raise ValueError(f"a socket's path has at most {SOCKET_PATH_MAX_BYTES} bytes: {path}")
         self._timeout_s = timeout_s
-        self._http = HttpClient("localhost", 80, response_s=timeout_s, unix_path=path)
+        self._http = HttpClient("localhost", 80, response_s=None, unix_path=path)
+        self._turn = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         return self
@@ -44,57 +50,55 @@ class FirecrackerClient:
     async def close(self) -> None:
         await self._http.close()
 
+    async def send(self, request: api.Request) -> None:
+        """msgspec.ValidationError for a value that the description forbids; nothing is sent."""
+        body = api.encode(request)
+        is_snapshot = isinstance(request, api.SnapshotCreate | api.SnapshotLoad)
+        timeout_s = max(self._timeout_s, SNAPSHOT_TIMEOUT_S) if is_snapshot else self._timeout_s
+        await self._ask(request.method, request.target, body, timeout_s)
+
     async def describe(self) -> api.InstanceInfo:
-        answer = await self._request(b"GET", "/")
+        return await self._fetch("/", api.InstanceInfo)
+
+    async def version(self) -> str:
+        return (await self._fetch("/version", api.Version)).firecracker_version
+
+    async def machine(self) -> api.MachineConfiguration:
+        return await self._fetch("/machine-config", api.MachineConfiguration)
+
+    async def balloon(self) -> api.Balloon:
+        return await self._fetch("/balloon", api.Balloon)
+
+    async def balloon_statistics(self) -> api.BalloonStatistics:
+        return await self._fetch("/balloon/statistics", api.BalloonStatistics)
+
+    async def metadata(self) -> Any:
+        """What the metadata service serves."""
+        return await self._fetch("/mmds", dict[str, Any])
+
+    async def set_metadata(self, content: dict[str, Any]) -> None:
+        await self._ask("PUT", "/mmds", api.encode_metadata(content), self._timeout_s)
+
+    async def change_metadata(self, content: dict[str, Any]) -> None:
+        """As a JSON merge patch (RFC 7396)."""
+        await self._ask("PATCH", "/mmds", api.encode_metadata(content), self._timeout_s)
+
+    async def _fetch(self, path: str, kind: type[_Answer]) -> _Answer:
+        answer = await self._ask("GET", path, b"", self._timeout_s)
         try:
-            return msgspec.json.decode(answer.body, type=api.InstanceInfo)
+            return msgspec.json.decode(answer.body, type=kind)
         except msgspec.DecodeError as error:
             raise VmmRefused("Protocol", str(error)) from error
 
-    async def set_boot_source(self, source: api.BootSource) -> None:
-        await self._request(b"PUT", "/boot-source", source)
-
-    async def set_machine(self, machine: api.MachineConfiguration) -> None:
-        await self._request(b"PUT", "/machine-config", machine)
-
-    async def add_drive(self, drive: api.Drive) -> None:
-        await self._request(b"PUT", f"/drives/{drive.drive_id}", drive)
-
-    async def add_network_interface(self, interface: api.NetworkInterface) -> None:
-        await self._request(b"PUT", f"/network-interfaces/{interface.iface_id}", interface)
-
-    async def set_vsock(self, vsock: api.Vsock) -> None:
-        await self._request(b"PUT", "/vsock", vsock)
-
-    async def add_entropy(self) -> None:
-        await self._request(b"PUT", "/entropy", api.EntropyDevice())
-
-    async def start(self) -> None:
-        await self._request(b"PUT", "/actions", api.InstanceAction(action_type="InstanceStart"))
-
-    async def pause(self) -> None:
-        await self._request(b"PATCH", "/vm", api.VmStateChange(state="Paused"))
-
-    async def resume(self) -> None:
-        await self._request(b"PATCH", "/vm", api.VmStateChange(state="Resumed"))
-
-    async def create_snapshot(self, snapshot: api.SnapshotCreate) -> None:
-        await self._request(b"PUT", "/snapshot/create", snapshot)
-
-    async def load_snapshot(self, snapshot: api.SnapshotLoad) -> None:
-        await self._request(b"PUT", "/snapshot/load", snapshot)
-
-    async def _request(
-        self, method: bytes, path: str, message: api.Message | None = None
-    ) -> ClientResponse:
-        body = b"" if message is None else api.encode(message)
+    async def _ask(self, method: str, path: str, body: bytes, timeout_s: float) -> ClientResponse:
         headers = [(b"Accept", b"application/json")]
-        if message is not None:
+        if body:
             headers.append((b"Content-Type", b"application/json"))
         try:
-            answer = await self._http.request(method, path.encode("ascii"), headers, body)
+            async with self._turn, asyncio.timeout(timeout_s):
+                answer = await self._http.request(method.encode(), path.encode(), headers, body)
         except TimeoutError as error:
-            sentence = f"Firecracker has not answered {path} within {self._timeout_s:g} s."
+            sentence = f"Firecracker has not answered {path} within {timeout_s:g} s."
             raise VmmSilent(sentence) from error
         except OSError as error:
             raise VmmEnded(f"Firecracker cannot be reached: {error}.") from error
