@@ -146,12 +146,12 @@ async def _boot(found: GuestImage, directory: Path) -> list[list[str]]:
     from time import perf_counter
 
     from firelet.linux.kvm import probe_kvm
-    from firelet.sandbox.microvm.choice import VmmKind, choose
+    from firelet.sandbox.microvm.choice import VmmKind, choose_qemu
     from firelet.sandbox.microvm.guest_channel import GuestChannel
     from firelet.sandbox.microvm.qemu import QemuVmm
     from firelet.sandbox.microvm.vmm import VmSpec
 
-    choice = choose(await asyncio.to_thread(probe_kvm))
+    choice = choose_qemu(await asyncio.to_thread(probe_kvm))
     if choice.program is None:
         raise CliError(choice.reason)
     spec = VmSpec(
