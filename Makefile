@@ -6,7 +6,7 @@ VENV := .venv
 READY := $(VENV)/.ready
 BIN := $(VENV)/bin
 
-.PHONY: demo test up bench bench-deps lint lock clean
+.PHONY: demo test up bench bench-deps test-firecracker lint lock clean
 
 demo: $(READY)
 	$(BIN)/firelet demo
@@ -16,6 +16,10 @@ up: $(READY)
 
 test: $(READY) lint
 	$(BIN)/pytest -q
+
+# With a real Firecracker, which FIRELET_FIRECRACKER names; none is fetched. docs/firecracker.md
+test-firecracker: $(READY)
+	PYTHONPATH=src:tests $(BIN)/python tests/firecracker/run.py
 
 lint: $(READY)
 	$(BIN)/ruff check .
