@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
@@ -21,14 +22,16 @@ from firelet.sandbox.java import ensure_client
 from firelet.sandbox.microvm.choice import VmmChoice, VmmKind
 from firelet.sandbox.microvm.config import Egress
 from firelet.sandbox.microvm.disk_store import DiskStore
-from firelet.sandbox.microvm.driver import MicrovmDriver, MicrovmSettings
+from firelet.sandbox.microvm.driver import SLOTS, MicrovmDriver, MicrovmSettings
 from firelet.sandbox.microvm.egress import (
     TRANSIT,
     NatGateway,
     NetworkRefused,
     TransitTaken,
 )
+from firelet.sandbox.microvm.firecracker_vmm import FirecrackerVmm
 from firelet.sandbox.microvm.image import GuestImage, ImageStore
+from firelet.sandbox.microvm.jailer import JailPolicy
 from firelet.sandbox.microvm.offer import MicrovmOffer
 from firelet.sandbox.microvm.qemu import QemuVmm
 from firelet.sandbox.microvm.runtime_disk import RuntimeDisk, ensure_runtime_disk
@@ -36,6 +39,7 @@ from firelet.sandbox.microvm.vmm import Vmm, VmSpec
 from firelet.sandbox.seccomp_profile import compile_profile
 
 _BRANCH = "machines"
+_MACHINES_GROUP = 1_899_999_999  # below the users of sandboxes
 _TRANSIT_PREFIX = 20  # 1,024 machines for each of 16 processes
 _RESOLVERS = Path("/etc/resolv.conf")
 
@@ -77,6 +81,7 @@ async def open_driver(parts: MicrovmParts, offer: MicrovmOffer) -> MicrovmDriver
         code_store=parts.code_store,
         image=image,
         is_emulated=offer.choice.kind is VmmKind.QEMU_EMULATED,
+        opens_taps=offer.choice.kind is VmmKind.FIRECRACKER,
         make_vmm=_vmm_maker(offer.choice),
         profile=await asyncio.to_thread(compile_profile),
         gateway=None if resolver is None else await asyncio.to_thread(_open_gateway, resolver),
@@ -92,9 +97,23 @@ async def open_driver(parts: MicrovmParts, offer: MicrovmOffer) -> MicrovmDriver
 
 
 def _vmm_maker(choice: VmmChoice) -> Callable[[VmSpec], Vmm]:
+    """How a machine is made that has not been started."""
     assert choice.program is not None
-    program, has_kvm = choice.program, choice.kind is VmmKind.QEMU_KVM
-    return lambda spec: QemuVmm(spec, has_kvm=has_kvm, program=program)
+    if choice.kind is VmmKind.FIRECRACKER:
+        return functools.partial(_make_firecracker, Path(choice.program), choice.jailer)
+    return functools.partial(
+        QemuVmm, has_kvm=choice.kind is VmmKind.QEMU_KVM, program=choice.program
+    )
+
+
+def _make_firecracker(program: Path, jailer: str | None, spec: VmSpec) -> Vmm:
+    """In a jail if there is a user for it. All machines have one group, which no other process is
+    in: they read the same snapshots."""
+    if jailer is None or spec.user is None:
+        return FirecrackerVmm(spec, program=program, slots=SLOTS)
+    network = None if spec.nic is None else spec.nic.namespace
+    policy = JailPolicy(uid=spec.user, gid=_MACHINES_GROUP, network=network)
+    return FirecrackerVmm(spec, program=program, policy=policy, jailer=jailer, slots=SLOTS)
 
 
 def _open_gateway(resolver: IPv4Address) -> NatGateway:

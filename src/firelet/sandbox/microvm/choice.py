@@ -87,13 +87,13 @@ def choose(kvm: KvmVerdict, firecracker: Path | None = None) -> VmmChoice:
 
 
 def choose_qemu(kvm: KvmVerdict, firecracker: Path | None = None) -> VmmChoice:
-    """For those who start no other program yet. The reason names a Firecracker that is passed
-    over."""
+    """For who starts no other program (`firelet image check`). The reason names a Firecracker that
+    is passed over."""
     found = find(_asked(firecracker))
     chosen = decide(kvm, Found(found.qemu, asked=found.asked), is_root=os.geteuid() == 0)
     if found.firecracker is None:
         return chosen
-    reason = f"{chosen.reason}; {found.firecracker} is passed over: functions do not run in it yet"
+    reason = f"{chosen.reason}; {found.firecracker} is passed over"
     return VmmChoice(chosen.kind, chosen.program, reason)
 
 

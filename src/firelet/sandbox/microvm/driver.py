@@ -46,6 +46,8 @@ from firelet.sandbox.uids import UidRange
 
 log = logging.getLogger(__name__)
 
+SLOTS = (2, 3)  # the numbers of the disks that are another function's in each machine
+
 M = TypeVar("M", bound=MachineSandbox)
 
 
@@ -54,14 +56,15 @@ class MicrovmSettings:
     """What the driver is told by the configuration and by what was found on the host.
 
     ``directory`` is for templates and running machines; ``make_vmm`` makes a machine that has not
-    been started, of the kind that was chosen. With a ``gateway``, which the driver closes, machines
-    have a network.
+    been started, of the kind that was chosen, which ``opens_taps`` by itself or gets them open.
+    With a ``gateway``, which the driver closes, machines have a network.
     """
 
     directory: Path
     code_store: Path
     image: GuestImage
     is_emulated: bool
+    opens_taps: bool = False
     make_vmm: Callable[[VmSpec], Vmm]
     gateway: NatGateway | None = None
     profile: Profile
@@ -193,13 +196,12 @@ class MicrovmDriver:
         self, kind: type[M], snapshot: VmSnapshot, drives: tuple[Disk, ...], spec: SandboxSpec
     ) -> M:
         limits = machine_sizes.drive_limits(spec.memory_mib)
-        gateway = self._settings.gateway
         machine = await self._make_machine(
             kind,
             self._size(spec),
             drives,
             [Drive(disk.path, *limits) for disk in drives],
-            None if gateway is None else MachineNetwork(egress=gateway),
+            self._settings.gateway,
         )
         try:
             await machine.vmm.restore(snapshot)
@@ -239,8 +241,7 @@ class MicrovmDriver:
     async def _make_first(self, size: Size, drives: tuple[Disk, ...]) -> MachineSandbox:
         """For a template, which has no function that it could be limited by."""
         as_fast_as_can_be = [Drive(disk.path) for disk in drives]
-        network = None if self._settings.gateway is None else MachineNetwork()
-        return await self._make_machine(MachineSandbox, size, drives, as_fast_as_can_be, network)
+        return await self._make_machine(MachineSandbox, size, drives, as_fast_as_can_be, None)
 
     async def _make_machine(
         self,
@@ -248,10 +249,10 @@ class MicrovmDriver:
         size: Size,
         disks: tuple[Disk, ...],
         drives: Sequence[Drive],
-        network: MachineNetwork | None,
+        egress: NatGateway | None,
     ) -> M:
         """One that has not been started. Its directory, its control groups, its user of the host
-        and its network are its own."""
+        and its network are its own; ``egress`` is the way out of that."""
         identity = uuid.uuid4().hex
         directory = self._homes / identity
         image = self._settings.image
@@ -270,7 +271,10 @@ class MicrovmDriver:
             if self._has_users:
                 user = self._uids.take()
                 undo.callback(self._uids.give_back, user)
-            if network is not None:
+            network = None
+            if self._settings.gateway is not None:
+                owner = user if self._settings.opens_taps else None
+                network = MachineNetwork(egress=egress, owner=owner)
                 undo.callback(network.close)
                 await network.open()
             vmm = self._settings.make_vmm(

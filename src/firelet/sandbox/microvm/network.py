@@ -84,7 +84,9 @@ class MachineNetwork:
     def nic(self) -> Nic:
         """The guest's device, for the machine's specification."""
         held = self._held().tap
-        return Nic(TAP_NAME if held is None else held, machine_network.GUEST_HARDWARE)
+        if held is not None:
+            return Nic(held, machine_network.GUEST_HARDWARE)
+        return Nic(TAP_NAME, machine_network.GUEST_HARDWARE, self.namespace_path)
 
     @property
     def namespace_fd(self) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from firelet.linux.kvm import KvmVerdict
 from firelet.model.errors import IsolationMissing
-from firelet.sandbox.microvm.choice import VmmChoice, choose_qemu
+from firelet.sandbox.microvm.choice import VmmChoice, choose
 from firelet.sandbox.microvm.config import MicrovmConfig
 from firelet.sandbox.microvm.host_tools import find_tool
 from firelet.sandbox.microvm.image import GuestImage, ImageStore
@@ -42,7 +42,7 @@ class MicrovmOffer:
 
 def find_offer(config: MicrovmConfig, verdict: KvmVerdict) -> MicrovmOffer:
     """Looks at this host. Blocks for a moment."""
-    choice = choose_qemu(verdict, config.firecracker)
+    choice = choose(verdict, config.firecracker)
     missing = [] if choice.kind is not None else [f"{choice.reason}."]
     images: list[GuestImage] = []
     image = None

@@ -108,11 +108,12 @@ class Drive:
 @dataclass(frozen=True, slots=True)
 class Nic:
     """A network interface of the guest. ``tap`` is the number of an open TAP device, which stays
-    the caller's, or the name of one in the network namespace where the machine is run; ``mac`` is
-    the guest's address, as six pairs of hexadecimal digits with colons."""
+    the caller's, or the name of one in the network ``namespace`` where the machine is run; ``mac``
+    is the guest's address, as six pairs of hexadecimal digits with colons."""
 
     tap: int | str
     mac: str
+    namespace: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
