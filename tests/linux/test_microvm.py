@@ -26,7 +26,7 @@ from firelet.linux import process
 from firelet.model.errors import SandboxEnded
 from firelet.model.limits import MIB
 from firelet.sandbox import cgroups
-from firelet.sandbox.microvm import initramfs
+from firelet.sandbox.microvm import initramfs, sealed_file
 from firelet.sandbox.microvm.console import KEPT_BYTES
 from firelet.sandbox.microvm.guest_channel import GuestChannel, GuestFault
 from firelet.sandbox.microvm.image import GuestImage, ImageStore
@@ -36,10 +36,12 @@ from firelet.sandbox.microvm.qmp import ANSWER_TIMEOUT_S
 from firelet.sandbox.microvm.vm_snapshot import SnapshotForeign
 from firelet.sandbox.microvm.vmm import (
     Drive,
+    HeldSnapshot,
     Nic,
     VmmEnded,
     VmmError,
     VmmMissing,
+    VmmRefused,
     VmmSilent,
     VmSnapshot,
     VmSpec,
@@ -496,6 +498,33 @@ async def test_a_machine_that_is_killed_while_it_starts_has_ended(
     with pytest.raises(VmmEnded):
         await starting
     assert machine.state is VmState.STOPPED
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 1_000, 20_000])
+async def test_a_state_that_is_cut_ends_the_restore(
+    image: GuestImage, snapshot: VmSnapshot, tmp_path: Path, kept_bytes: int
+) -> None:
+    """As if its digest had been made of it: nothing waits for what does not come."""
+    assert snapshot.held is not None
+    state = sealed_file.create("state")
+    os.write(state, os.pread(snapshot.held.state, kept_bytes, 0))
+    cut = HeldSnapshot(state, os.dup(snapshot.held.memory))
+    box = make_box(image, tmp_path / "vm")
+    try:
+        with pytest.raises((VmmEnded, VmmRefused)):
+            await box.machine.restore(replace(snapshot, held=cut))
+        assert box.machine.state is VmState.STOPPED
+    finally:
+        cut.close()
+        await box.end()
+
+
+async def test_a_snapshot_of_other_devices_is_refused_by_qemu_as_well(
+    image: GuestImage, snapshot: VmSnapshot, tmp_path: Path
+) -> None:
+    box = make_box(image, tmp_path / "vm", has_entropy=False)
+    with pytest.raises(VmmEnded, match="virtio-rng"):
+        await box.machine.restore(snapshot)
 
 
 async def test_a_machine_that_ended_by_itself_says_so(
