@@ -89,7 +89,10 @@ class Link:
         self.flush()
 
     def forget(self, relay: Relay) -> None:
-        self._relays.pop(relay.stream, None)
+        if self._relays.get(relay.stream) is relay:
+            del self._relays[relay.stream]
+        if relay in self._held:
+            self._held.remove(relay)
 
     def rest(self) -> None:
         """Nothing is said and nothing is relayed until the platform speaks again, to this machine
@@ -101,8 +104,10 @@ class Link:
         frames: list[multiplex.Frame] = []
         while not frames:
             frames = list(self.mux.feed(self._read_at_rest()))
-        self._deal_with(frames[0])
         self._held = [relay for relay in relays if relay.is_request]
+        for relay in self._held:
+            relay.hold()
+        self._deal_with(frames[0])
         for relay in relays:
             if relay.is_kept and not relay.is_request:
                 self.relay(relay)
@@ -191,6 +196,11 @@ class Relay:
             link.mux.send(stream, bytes(self._unanswered))
         if self._has_read_all:
             link.mux.end(stream)
+
+    def hold(self) -> None:
+        """It has no stream for a while: its old number may be another's."""
+        self.stream = 0
+        self._look_again()
 
     def take(self, frame: multiplex.Frame) -> None:
         """What came on its stream."""

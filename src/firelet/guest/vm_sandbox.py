@@ -108,6 +108,9 @@ class Sandbox:
 
         def go_on(fds: list[int]) -> None:
             connection = socket.socket(fileno=fds[0])
+            if not self._link.mux.credit(stream):
+                connection.close()  # whoever asked gave up
+                return
             # It is the loopback: whether somebody listens there is known at once.
             number = connection.connect_ex(("127.0.0.1", port))
             if number:
