@@ -17,8 +17,10 @@ import pytest
 import echo_guest
 import guest_images
 import real_firecracker
-from firelet.sandbox.microvm import vmlinux
+from firelet.sandbox.microvm import initramfs, vmlinux
 from firelet.sandbox.microvm.firecracker_vmm import FirecrackerVmm
+from firelet.sandbox.microvm.guest_channel import GuestChannel
+from firelet.sandbox.microvm.image import GuestImage, ImageStore
 from firelet.sandbox.microvm.jailer import JailPolicy
 from firelet.sandbox.microvm.kernel import unpack_package
 from firelet.sandbox.microvm.vmm import Drive, VmmRefused, VmSpec, VmState
@@ -52,6 +54,16 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+@pytest.fixture(scope="module")
+def guest(tmp_path_factory: pytest.TempPathFactory) -> GuestImage:
+    """As the platform makes it, without a base system: its pid 1 is what counts."""
+    store = ImageStore(tmp_path_factory.mktemp("images"))
+    image = store.build(guest_images.kernel_package(), initramfs.default_python(), None)
+    for file in (image.vmlinux, image.initrd):
+        file.chmod(0o644)
+    return image
+
+
 @pytest.fixture(params=["direct", "jailed"])
 async def make(request: pytest.FixtureRequest, image: Path, tmp_path: Path) -> AsyncIterator[Make]:
     jailer = real_firecracker.jailer()
@@ -65,8 +77,8 @@ async def make(request: pytest.FixtureRequest, image: Path, tmp_path: Path) -> A
         directory.mkdir()
         policy = JailPolicy(uid=FIRST_UID + len(machines), gid=GID) if is_jailed else None
         spec = VmSpec(
-            kernel=image / "kernel",
-            initrd=image / "initrd",
+            kernel=options.pop("kernel", image / "kernel"),
+            initrd=options.pop("initrd", image / "initrd"),
             memory_mib=MEMORY_MIB,
             directory=directory,
             drives=tuple(Drive(make_disk(tmp_path, name)) for name in disks),
@@ -154,8 +166,33 @@ async def test_clones_of_a_snapshot_have_their_own_disks_and_streams(
     assert snapshot.memory.read_bytes() == memory
 
 
+async def test_a_guest_image_is_spoken_to_before_and_after_it_rests(
+    make: Make, guest: GuestImage, tmp_path: Path
+) -> None:
+    program = [guest.manifest.python, "-ISc", "print('hello')"]
+    place = tmp_path / "snapshot"
+    place.mkdir()
+    machine, clone = (make((), kernel=guest.vmlinux, initrd=guest.initrd) for _ in range(2))
+    await machine.boot()
+    channel = GuestChannel(machine.take_channel())
+    await channel.hello()
+    assert (await channel.run(program)).output == b"hello\n"
+    await channel.rest()
+    channel.link.fall_silent()
+    await machine.pause()
+    snapshot = await machine.snapshot(place)
+    channel.close()
+    await clone.restore(snapshot)
+    await clone.resume()
+    channel = GuestChannel(clone.take_channel())
+    await channel.awaken()
+    assert (await channel.run(program)).output == b"hello\n"
+    channel.power_off()
+    assert await clone.wait() == 0
+    channel.close()
+
+
 async def test_a_kernel_that_is_none_is_refused(make: Make, image: Path) -> None:
-    machine = make()
-    object.__setattr__(machine._spec, "kernel", image / "initrd")
+    machine = make(kernel=image / "initrd")
     with pytest.raises(VmmRefused, match=r"(?i)kernel|elf"):
         await machine.boot()
