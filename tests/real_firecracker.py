@@ -10,6 +10,7 @@ from pathlib import Path
 
 import guest_images
 from firelet.linux.kvm import probe_kvm
+from firelet.sandbox.microvm import choice
 
 VARIABLE = "FIRELET_FIRECRACKER"
 
@@ -42,6 +43,5 @@ def program() -> Path:
 
 
 def jailer() -> Path | None:
-    """The one of the same release, beside it."""
-    found = shutil.which(str(program().with_name("jailer")))
+    found = choice.find(str(program())).jailer
     return Path(found) if found else None

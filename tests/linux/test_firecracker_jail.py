@@ -153,6 +153,18 @@ async def test_the_pages_of_a_jailed_clone_come_from_outside(make: Make, tmp_pat
         await clone.stop()
 
 
+async def test_the_program_may_be_a_link(make: Make) -> None:
+    machine = make()
+    program = machine._vmm._program
+    program.rename(program.with_name("firecracker-v1.17"))
+    program.symlink_to("firecracker-v1.17")
+    try:
+        await machine.boot()
+        assert "firecracker-v1.17" in machine._vmm.root.parts
+    finally:
+        await machine.stop()
+
+
 async def test_a_file_that_the_user_cannot_read_is_named(make: Make, tmp_path: Path) -> None:
     machine = make()
     (tmp_path / "base").chmod(0o600)

@@ -76,7 +76,10 @@ def find(asked: str | None) -> Found:
     firecracker = shutil.which(asked or FIRECRACKER)
     jailer = None
     if firecracker is not None:
-        jailer = shutil.which(str(Path(firecracker).with_name(JAILER))) or shutil.which(JAILER)
+        path = Path(firecracker)
+        _, _, release = path.name.partition(FIRECRACKER)  # releases have their number in the names
+        beside = (path.with_name(JAILER + release), path.with_name(JAILER))
+        jailer = next(filter(None, map(shutil.which, (*map(str, beside), JAILER))), None)
     return Found(shutil.which(QEMU), firecracker, jailer, asked)
 
 

@@ -96,15 +96,8 @@ class FirecrackerProcess:
         self._jailer_program = jailer_program
         self._id = secrets.token_hex(8)
         self._home = directory / _HOME
-        self._jail: jailer.Jail | None = None
-        if policy is not None:
-            self._jail = jailer.Jail(
-                id=self._id,
-                firecracker=program,
-                base=self._home,
-                policy=policy,
-                jailer=jailer_program,
-            )
+        self._policy = policy
+        self._jail: jailer.Jail | None = None  # known when it is started
         self._process: VmmProcess | None = None
         self._root_fd = -1
         self._pipes: dict[str, PipeTail] = {}
@@ -234,9 +227,18 @@ class FirecrackerProcess:
         return -1
 
     def _prepare(self, files: Mapping[str, Path]) -> None:
-        for program in (str(self._program), *([self._jailer_program] if self._jail else [])):
+        for program in (str(self._program), *([self._jailer_program] if self._policy else [])):
             if shutil.which(program) is None:
                 raise VmmMissing(f"{program} is not there, or cannot be executed.")
+        if self._policy is not None:
+            # The jailer follows links too, and names the jail by what it finds.
+            self._jail = jailer.Jail(
+                id=self._id,
+                firecracker=self._program.resolve(),
+                base=self._home,
+                policy=self._policy,
+                jailer=self._jailer_program,
+            )
         self.root.mkdir(parents=True, mode=0o700)
         self._root_fd = os.open(self.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         for name in (LOG, METRICS):

@@ -87,6 +87,8 @@ def test_programs_are_looked_for_in_path_and_the_jailer_beside_firecracker(
     assert choice.find(asked) == Found(None, asked, in_path, asked)
     beside = _program(tmp_path / "release" / "jailer")
     assert choice.find(asked).jailer == beside
+    of_its_release = _program(tmp_path / "release" / "jailer-v1.17")
+    assert choice.find(asked).jailer == of_its_release
     assert choice.find("/nowhere") == Found(None, None, None, "/nowhere")
 
 
