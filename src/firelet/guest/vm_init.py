@@ -68,6 +68,7 @@ def main() -> None:
         for kind, target, flags in _MOUNTS:
             os.makedirs(target, exist_ok=True)
             mount.mount(kind, target, kind, flags)
+        _promise_memory()
         _load_modules(MODULES)
         if os.path.exists(vm_drives.SLOTS["code"]):
             vm_drives.mount_fixed()
@@ -94,6 +95,24 @@ def _leave_initial_root() -> None:
     namespaces.unshare(namespaces.CLONE_FS)
 
 
+def _promise_memory() -> None:
+    """Whoever asks for more memory than the machine has is promised it all the same, as on a host
+    with much of it: what a function uses is limited, and who uses too much is ended. Source:
+    Documentation/mm/overcommit-accounting.rst.
+    """
+    with open("/proc/sys/vm/overcommit_memory", "w") as file:
+        file.write("1")
+
+
+def _open_port() -> int:
+    """The control channel. TimeoutError when the machine has no such port."""
+    end = time.monotonic() + _PORT_PATIENCE_S
+    while time.monotonic() < end:
+        for device in os.listdir(_PORTS) if os.path.isdir(_PORTS) else ():
+            if _name_of(device) == PORT:
+                return os.open(f"/dev/{device}", os.O_RDWR | os.O_CLOEXEC)
+        time.sleep(_PAUSE_S)
+    raise TimeoutError(f"no virtio serial port is named {PORT}")
 def _load_modules(directory: str, wanted: Sequence[str] | None = None) -> None:
     """In the order of their numbers. Those that are ``wanted``, or all; one that is part of the
     kernel has no file."""
