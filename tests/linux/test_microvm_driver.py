@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from machine_drivers import MakeMicrovmDriver
 
 from boxes import DIGEST, OTHER_DIGEST, PYTHON, SHELL, Box, BoxMaker, Packages
 from firelet.model.errors import FileSystemMountFailure, InvalidRuntime, PlatformError
@@ -28,7 +29,6 @@ from firelet.sandbox.interpreters import Interpreter, discover
 from firelet.sandbox.microvm.driver import MicrovmDriver
 from firelet.sandbox.microvm.machine_sandbox import MachineSandbox
 from guest_images import PATIENCE_S
-from machine_drivers import MakeMicrovmDriver
 from sandbox_contract import SandboxContract
 
 FOUND = discover()

@@ -104,15 +104,6 @@ def _promise_memory() -> None:
         file.write("1")
 
 
-def _open_port() -> int:
-    """The control channel. TimeoutError when the machine has no such port."""
-    end = time.monotonic() + _PORT_PATIENCE_S
-    while time.monotonic() < end:
-        for device in os.listdir(_PORTS) if os.path.isdir(_PORTS) else ():
-            if _name_of(device) == PORT:
-                return os.open(f"/dev/{device}", os.O_RDWR | os.O_CLOEXEC)
-        time.sleep(_PAUSE_S)
-    raise TimeoutError(f"no virtio serial port is named {PORT}")
 def _load_modules(directory: str, wanted: Sequence[str] | None = None) -> None:
     """In the order of their numbers. Those that are ``wanted``, or all; one that is part of the
     kernel has no file."""
