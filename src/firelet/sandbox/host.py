@@ -19,6 +19,8 @@ from firelet.linux.kvm import KvmVerdict, probe_kvm
 from firelet.sandbox import cgroups
 from firelet.sandbox.interpreters import Interpreter, discover
 from firelet.sandbox.microvm.config import MicrovmConfig
+from firelet.sandbox.microvm.egress import probe_nat
+from firelet.sandbox.microvm.network import probe_network
 from firelet.sandbox.microvm.offer import MicrovmOffer, find_offer
 
 _KERNEL_NEEDED = (5, 12)
@@ -82,12 +84,11 @@ def probe_host(microvms: MicrovmConfig | None = None) -> HostFacts:
         _cgroups(version),
         _seccomp(),
         _overlay(),
-        _tun(),
     ]
     if microvms is not None:
         verdict = probe_kvm()
         offer = find_offer(microvms, verdict)
-        findings += [_kvm(verdict), _microvm(offer), _guest_images(offer)]
+        findings += [_kvm(verdict), _microvm(offer), _guest_images(offer), *_networks()]
     findings.append(_runtimes(interpreters))
     return HostFacts(tuple(findings), is_rootless, version, interpreters)
 
@@ -169,12 +170,6 @@ def _overlay() -> Finding:
     return Finding("overlay", Level.NOTE, "not in the kernel", "several layers cannot be merged")
 
 
-def _tun() -> Finding:
-    if os.access("/dev/net/tun", os.R_OK | os.W_OK):
-        return Finding("tun", Level.NOTE, "/dev/net/tun", "microVMs could have a network")
-    return Finding("tun", Level.NOTE, "no /dev/net/tun", "microVMs would have no network")
-
-
 def _kvm(verdict: KvmVerdict) -> Finding:
     consequence = (
         "hardware isolation is possible" if verdict.is_usable else "microVMs would be emulated"
@@ -197,6 +192,18 @@ def _guest_images(offer: MicrovmOffer) -> Finding:
         return Finding("guest images", Level.NOTE, count, "`firelet image build` makes one")
     started = f"{offer.image.digest[:12]}…"
     return Finding("guest images", Level.NOTE, count, f"microVMs start {started}")
+
+
+def _networks() -> list[Finding]:
+    network, nat = probe_network(), probe_nat()
+    device = "microVMs can have a device" if network.is_possible else "microVMs have no network"
+    way_out = "microVMs can have a way out: microvm_egress"
+    return [
+        Finding("network", Level.NOTE, network.detail, device),
+        Finding(
+            "nat", Level.NOTE, nat.detail, way_out if nat.is_possible else "there is no way out"
+        ),
+    ]
 
 
 def _runtimes(interpreters: dict[str, Interpreter]) -> Finding:
