@@ -66,7 +66,8 @@ mkdir -p /root/dev/net /root/dev/shm
 [ -e /root/dev/net/tun ] || mknod /root/dev/net/tun c 10 200
 mount -t cgroup2 cgroup2 /root/sys/fs/cgroup
 ip link set lo up
-chroot /root /bin/sh -c {command} </root/dev/null
+# Over the first root, not only into it: /proc would tell paths as seen from there.
+cd /root && mount --move . / && chroot . /bin/sh -c {command} <dev/null
 echo "nested: the command ended with $?"
 reboot -f
 """
