@@ -205,8 +205,8 @@ class MicrovmDriver:
         )
         try:
             await machine.vmm.restore(snapshot)
-            machine.attach()
             await machine.vmm.resume()
+            machine.attach()  # a vsock's stream is there only now
             machine.begin_awakening()
         except BaseException:
             await machine.stop()
