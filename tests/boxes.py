@@ -202,16 +202,21 @@ class BoxMaker:
 
 def processes_in(box: Box) -> list[int]:
     """The host's numbers of every process of a sandbox, by its pid namespace."""
+    init = pid_of(box)
+    namespace = _namespace_of(init)
+    numbers = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    return [init, *(n for n in numbers if n != init and _namespace_of(n) == namespace)]
+
+
+def pid_of(box: Box) -> int:
+    """The host's number of the sandbox's pid 1; of a machine, that of what runs it."""
     pidfd: int = box.sandbox.pidfd  # type: ignore[attr-defined]
     (line,) = [
         line
         for line in Path(f"/proc/self/fdinfo/{pidfd}").read_text().splitlines()
         if line.startswith("Pid:")
     ]
-    init = int(line.split()[1])
-    namespace = _namespace_of(init)
-    numbers = [int(name) for name in os.listdir("/proc") if name.isdigit()]
-    return [init, *(n for n in numbers if n != init and _namespace_of(n) == namespace)]
+    return int(line.split()[1])
 
 
 def _namespace_of(pid: int) -> str | None:

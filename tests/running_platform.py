@@ -315,8 +315,9 @@ class Deployer:
 
     _numbers = itertools.count(1)
 
-    def __init__(self, platform: Platform) -> None:
+    def __init__(self, platform: Platform, patience_s: float = 10.0) -> None:
         self._platform = platform
+        self._patience_s = patience_s
         self._names: list[str] = []
         self._role = platform.make_role()
 
@@ -368,7 +369,7 @@ class Deployer:
             pending = found["State"] == "Pending" or found["LastUpdateStatus"] == "InProgress"
             return None if pending else found
 
-        return wait_until(settled, f"{name} is ready")
+        return wait_until(settled, f"{name} is ready", self._patience_s)
 
     def update(self, name: str, code: str | Mapping[str, str | bytes]) -> Any:
         """UpdateFunctionCode, waited for."""

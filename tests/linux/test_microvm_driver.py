@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from machine_drivers import MakeMicrovmDriver
 
-from boxes import DIGEST, OTHER_DIGEST, PYTHON, SHELL, Box, BoxMaker, Packages
+from boxes import DIGEST, OTHER_DIGEST, PYTHON, SHELL, Box, BoxMaker, Packages, pid_of
 from firelet.model.errors import FileSystemMountFailure, InvalidRuntime, PlatformError
 from firelet.model.layout import LIBRARY_PATH
 from firelet.sandbox.driver import (
@@ -27,7 +27,6 @@ from firelet.sandbox.driver import (
 )
 from firelet.sandbox.interpreters import Interpreter, discover
 from firelet.sandbox.microvm.driver import MicrovmDriver
-from firelet.sandbox.microvm.machine_sandbox import MachineSandbox
 from guest_images import PATIENCE_S
 from sandbox_contract import SandboxContract
 
@@ -278,8 +277,6 @@ class TestLimits:
 class TestFreeze:
     def cpu_ticks(self, box: Box) -> int:
         """CPU time of what runs the machine."""
-        sandbox = box.sandbox
-        assert isinstance(sandbox, MachineSandbox)
         fields = Path(f"/proc/{pid_of(box)}/stat").read_text().rpartition(")")[2].split()
         return int(fields[11]) + int(fields[12])
 
@@ -415,13 +412,6 @@ class TestDriver:
         await asyncio.sleep(0.3)
         await driver.close()
         await asyncio.gather(*making, return_exceptions=True)
-
-
-def pid_of(box: Box) -> int:
-    """Of what runs its machine."""
-    assert isinstance(box.sandbox, MachineSandbox)
-    text = Path(f"/proc/self/fdinfo/{box.sandbox.pidfd}").read_text()
-    return int(next(line for line in text.splitlines() if line.startswith("Pid:")).split()[1])
 
 
 async def accept(box: Box) -> socket.socket:

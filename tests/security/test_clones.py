@@ -17,6 +17,9 @@ from firelet.model.errors import PlatformError
 from firelet.sandbox.driver import RuntimeExit, RuntimeStart, SandboxSpec
 from firelet.sandbox.namespaces import NamespacesDriver
 
+# Clones of machines share no process and no kernel: see ``test_machines``.
+pytestmark = pytest.mark.only_namespaces("a fork of the runtime is moved")
+
 SPEC = SandboxSpec(runtime=PYTHON, code=DIGEST, memory_mib=256, tmp_mib=64)
 KINDS = ("pid", "mnt", "net", "ipc", "uts", "user")
 

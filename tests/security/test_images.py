@@ -203,6 +203,7 @@ async def test_another_image_is_another_root(
     ).output == "app.py\n"
 
 
+@pytest.mark.only_namespaces("in a machine it is told by the same pid 1")
 @pytest.mark.parametrize(
     ("arguments", "where", "failure"),
     [

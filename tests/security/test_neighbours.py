@@ -15,22 +15,24 @@ from boxes import PYTHON, SHELL, Box, BoxMaker, processes_in
 
 class TestInit:
     async def test_a_signal_to_pid_1_does_nothing(self, box: Box) -> None:
-        for number in (*range(1, 32), 40):
-            if number in (signal.SIGCHLD, signal.SIGCONT):
-                continue
-            ran = await box.run_python(
-                """
-                import os, sys, time
+        numbers = [*range(1, 32), 40]
+        ran = await box.run_python(
+            """
+            import json, os, signal, sys
+            for number in json.loads(sys.argv[1]):
                 try:
-                    os.kill(1, int(sys.argv[1]))
+                    os.kill(1, number)
                 except PermissionError:
                     pass
-                print("lives")
-                """,
-                str(number),
-            )
-            assert ran.output == "lives\n", f"signal {number}"
+                os.waitpid(os.posix_spawn("/bin/true", ["true"], {}), 0)
+                print("lives after", number, flush=True)
+            """,
+            json.dumps([n for n in numbers if n not in (signal.SIGCHLD, signal.SIGCONT)]),
+        )
+        assert ran.output.splitlines()[-1:] == ["lives after 40"]
+        assert ran.ending.code == 0
         assert not box.sandbox.is_dead
+        assert (await box.run_python("print('serves')")).output == "serves\n"
 
     async def test_its_memory_and_maps_cannot_be_read(self, box: Box) -> None:
         ran = await box.run_python(
@@ -84,6 +86,7 @@ class TestNeighbours:
         await victim.says("alive")
         assert victim.endings == []
 
+    @pytest.mark.only_namespaces("the host has no processes of machines' functions")
     async def test_its_process_group_and_session_are_its_own(self, make_box: BoxMaker) -> None:
         # Process groups reach across pid namespaces: a shared one lets kill(0) reach the others.
         boxes = [await make_box(PYTHON) for _ in range(2)]
@@ -99,7 +102,9 @@ class TestNeighbours:
 
     async def test_another_sandbox_s_runtime_api_is_not_reachable(self, make_box: BoxMaker) -> None:
         other, box = await make_box(PYTHON), await make_box(PYTHON)
-        assert other.sandbox.listener.getsockname()[1] == 9001
+        listener = other.sandbox.listener
+        # That of a machine is a socket in a directory of the platform's.
+        assert listener.family == socket.AF_UNIX or listener.getsockname()[1] == 9001
         box.start_python(
             """
             import socket
@@ -217,10 +222,12 @@ class TestHost:
             assert (await other.run_python(f"print({number})")).output == f"{number}\n"
         root = Path("/sys/fs/cgroup")
         groups = [
-            *root.glob(f"pids/firelet/*/{bomb.sandbox.id}"),
-            *root.glob(f"firelet/*/{bomb.sandbox.id}"),
+            *root.glob(f"pids/firelet/**/{bomb.sandbox.id}"),
+            *root.glob(f"firelet/**/{bomb.sandbox.id}"),
         ]
-        assert int((groups[0] / "pids.current").read_text()) <= 1024
+        assert groups
+        for group in groups:  # that of a machine has the threads of what runs it
+            assert int((group / "pids.current").read_text()) <= 1024
         await bomb.close()
 
     async def test_descriptors_are_limited(self, box: Box) -> None:

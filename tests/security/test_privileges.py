@@ -101,6 +101,7 @@ async def test_it_is_one_user_and_in_no_other_group(box: Box) -> None:
     assert set(status["Groups"].split()) <= {status["Gid"].split()[0], "65534"}
 
 
+@pytest.mark.only_namespaces("users of different machines have nothing in common")
 async def test_sandboxes_have_different_users(make_box: BoxMaker, needs_root: None) -> None:
     users = [(await status_of(await make_box(PYTHON)))["Uid"] for _ in range(2)]
     assert users[0] != users[1]

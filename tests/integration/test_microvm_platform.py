@@ -1,0 +1,386 @@
+"""A platform whose functions run in machines: what clients see, and what is left when things die.
+
+Most tests share one platform. Machines are emulated here, so that each invocation does as much as
+it can; what it is about in detail is tested with namespaces, by the tests of its name.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from extension_layers import ECHO, SHELL, ExtensionLayers, until_logged
+from firelet.model.isolation import TAG
+from firelet.sandbox.host import HostFacts
+from guest_images import QEMU, MachineRoom
+from running_platform import ACCOUNT, REGION, Deployer, Platform, pack, wait_until
+
+pytest_plugins = ("platform_fixtures",)
+
+PATIENCE_S = 100.0  # until a machine at rest has been made, with much else to do
+MEMORY = 256  # all of a size, so that one machine at rest will do for each runtime
+ARN = f"arn:aws:elasticfilesystem:{REGION}:{ACCOUNT}:access-point/fsap-0123456789abcdef0"
+DOES = """
+import os, sys, time, uuid
+BORN = uuid.uuid4().hex
+def handler(event, context):
+    kind, value = event
+    if kind == "say":
+        print("said", value)
+        print("complained", file=sys.stderr)
+        return {
+            "kernel": os.uname().release, "greeting": os.environ["GREETING"],
+            "note": open("/opt/note").read(), "memory": context.memory_limit_in_mb,
+            "stream": context.log_stream_name, "tmp": os.listdir("/tmp"),
+        }
+    if kind == "echo":
+        return value
+    if kind == "raise":
+        raise LookupError(value)
+    if kind == "exit":
+        os._exit(value)
+    if kind == "eat":
+        return len(b"x" * value * 2**20)
+    if kind == "sleep":
+        time.sleep(value)
+    return {"born": BORN, "how": os.environ["AWS_LAMBDA_INITIALIZATION_TYPE"]}
+"""
+YIELDS = """
+import time
+def handler(event, context):
+    yield b"first"
+    time.sleep(event["pause"])
+    for _ in range(event["pieces"]):
+        yield b"x" * 65536
+"""
+NODE = """
+export const handler = async (event, context) => {
+  if (event.fail) throw new RangeError("as told");
+  return { got: event, version: process.version, memory: context.memoryLimitInMB };
+};
+"""
+COUNTS = """
+import os, random, ssl, time, uuid
+from snapshot_restore_py import register_after_restore, register_before_snapshot
+made = uuid.uuid4().hex
+order = []
+register_before_snapshot(lambda: order.append("before"))
+register_after_restore(lambda: order.append("after"))
+ssl.RAND_bytes(1)
+def handler(event, context):
+    time.sleep(1)
+    return {
+        "made": made, "order": order, "how": os.environ["AWS_LAMBDA_INITIALIZATION_TYPE"],
+        "chance": [random.random(), uuid.uuid4().hex, ssl.RAND_bytes(8).hex(),
+                   os.urandom(8).hex()],
+    }
+"""
+
+
+def furnish(platform: Platform, room: MachineRoom) -> None:
+    """Gives a platform that has not been started the guest image and the machines at rest that
+    tests share."""
+    (platform.data_dir / "guest-images").symlink_to(room.images)
+    room.home.mkdir(exist_ok=True)
+    (platform.data_dir / "microvm").symlink_to(room.home)
+
+
+@pytest.fixture(scope="module")
+def platform(
+    tmp_path_factory: pytest.TempPathFactory, accepted: str | None, machine_room: MachineRoom
+) -> Iterator[Platform]:
+    """The platform that the tests of this module share; at the end it leaves nothing."""
+    shared = tmp_path_factory.mktemp("shared")
+    variables = {"FIRELET_ISOLATION": "microvm", "FIRELET_FILE_SYSTEMS": f"{ARN}={shared}"}
+    made = Platform(tmp_path_factory.mktemp("machines") / "data", accepted, variables)
+    made.data_dir.mkdir()
+    furnish(made, machine_room)
+    made.start()
+    yield made
+    machines = machines_of(made)
+    assert made.stop() == 0
+    assert made.leftovers() == []
+    assert [pid for pid in machines if is_qemu(pid)] == []
+
+
+@pytest.fixture
+def deploy(platform: Platform) -> Iterator[Deployer]:
+    deployer = Deployer(platform, PATIENCE_S)
+    yield deployer
+    deployer.close()
+
+
+@pytest.fixture
+def worker(deploy: Deployer) -> str:
+    return deploy(DOES, MemorySize=MEMORY, Timeout=60)
+
+
+def test_a_function_has_what_it_is_promised(
+    platform: Platform, deploy: Deployer, lambda_client: Any, machine_room: MachineRoom
+) -> None:
+    layer = lambda_client.publish_layer_version(
+        LayerName="note", Content={"ZipFile": pack({"note": "of the layer"})}
+    )
+    name = deploy(
+        DOES,
+        MemorySize=MEMORY,
+        Timeout=20,
+        Layers=[layer["LayerVersionArn"]],
+        Environment={"Variables": {"GREETING": "hello"}},
+    )
+    answer = platform.invoke(name, ["say", 1], LogType="Tail")
+    said = answer.json
+    stream = said.pop("stream")
+    assert said == {
+        "kernel": machine_room.image.manifest.release,
+        "greeting": "hello",
+        "note": "of the layer",
+        "memory": str(MEMORY),
+        "tmp": [],
+    }
+    lines = answer.log.splitlines()
+    starts = [line.split(" ")[0].split("\t")[0] for line in lines]
+    assert starts[starts.index("START") :] == ["START", "said", "complained", "END", "REPORT"]
+    used = int(lines[-1].partition("Max Memory Used: ")[2].split(" ")[0])
+    assert 10 < used < MEMORY
+    group = f"/aws/lambda/{name}"
+    wait_until(lambda: "said 1\n" in platform.log_lines(group), "the line is in the log")
+    streams = platform.client("logs").describe_log_streams(logGroupName=group)["logStreams"]
+    assert [found["logStreamName"] for found in streams] == [stream]
+
+
+def test_errors_and_ends_are_told_and_the_next_invocation_works(
+    platform: Platform, worker: str
+) -> None:
+    failed = platform.invoke(worker, ["raise", "as told"])
+    assert failed.error == "Unhandled"
+    assert (failed.json["errorType"], failed.json["errorMessage"]) == ("LookupError", "as told")
+    assert "app.py" in failed.json["stackTrace"][0]
+
+    exited = platform.invoke(worker, ["exit", 3])
+    assert exited.json["errorType"] == "Runtime.ExitError"
+    assert "Error: Runtime exited with error: exit status 3" in exited.json["errorMessage"]
+
+    eaten = platform.invoke(worker, ["eat", 400])
+    assert eaten.json["errorType"] == "Runtime.OutOfMemory"
+    assert "signal: killed" in eaten.json["errorMessage"]
+
+    assert platform.invoke(worker, ["echo", "serves"]).json == "serves"
+
+
+def test_an_invocation_that_takes_too_long_is_ended(platform: Platform, deploy: Deployer) -> None:
+    name = deploy(DOES, MemorySize=MEMORY, Timeout=3)
+    assert platform.invoke(name, ["echo", 1]).json == 1
+    answer = platform.invoke(name, ["sleep", 60])
+    assert answer.json["errorType"] == "Sandbox.Timedout"
+    assert "Task timed out after 3.00 seconds" in answer.json["errorMessage"]
+    assert platform.invoke(name, ["echo", 2]).json == 2
+
+
+def test_the_largest_payloads_go_both_ways(platform: Platform, worker: str) -> None:
+    text = "x" * (6 * 2**20 - 1_000)
+    answer = platform.invoke(worker, ["echo", text])
+    assert answer.json == text
+
+
+def test_responses_are_streamed(platform: Platform, deploy: Deployer) -> None:
+    name = deploy(YIELDS, MemorySize=MEMORY, Timeout=60)
+    pieces = 20 * 2**20 // 65_536
+    began = time.monotonic()
+    response = platform.client("lambda").invoke_with_response_stream(
+        FunctionName=name, Payload=json.dumps({"pause": 3, "pieces": pieces}).encode()
+    )
+    events = iter(response["EventStream"])
+    assert next(events)["PayloadChunk"]["Payload"] == b"first"
+    first_s = time.monotonic() - began
+    size = 0
+    complete = None
+    for event in events:
+        if "InvokeComplete" in event:
+            complete = event["InvokeComplete"]
+        else:
+            size += len(event["PayloadChunk"]["Payload"])
+    assert (size, complete) == (20 * 2**20, {})
+    assert time.monotonic() - began - first_s > 2.5, "it was kept until there was more"
+
+
+def test_node_runs(platform: Platform, deploy: Deployer, host: HostFacts) -> None:
+    found = sorted(name for name in host.interpreters if name.startswith("nodejs"))
+    if not found:
+        pytest.skip("this host has no Node.js")
+    name = deploy(
+        {"index.mjs": NODE},
+        Runtime=found[-1],
+        Handler="index.handler",
+        MemorySize=MEMORY,
+        Timeout=20,
+    )
+    said = platform.invoke(name, {"n": 1}).json
+    assert (said["got"], said["memory"]) == ({"n": 1}, str(MEMORY))
+    assert said["version"].startswith("v" + found[-1].removeprefix("nodejs").partition(".")[0])
+    assert platform.invoke(name, {"fail": True}).json["errorType"] == "RangeError"
+
+
+def test_an_extension_takes_part(
+    platform: Platform, deploy: Deployer, publish_extensions: ExtensionLayers
+) -> None:
+    layer = publish_extensions(**{"in-shell": SHELL})
+    name = deploy(ECHO, Layers=[layer], MemorySize=MEMORY, Timeout=20)
+    answer = platform.invoke(name, 7)
+    assert answer.body == b"7"
+    deploy.update(name, ECHO + "\n")
+    lines = until_logged(platform, name, "shell got SHUTDOWN")
+    assert f"shell got INVOKE {answer.request_id}\n" in lines
+
+
+def test_environments_of_a_published_version_are_clones_that_differ(
+    platform: Platform, deploy: Deployer, lambda_client: Any, host: HostFacts
+) -> None:
+    found = [name for name in ("python3.13", "python3.12") if name in host.interpreters]
+    if not found:
+        pytest.skip("SnapStart is for Python 3.12 and later")
+    name = deploy(
+        COUNTS,
+        Runtime=found[0],
+        MemorySize=MEMORY,
+        Timeout=30,
+        SnapStart={"ApplyOn": "PublishedVersions"},
+    )
+    version = lambda_client.publish_version(FunctionName=name)["Version"]
+    waiter = lambda_client.get_waiter("published_version_active")
+    waiter.wait(FunctionName=name, Qualifier=version)
+    with ThreadPoolExecutor(3) as pool:
+        said = list(pool.map(lambda _: platform.invoke(name, {}, Qualifier=version).json, range(3)))
+    assert len({each["made"] for each in said}) == 1
+    assert {each["how"] for each in said} == {"snap-start"}
+    assert all(each["order"] == ["before", "after"] for each in said)
+    chance = [value for each in said for value in each["chance"]]
+    assert len(set(chance)) == len(chance)
+
+
+def test_environments_are_provisioned_and_others_come_as_they_are_needed(
+    platform: Platform, worker: str, lambda_client: Any
+) -> None:
+    version = lambda_client.publish_version(FunctionName=worker)["Version"]
+    lambda_client.put_provisioned_concurrency_config(
+        FunctionName=worker, Qualifier=version, ProvisionedConcurrentExecutions=2
+    )
+
+    def is_ready() -> bool:
+        config = lambda_client.get_provisioned_concurrency_config(
+            FunctionName=worker, Qualifier=version
+        )
+        return bool(config["Status"] == "READY")
+
+    wait_until(is_ready, "two environments are ready", PATIENCE_S)
+    with ThreadPoolExecutor(4) as pool:
+        said = list(
+            pool.map(
+                lambda _: platform.invoke(worker, ["sleep", 4], Qualifier=version).json, range(4)
+            )
+        )
+    assert len({each["born"] for each in said}) == 4
+    assert sorted(each["how"] for each in said) == [
+        *["on-demand"] * 2,
+        *["provisioned-concurrency"] * 2,
+    ]
+
+
+def test_directories_of_the_host_are_refused_as_aws_refuses_them(
+    platform: Platform, deploy: Deployer
+) -> None:
+    name = deploy.name()
+    deploy.create(
+        name,
+        DOES,
+        MemorySize=MEMORY,
+        FileSystemConfigs=[{"Arn": ARN, "LocalMountPath": "/mnt/shared"}],
+        VpcConfig={"SubnetIds": ["subnet-1"], "SecurityGroupIds": ["sg-1"]},
+    )
+    deploy.settle(name)
+    with pytest.raises(ClientError) as caught:
+        platform.invoke(name, ["echo", 1])
+    error = caught.value.response["Error"]
+    assert error["Code"] == "EFSMountFailureException"
+    assert "a microVM shares no directories" in error["Message"]
+
+
+def test_the_end_of_a_machine_is_an_error_and_the_next_invocation_works(
+    platform: Platform, worker: str
+) -> None:
+    assert platform.invoke(worker, ["echo", 1]).json == 1
+    with ThreadPoolExecutor(1) as pool:
+        others = set(machines_of(platform))
+        asked = pool.submit(platform.invoke, worker, ["sleep", 50])
+        time.sleep(1)
+        for pid in sorted(others | set(machines_of(platform))):
+            os.kill(pid, signal.SIGKILL)
+        answer = asked.result(30)
+    assert answer.error == "Unhandled"
+    assert answer.json["errorType"] == "Runtime.ExitError"
+    assert platform.invoke(worker, ["echo", 2]).json == 2
+
+
+def test_a_tag_is_enough_and_a_crash_leaves_no_machine(
+    tmp_path: Path, accepted: str | None, machine_room: MachineRoom
+) -> None:
+    """On a platform of namespaces, which is killed in the middle of an invocation."""
+    data_dir = tmp_path / "data"
+    data_dir.mkdir()
+    platform = Platform(data_dir, accepted)
+    furnish(platform, machine_room)
+    platform.start()
+    try:
+        deploy = Deployer(platform, PATIENCE_S)
+        plain = deploy(KERNEL)
+        tagged = deploy(KERNEL, MemorySize=MEMORY, Timeout=60, Tags={TAG: "microvm"})
+        assert platform.invoke(plain, 0).json == os.uname().release
+        assert platform.invoke(tagged, 0).json == machine_room.image.manifest.release
+        machines = machines_of(platform)
+        assert machines
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(platform.invoke, tagged, 50)
+            time.sleep(1)
+            platform.kill()
+            assert asked.exception(30) is not None
+        wait_until(lambda: not platform.leftovers(), "nothing is left of it", 15)
+        wait_until(lambda: not any(map(is_qemu, machines)), "no machine is left of it", 5)
+
+        platform.start()
+        began = time.monotonic()
+        assert platform.invoke(tagged, 0).json == machine_room.image.manifest.release
+        # Far less than it takes to boot one.
+        assert time.monotonic() - began < 8
+    finally:
+        if platform.is_running:
+            platform.stop()
+
+
+KERNEL = """
+import os, time
+def handler(event, context):
+    time.sleep(event)
+    return os.uname().release
+"""
+
+
+def machines_of(platform: Platform) -> list[int]:
+    """The processes that run the machines of a platform."""
+    return [pid for pid in platform.processes() if is_qemu(pid)]
+
+
+def is_qemu(pid: int) -> bool:
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+    return QEMU.encode() in command
