@@ -115,6 +115,7 @@ class FakeVmm:
         self._pidfd = -1
         self._channel: socket.socket | None = None
         self._ended: asyncio.Future[int] | None = None
+        self._is_at_work = False
 
     @property
     def pidfd(self) -> int:
@@ -172,6 +173,7 @@ class FakeVmm:
         return await asyncio.shield(self._ended)
 
     async def stop(self) -> None:
+        assert not self._is_at_work
         self.state = VmState.STOPPED
         if self._ended is not None:
             with contextlib.suppress(ProcessLookupError):
@@ -204,9 +206,18 @@ class FakeVmm:
         self.guest.start()
 
     async def _step(self, name: str) -> None:
-        await self._host.step(name)
-        if self._ended is None or self._ended.done():
+        """Ends with the machine. Nobody may stop it meanwhile: its descriptors are in use."""
+        assert self._ended is not None
+        step = asyncio.ensure_future(self._host.step(name))
+        self._is_at_work = True
+        try:
+            await asyncio.wait([step, self._ended], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._is_at_work = False
+            step.cancel()
+        if self._ended.done():
             raise VmmEnded("The machine has ended meanwhile.")
+        step.result()
 
     def _on_end(self) -> None:
         assert self._child is not None

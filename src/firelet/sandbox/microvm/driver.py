@@ -204,8 +204,8 @@ class MicrovmDriver:
             self._settings.gateway,
         )
         try:
-            await machine.vmm.restore(snapshot)
-            await machine.vmm.resume()
+            await machine.restore(snapshot)
+            await machine.resume()
             machine.attach()  # a vsock's stream is there only now
             machine.begin_awakening()
         except BaseException:

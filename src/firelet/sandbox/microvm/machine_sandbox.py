@@ -113,6 +113,8 @@ class MachineSandbox:
         self._is_frozen = False
         self._is_killing = False
         self._stopping: asyncio.Task[None] | None = None
+        # While it is started or put to rest: its descriptors are in use then, in threads too.
+        self._at_work = asyncio.Lock()
 
     @property
     def _is_stopped(self) -> bool:
@@ -140,8 +142,28 @@ class MachineSandbox:
         """A descriptor for what runs the machine, which is the machine's."""
         return self.vmm.pidfd
 
+    async def boot(self) -> None:
+        """SandboxEnded when it was killed before."""
+        async with self._at_work:
+            self._check()
+            await self.vmm.boot()
+
+    async def restore(self, snapshot: VmSnapshot) -> None:
+        """SandboxEnded when it was killed before."""
+        async with self._at_work:
+            self._check()
+            await self.vmm.restore(snapshot)
+
+    async def resume(self) -> None:
+        """SandboxEnded when it was killed before."""
+        async with self._at_work:
+            self._check()
+            await self.vmm.resume()
+
     def attach(self) -> GuestChannel:
-        """The channel, once the machine has been started."""
+        """The channel, once the machine has been started. SandboxEnded when it was killed
+        meanwhile."""
+        self._check()
         self._channel = GuestChannel(
             self.vmm.take_channel(), self._on_event, self._on_open, self._on_close
         )
@@ -165,8 +187,9 @@ class MachineSandbox:
         except TimeoutError:
             raise PlatformError("A machine did not come to rest in time.") from None
         self._channel.link.fall_silent()
-        await self.vmm.pause()
-        return await self.vmm.snapshot(directory)
+        async with self._at_work:
+            await self.vmm.pause()
+            return await self.vmm.snapshot(directory)
 
     async def assign(self, spec: SandboxSpec) -> None:
         """Makes the guest's embryo a sandbox of one function, whose files are in the slots."""
@@ -312,7 +335,8 @@ class MachineSandbox:
         self._output = self._log = self._their_output = self._their_log = -1
         self._outputs.clear()
         try:
-            await self.vmm.stop()
+            async with self._at_work:
+                await self.vmm.stop()
             if self.network is not None:
                 self.network.close()
             await asyncio.to_thread(_remove, self._cgroup, self.directory)
@@ -322,6 +346,10 @@ class MachineSandbox:
     def _signal(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError, PlatformError):  # it has ended, or never ran
             process.pidfd_send_signal(self.pidfd, number)
+
+    def _check(self) -> None:
+        if self.is_dead:
+            raise SandboxEnded
 
     def _tell(self, **message: Any) -> None:
         if self._channel is None or self.is_dead:

@@ -34,10 +34,12 @@ class MachineSnapshot(MachineSandbox):
         self.at_rest = await self.rest(place)
 
     async def _stop(self) -> None:
-        at_rest, self.at_rest = self.at_rest, None
-        if at_rest is not None:
-            at_rest.close()
-        await super()._stop()
+        try:
+            await super()._stop()
+        finally:  # it may have been about to be sealed
+            at_rest, self.at_rest = self.at_rest, None
+            if at_rest is not None:
+                at_rest.close()
 
 
 class MachineClone(MachineSandbox):

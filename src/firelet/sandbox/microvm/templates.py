@@ -140,7 +140,7 @@ class Templates:
         plan, request = runtime.plan.message(), _request(interpreter)
         try:
             async with asyncio.timeout(BOOT_TIMEOUT_S):
-                await machine.vmm.boot()
+                await machine.boot()
                 await machine.attach().hello()
                 await machine.enter(plan, profile_message(self._profile), request)
         except TimeoutError:

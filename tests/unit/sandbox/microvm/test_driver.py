@@ -428,6 +428,20 @@ async def test_who_waits_for_a_machine_when_the_driver_is_closed_hears_of_it(
     assert_nothing_left(bench)
 
 
+async def test_a_snapshot_that_is_being_sealed_when_the_driver_is_closed_is_ended(
+    bench: Bench,
+) -> None:
+    for where in ("resting", "pause", "snapshot"):
+        driver = bench.driver()
+        await driver.open()
+        snapshot = await driver.create_snapshot(spec())
+        sealing = await begin(lambda d=driver, s=snapshot: d.seal(s), bench, where)
+        await driver.close()
+        with pytest.raises(PlatformError):
+            await unblock(sealing, bench)
+        assert_nothing_left(bench)
+
+
 async def test_a_closed_driver_makes_no_machines(bench: Bench) -> None:
     driver = bench.driver()
     await driver.open()
