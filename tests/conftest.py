@@ -7,12 +7,17 @@ from pathlib import Path
 
 import pytest
 
+import guest_images
 import leaks
 from boxes import DIGEST, PYTHON, Box, BoxMaker, MakeDriver, Packages
 from firelet.sandbox import cgroups, seccomp_profile
 from firelet.sandbox.embryos import Bounds
 from firelet.sandbox.host import HostFacts, probe_host
+from firelet.sandbox.microvm.disk_store import DiskStore
+from firelet.sandbox.microvm.driver import MicrovmDriver
 from firelet.sandbox.namespaces import NamespacesDriver, NamespacesSettings
+from guest_images import MachineRoom
+from machine_drivers import MakeMicrovmDriver, make_microvm_driver_of
 
 
 @pytest.fixture
@@ -101,6 +106,52 @@ async def make_box(driver: NamespacesDriver) -> AsyncIterator[BoxMaker]:
 async def box(make_box: BoxMaker) -> Box:
     """A sandbox of the platform's own Python, with no runtime started yet."""
     return await make_box(PYTHON)
+
+
+@pytest.fixture(scope="session")
+def machine_room() -> MachineRoom:
+    """A guest image and the place of the machines at rest; skips where no machine can be run."""
+    missing = guest_images.missing_for_functions()
+    if missing is not None:
+        pytest.skip(missing)
+    return guest_images.open_room()
+
+
+@pytest.fixture(scope="session")
+def runtime_disks(machine_room: MachineRoom) -> DiskStore:
+    """Has the disks of runtimes: one store for all tests, which checks each of them once."""
+    return DiskStore(machine_room.home / "disks")
+
+
+@pytest.fixture
+def make_microvm_driver(
+    host: HostFacts,
+    packages: Packages,
+    machine_room: MachineRoom,
+    runtime_disks: DiskStore,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> MakeMicrovmDriver:
+    """Makes drivers as ``app`` does, with disks of packages of their own: what the digests of
+    tests stand for differs from test to test."""
+    own = DiskStore(tmp_path_factory.mktemp("disks"))
+    return make_microvm_driver_of(host, packages, machine_room, runtime_disks, own)
+
+
+@pytest.fixture
+async def microvm_driver(make_microvm_driver: MakeMicrovmDriver) -> AsyncIterator[MicrovmDriver]:
+    """An open driver without machines."""
+    driver = make_microvm_driver()
+    await driver.open()
+    yield driver
+    await driver.close()
+
+
+@pytest.fixture
+async def make_microvm_box(microvm_driver: MicrovmDriver) -> AsyncIterator[BoxMaker]:
+    """Makes machines of any runtime."""
+    maker = BoxMaker(microvm_driver)
+    yield maker
+    await maker.close()
 
 
 @pytest.fixture
