@@ -102,8 +102,9 @@ class GuestChannel:
         await self._ask(next(self._names), do="ping")
 
     async def rest(self) -> None:
-        """Returns when the guest neither says nor does anything more until ``awaken``."""
-        await self._ask("resting", do="rest")
+        """Returns when the guest neither says nor does anything more until ``awaken``, which is for
+        the channel of a clone: nothing else is said over this one."""
+        await self._ask("resting", self.link.say_no_more, do="rest")
 
     async def awaken(self) -> None:
         """Tells a guest that was at rest the time, and makes its random state its own."""
@@ -128,13 +129,16 @@ class GuestChannel:
         self._fail(SandboxEnded())
         self.link.close()
 
-    async def _ask(self, name: str, **message: Any) -> Any:
+    async def _ask(
+        self, name: str, on_told: Callable[[], None] = lambda: None, **message: Any
+    ) -> Any:
         if name in self._waiting:
             raise GuestFault(f"The guest has not answered {name} yet.")
         answer = asyncio.get_running_loop().create_future()
         self._waiting[name] = answer
         try:
             self.tell(id=name, **message)
+            on_told()
             return await answer
         finally:
             del self._waiting[name]

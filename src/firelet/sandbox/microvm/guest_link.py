@@ -120,6 +120,11 @@ class GuestLink:
             self._unsent += data[sent:]
             self._loop.add_writer(self._socket.fileno(), self._write)
 
+    def say_no_more(self) -> None:
+        """The guest has just been told to rest. What came after that it would take for the first
+        word to who awakens, or each of its clones would; it is heard on."""
+        self._is_silent = True
+
     def fall_silent(self) -> None:
         """The guest is about to be put to rest, and ends here: that is no news to anybody. Who is
         connected through it stays so until ``close``, and what they say is kept from it."""

@@ -59,6 +59,18 @@ async def test_the_guest_says_hello(ends: Ends) -> None:
     assert (await channel.hello()).uptime_s == 1.5
 
 
+async def test_a_guest_that_is_told_to_rest_is_told_nothing_after_that(ends: Ends) -> None:
+    channel, guest = ends
+    resting = asyncio.create_task(channel.rest())
+    assert (await guest.take())["do"] == "rest"
+    channel.tell(do="what a connection of the host has just answered")
+    guest.say(event="resting")
+    await resting
+    await asyncio.sleep(0)
+    with pytest.raises(BlockingIOError):
+        guest.socket.recv(1)
+
+
 async def test_a_program_runs_and_its_output_comes_with_its_end(ends: Ends) -> None:
     channel, guest = ends
     running = asyncio.create_task(channel.run(["/bin/x"], environment={"A": "b"}))
