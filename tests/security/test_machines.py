@@ -20,6 +20,7 @@ import pytest
 
 from boxes import DIGEST, PYTHON, SHELL, Box, BoxMaker, pid_of
 from firelet.sandbox.driver import RuntimeStart, SandboxSpec
+from firelet.sandbox.microvm.console import KEPT_BYTES
 from firelet.sandbox.microvm.driver import MicrovmDriver
 from firelet.sandbox.microvm.machine_sandbox import MachineSandbox
 from guest_images import PATIENCE_S, MachineRoom
@@ -44,12 +45,12 @@ class Root:
 
     def __init__(self, machine: MachineSandbox, python: str) -> None:
         self.machine = machine
-        self._python = python
+        self.python = python
 
     async def run(self, code: str) -> Any:
         """What Python code prints as JSON."""
         assert self.machine._channel is not None
-        arguments = [self._python, "-I", "-S", "-c", textwrap.dedent(code)]
+        arguments = [self.python, "-I", "-S", "-c", textwrap.dedent(code)]
         async with asyncio.timeout(PATIENCE_S):
             ended = await self.machine._channel.run(arguments)
         assert ended.code == 0, ended
@@ -176,15 +177,19 @@ class TestRoot:
         other = await make_box(SHELL)
         machine = root.machine
         assert machine._channel is not None
+        flood = "import os\nfd = os.open('/dev/ttyS0', 1)\nwhile True: os.write(fd, b'flood ' * 99)"
         machine._channel.tell(
             do="run",
             id="flood",
-            arguments=["/bin/busybox", "sh", "-c", "yes > /dev/ttyS0 & sleep 1; echo b"],
+            arguments=[root.python, "-I", "-S", "-c", flood],
             environment={},
             directory="/",
         )
+        async with asyncio.timeout(PATIENCE_S):
+            while "flood flood" not in machine.vmm.console.text():
+                await asyncio.sleep(0.05)
         await asyncio.sleep(1)
-        assert len(machine.vmm.console.text()) <= 65_536
+        assert len(machine.vmm.console.text()) <= KEPT_BYTES
         machine._channel.power_off()
         async with asyncio.timeout(PATIENCE_S):
             while not machine.is_dead:

@@ -167,6 +167,8 @@ async def test_raw_sockets_of_the_internet_families_are_refused(box: Box) -> Non
                 print("made")
             except PermissionError:
                 print("refused")
+            except OSError as error:  # kernels of guests have no IPv6
+                print("refused" if error.errno == 97 else error)
         """
     )
     assert ran.output == "refused\nrefused\n"
