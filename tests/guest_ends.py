@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import json
 import socket
 import struct
 from collections.abc import Callable
@@ -107,3 +108,13 @@ class GuestEnd:
 def frame(kind: int, stream: int, content: bytes = b"") -> bytes:
     """One frame, however wrong."""
     return struct.pack(">IHB", len(content), stream, kind) + content
+
+
+def message(**content: Any) -> bytes:
+    """One frame that is a message."""
+    return frame(multiplex.MESSAGE, 0, json.dumps(content).encode())
+
+
+def opening(stream: int, **purpose: Any) -> bytes:
+    """One frame that opens a stream."""
+    return frame(multiplex.OPEN, stream, json.dumps(purpose).encode())

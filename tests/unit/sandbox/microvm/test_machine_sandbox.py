@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
 import socket
@@ -21,7 +20,7 @@ from firelet.sandbox.driver import ExtensionStart, RuntimeExit, RuntimeStart, Sa
 from firelet.sandbox.microvm import machine_sandbox
 from firelet.sandbox.microvm.driver import MicrovmDriver
 from firelet.sandbox.microvm.machine_sandbox import MachineSandbox
-from guest_ends import PATIENCE_S, frame
+from guest_ends import PATIENCE_S, frame, message, opening
 from machines import Bench, FakeTree, spec
 from sandbox_contract import SandboxContract, Told, Watched
 
@@ -103,14 +102,6 @@ def guest_of(bench: Bench) -> Any:
     guest = bench.host.machines[-1].guest
     assert guest is not None
     return guest
-
-
-def message(**content: Any) -> bytes:
-    return frame(multiplex.MESSAGE, 0, json.dumps(content).encode())
-
-
-def opening(stream: int, **purpose: Any) -> bytes:
-    return frame(multiplex.OPEN, stream, json.dumps(purpose).encode())
 
 
 async def test_the_peak_of_its_memory_is_what_the_guest_says(watched: Watched) -> None:
