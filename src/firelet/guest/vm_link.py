@@ -104,14 +104,16 @@ class Link:
         frames: list[multiplex.Frame] = []
         while not frames:
             frames = list(self.mux.feed(self._read_at_rest()))
-        self._held = [relay for relay in relays if relay.is_request]
+        self._held = [
+            relay for relay in relays if relay.is_request and not relay.has_too_long_request
+        ]
         for relay in self._held:
             relay.hold()
         self._deal_with(frames[0])
         for relay in relays:
             if relay.is_kept and not relay.is_request:
                 self.relay(relay)
-            elif not relay.is_kept:
+            elif not relay.is_kept or relay.has_too_long_request:
                 relay.close()
         for frame in frames[1:]:
             self._deal_with(frame)
@@ -187,6 +189,12 @@ class Relay:
     def is_request(self) -> bool:
         """Whether it is kept, and may have a request that waits for its answer."""
         return self.is_kept and self._is_two_way
+
+    @property
+    def has_too_long_request(self) -> bool:
+        """Whether it waits for the answer to a request that cannot be sent again. Whoever made it
+        is to see that the connection is lost."""
+        return len(self._unanswered) > _REPLAYED_MAX_BYTES
 
     def begin(self, link: Link, stream: int) -> None:
         self._link = link
@@ -269,10 +277,8 @@ class Relay:
         return bool(data)
 
     def _note_unanswered(self, data: bytes) -> None:
-        if self.is_request:
+        if self.is_request and not self.has_too_long_request:
             self._unanswered += data
-            if len(self._unanswered) > _REPLAYED_MAX_BYTES:
-                self._unanswered.clear()
 
     def _write(self) -> None:
         written = 0

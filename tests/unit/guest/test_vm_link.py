@@ -232,6 +232,7 @@ async def make_connection(ends: Ends) -> tuple[socket.socket, socket.socket]:
 
 async def rest(ends: Ends) -> None:
     ends[0].link.tell({"do": "rest"})
+    ends[0].link.say_no_more()
     await eventually(lambda: {"event": "resting"} in ends[0].messages)
 
 
@@ -411,6 +412,44 @@ async def test_a_request_that_was_answered_is_not_sent_again(ends: Ends) -> None
         assert await receive(platform.connections[0], 9) == b"GET /next"
 
 
+async def test_a_request_that_is_too_long_to_be_kept_is_lost_and_its_maker_sees_it(
+    ends: Ends,
+) -> None:
+    """What was noted of it was sent again, which made no request."""
+    platform, _guest = ends
+    theirs, api = await make_connection(ends)
+    with theirs:
+        await send(theirs, bytes(100_000))
+        await receive(api, 100_000)
+        await send(api, b"202")
+        assert await receive(theirs, 3) == b"202"
+        await send(theirs, bytes(100_000))
+        await receive(api, 100_000)
+        await rest(ends)
+        platform.begin_anew()
+        platform.link.tell({"do": "reopen"})
+        with contextlib.suppress(ConnectionResetError):
+            assert await receive(theirs, 1) == b""
+        assert platform.connections == []
+
+
+async def test_a_long_request_that_was_answered_costs_no_connection(ends: Ends) -> None:
+    platform, _guest = ends
+    theirs, api = await make_connection(ends)
+    with theirs:
+        await send(theirs, bytes(100_000))
+        await receive(api, 100_000)
+        await send(api, b"202")
+        assert await receive(theirs, 3) == b"202"
+        await send(theirs, b"GET /next")
+        await receive(api, 9)
+        await rest(ends)
+        platform.begin_anew()
+        platform.link.tell({"do": "reopen"})
+        await eventually(lambda: len(platform.connections) == 1)
+        assert await receive(platform.connections[0], 9) == b"GET /next"
+
+
 async def test_each_clone_of_one_rest_sends_it(ends: Ends) -> None:
     platform, _guest = ends
     theirs, _api = await make_connection(ends)
@@ -493,7 +532,8 @@ async def test_a_connection_that_breaks_while_it_is_held_is_not_opened_again(end
     await send(theirs, b"GET /next")
     await receive(api, 9)
     await send(api, bytes(WINDOW_BYTES))  # more than the connection takes: some of it waits
-    await eventually(lambda: bool(guest.relays[0]._waiting))
+    while not await guest.call(lambda g: bool(g.relays[0]._waiting)):
+        continue
     await rest(ends)
     platform.begin_anew()
     await eventually(lambda: platform.news[-1] == "awake")
