@@ -33,6 +33,7 @@ bench: $(READY)
 	$(BIN)/python -m bench.streaming
 	$(BIN)/python -m bench.gateway
 	$(BIN)/python -m bench.dev
+	$(BIN)/python -m bench.microvm
 
 # AWS's runtime interface emulator, for the comparison; its pins conflict with ours, hence apart.
 bench-deps: $(READY)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -66,6 +67,22 @@ def print_report(console: Console, facts: dict[str, str], results: Results) -> N
         " environment made, while the only other one is busy.",
         style="dim",
     )
+
+
+def print_rows(console: Console, heading: str, sections: Sequence[Sequence[Row]]) -> None:
+    """A table of one column of figures, which ``heading`` names, without an emulator beside it."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("measure", no_wrap=True)
+    table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("goal", justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    table.add_column("samples", style="dim")
+    for rows in sections:
+        for row in rows:
+            value = _format_value(row.value, row.unit)
+            table.add_row(row.label, value, *_limit_cells(row, row.goal), row.note)
+        table.add_section()
+    console.print(table)
 
 
 def _cells(row: Row) -> list[str]:
