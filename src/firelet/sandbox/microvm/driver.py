@@ -294,7 +294,7 @@ class MicrovmDriver:
             )
             if self._is_closed:  # meanwhile
                 raise PlatformError(CLOSED)
-            machine = kind(identity, vmm, directory, cgroup, self._on_ended, self._on_stopped)
+            machine = kind(identity, vmm, directory, cgroup, self._on_stopped)
             undo.pop_all()
         machine.drives, machine.user, machine.network = disks, user, network
         if self._settings.is_emulated:
@@ -306,9 +306,6 @@ class MicrovmDriver:
         self._machines.discard(machine)
         if machine.user is not None:
             self._uids.give_back(machine.user)
-
-    def _on_ended(self, machine: MachineSandbox) -> None:
-        """It ended by itself; it is given back by who uses it."""
 
     async def _expect(self, interpreter: Interpreter) -> None:
         try:

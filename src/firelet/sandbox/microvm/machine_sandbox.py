@@ -66,11 +66,10 @@ _PeakBytes = Annotated[int, msgspec.Meta(ge=0, lt=2**40)]
 class MachineSandbox:
     """Implements ``Sandbox``. Calls that change it come from one coroutine at a time.
 
-    ``cpu_factor``: what a processor of the machine costs of one of the host. ``drives`` are what
-    it was made with; its ``network``, if it has one, ends with it. ``user`` is
-    that of the process that runs it, None for the platform's own.
-    ``directory`` is the machine's own; ``on_ended`` is called when it ends by itself,
-    ``on_stopped`` when nothing is left of it. The Runtime API's listener is a Unix socket in the
+    ``directory`` is the machine's own; ``on_stopped`` is called when nothing is left of it.
+    ``drives`` are what it was made with; its ``network``, if it has one, ends with it; ``user`` is
+    that of the process that runs it, None for the platform's own. ``cpu_factor``: what a processor
+    of the machine costs of one of the host. The Runtime API's listener is a Unix socket in the
     directory, which nobody but us can reach; connections of the guest are carried to it.
     """
 
@@ -80,7 +79,6 @@ class MachineSandbox:
         vmm: Vmm,
         directory: Path,
         cgroup: Cgroup | None,
-        on_ended: Callable[[MachineSandbox], None],
         on_stopped: Callable[[MachineSandbox], None],
     ) -> None:
         self.id = identity
@@ -92,7 +90,6 @@ class MachineSandbox:
         self.network: MachineNetwork | None = None
         self.directory = directory
         self._cgroup = cgroup
-        self._on_ended = on_ended
         self._on_stopped = on_stopped
         self._channel: GuestChannel | None = None
         with contextlib.ExitStack() as undo:
@@ -467,7 +464,6 @@ class MachineSandbox:
         log.warning("machine ended id=%s: %s %r", self.id, error.message, console)
         self._fail(SandboxEnded())
         self._tell_exit(RuntimeExit(None, None))
-        self._on_ended(self)
 
     def _tell_exit(self, ending: RuntimeExit) -> None:
         if self._on_exit is not None:
