@@ -156,7 +156,11 @@ class MicrovmDriver:
             task.cancel()
         await asyncio.gather(*self._expecting, return_exceptions=True)
         await self._templates.close()
-        await asyncio.gather(*(machine.stop() for machine in list(self._machines)))
+        stops = [machine.stop() for machine in list(self._machines)]
+        for outcome in await asyncio.gather(*stops, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                # All else is still to be given back.
+                log.error("machine not stopped", exc_info=outcome)
         await asyncio.to_thread(shutil.rmtree, self._homes, ignore_errors=True)
         if self._settings.gateway is not None:
             await asyncio.to_thread(self._settings.gateway.close)

@@ -34,6 +34,7 @@ from firelet.sandbox.driver import (
     RuntimeStart,
     SandboxSpec,
 )
+from firelet.sandbox.microvm import api_listener
 from firelet.sandbox.microvm.disk_store import Disk
 from firelet.sandbox.microvm.guest_channel import GuestChannel
 from firelet.sandbox.microvm.guest_link import Carrier, PipeCarrier, SocketCarrier
@@ -55,8 +56,6 @@ STEP_TIMEOUT_S = 60.0
 KILL_GRACE_S = 1.0
 GUEST_UID = 993
 _CONSOLE_TAIL = 1_000
-_SOCKET_NAME = "api"
-_BACKLOG = 128
 _ERROR_MAX = 4_000
 _PIPE_BYTES = 256 * 1024
 # Of a guest's memory; none has so much.
@@ -95,7 +94,7 @@ class MachineSandbox:
         with contextlib.ExitStack() as undo:
             self._output, self._their_output = _open_pipe(undo)
             self._log, self._their_log = _open_pipe(undo)
-            self._listener = _open_listener(directory)
+            self._listener = api_listener.open_in(directory)
             undo.pop_all()
         self._answer: asyncio.Future[None] | None = None
         self._awaited = ""
@@ -392,7 +391,7 @@ class MachineSandbox:
     def _carry_to_api(self, stream: int) -> Carrier | None:
         assert self._channel is not None
         try:
-            sock = _connect(self.directory)
+            sock = api_listener.connect_in(self.directory)
         except OSError as error:
             # As often as the guest likes.
             log.debug("connection not carried id=%s: %s", self.id, error)
@@ -485,35 +484,6 @@ def _open_pipe(undo: contextlib.ExitStack) -> tuple[int, int]:
     with contextlib.suppress(OSError):  # the user may have as many large ones as allowed
         fcntl.fcntl(theirs, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
     return ours, theirs
-
-
-def _open_listener(directory: Path) -> socket.socket:
-    with contextlib.ExitStack() as undo:
-        listener = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
-        _at_address(directory, listener.bind)
-        listener.listen(_BACKLOG)
-        listener.setblocking(False)
-        undo.pop_all()
-    return listener
-
-
-def _connect(directory: Path) -> socket.socket:
-    with contextlib.ExitStack() as undo:
-        sock = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
-        sock.setblocking(False)
-        _at_address(directory, sock.connect)
-        undo.pop_all()
-    return sock
-
-
-def _at_address(directory: Path, use: Callable[[str], None]) -> None:
-    """Calls ``use`` with the address of the listener, however long the directory's path is: of an
-    address the kernel takes 108 bytes."""
-    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        use(f"/proc/self/fd/{fd}/{_SOCKET_NAME}")
-    finally:
-        os.close(fd)
 
 
 def _remove(cgroup: Cgroup | None, directory: Path) -> None:

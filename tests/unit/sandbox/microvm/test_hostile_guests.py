@@ -107,9 +107,7 @@ async def _listen_to(said: list[bytes]) -> None:
         directory.mkdir()
         vmm = StubVmm()
         stopped: list[MachineSandbox] = []
-        machine = MachineSandbox(
-            "0" * 32, cast(Vmm, vmm), directory, None, lambda _machine: None, stopped.append
-        )
+        machine = MachineSandbox("0" * 32, cast(Vmm, vmm), directory, None, stopped.append)
         machine.attach()
         watched = Watched(machine)
         machine.start_runtime(START)

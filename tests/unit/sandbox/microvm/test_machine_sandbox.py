@@ -353,7 +353,6 @@ async def test_one_that_was_never_started_can_be_killed_and_stopped(
         directory,
         None,
         ended.append,
-        ended.append,
     )
     machine.freeze()
     machine.thaw()
@@ -371,10 +370,10 @@ def test_one_that_cannot_be_made_leaves_no_descriptors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(OSError, match="No such file"):
-        MachineSandbox("0" * 32, None, tmp_path / "missing", None, print, print)
+        MachineSandbox("0" * 32, None, tmp_path / "missing", None, print)
     (tmp_path / "api").touch()
     with pytest.raises(OSError, match="in use"):
-        MachineSandbox("0" * 32, None, tmp_path, None, print, print)
+        MachineSandbox("0" * 32, None, tmp_path, None, print)
 
 
 async def test_a_full_backlog_refuses_connections_of_the_guest(
