@@ -10,8 +10,8 @@ Messages from the platform, by ``do``:
   with an output), ``end all``: see ``vm_sandbox``. Streams that are opened ``for`` ``connect``
   lead to a ``port`` of it.
 - ``rest``: a snapshot is about to be taken; ``awaken`` (``seed`` as hexadecimal, ``now_ns``): the
-  first message to whoever was at rest; ``reopen``: requests to the Runtime API that waited
-  for their answers may be sent again.
+  first message to whoever was at rest; ``clock`` (``now_ns``); ``reopen``: requests to the Runtime
+  API that waited for their answers may be sent again.
 - ``run`` (``id``, ``arguments``, ``environment``, ``directory``): a program of the guest, as its
   root; ``signal`` (``id``, ``number``: to the process and what shares its group).
 - ``ping`` (``id``), ``power off``.
@@ -171,6 +171,8 @@ class _Init:
             machine.reseed_random(bytes.fromhex(message["seed"]))
             time.clock_settime_ns(time.CLOCK_REALTIME, message["now_ns"])
             self._link.tell(event="awake")
+        elif kind == "clock":
+            time.clock_settime_ns(time.CLOCK_REALTIME, message["now_ns"])
         elif kind == "reopen":
             self._link.reopen()
         elif kind == "run":

@@ -64,6 +64,7 @@ class GuestChannel:
         self._waiting: dict[str, asyncio.Future[Any]] = {}
         self._outputs: dict[str, bytearray] = {}
         self._failure: PlatformError | None = None
+        self._is_awakening = False
         self.link = GuestLink(sock, self._on_message, on_open, self._on_link_end)
 
     async def hello(self) -> Hello:
@@ -108,11 +109,18 @@ class GuestChannel:
 
     async def awaken(self) -> None:
         """Tells a guest that was at rest the time, and makes its random state its own."""
+        self._is_awakening = True
         await self._ask("awake", **_awaken_message())
 
     def begin_awakening(self) -> None:
         """The same for who does not wait for it: the guest does all that follows after it."""
+        self._is_awakening = True
         self.tell(**_awaken_message())
+
+    def set_clock(self) -> None:
+        """Tells the guest the time: what it was told as the first was on its way for as long as it
+        took to wake up, 0.1 s where it is emulated."""
+        self.tell(do="clock", now_ns=time.time_ns())
 
     def power_off(self) -> None:
         """Asks the guest to end. SandboxEnded."""
@@ -161,8 +169,10 @@ class GuestChannel:
                 self._answer(message["id"], msgspec.structs.replace(end, output=output))
             case "pong":
                 self._answer(message["id"], None)
-            case "awake" | "resting" as event:
-                self._answer(event, None)
+            case "awake":
+                self._on_awake()
+            case "resting":
+                self._answer("resting", None)
             case "failed":
                 self._refuse(message["id"], GuestFault(f"Not started: {message['reason']}."))
             case "started":
@@ -173,6 +183,12 @@ class GuestChannel:
                 if self._on_event is None:
                     raise ValueError(f"unknown event {unknown!r}")
                 self._on_event(message)
+
+    def _on_awake(self) -> None:
+        if self._is_awakening:
+            self._is_awakening = False
+            self.set_clock()
+        self._answer("awake", None)
 
     def _keep_output(self, name: str, data: bytes) -> None:
         kept = self._outputs.get(name)

@@ -204,6 +204,8 @@ class MachineSandbox:
             ),
         )
         await self._wait(answer)
+        if self._channel is not None:
+            self._channel.set_clock()
 
     def begin_awakening(self) -> None:
         """The first thing that a restored machine is told. Nobody waits for its answer: that to
