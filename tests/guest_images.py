@@ -18,6 +18,7 @@ from pathlib import Path
 
 import firelet
 from firelet.sandbox.microvm import base_system, initramfs
+from firelet.sandbox.microvm.config import IMAGES
 from firelet.sandbox.microvm.host_tools import find_tool
 from firelet.sandbox.microvm.image import GuestImage, ImageDamaged, ImageStore
 
@@ -74,6 +75,12 @@ class MachineRoom:
     images: Path
     home: Path
 
+    def furnish(self, data_dir: Path) -> None:
+        """Gives a platform that has not been started what is in here."""
+        (data_dir / IMAGES).symlink_to(self.images)
+        self.home.mkdir(exist_ok=True)
+        (data_dir / "microvm").symlink_to(self.home)
+
 
 def open_room() -> MachineRoom:
     """Made now, or by an earlier run with the same sources. Takes 15 s if nothing is there."""
@@ -81,7 +88,7 @@ def open_room() -> MachineRoom:
     place.mkdir(parents=True, exist_ok=True)
     os.utime(place)
     _forget_others(place)
-    images, name = place / "guest-images", place / "image"
+    images, name = place / IMAGES, place / "image"
     store = ImageStore(images)
     try:
         image = store.load(name.read_text())

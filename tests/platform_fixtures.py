@@ -13,9 +13,14 @@ from typing import Any
 import pytest
 
 from extension_layers import ExtensionLayers
+from firelet.model.isolation import Isolation
 from firelet.sandbox.host import HostFacts
+from guest_images import MachineRoom
 from running_platform import Deployer, Platform, wait_until
 
+ISOLATION_VARIABLE = "FIRELET_TEST_ISOLATION"
+IN_MACHINES = os.environ.get(ISOLATION_VARIABLE) == Isolation.MICROVM
+PATIENCE_S = 90.0 if IN_MACHINES else 10.0
 MakePlatform = Callable[..., Platform]
 
 
@@ -26,10 +31,30 @@ def accepted(host: HostFacts) -> str | None:
 
 
 @pytest.fixture(scope="session")
-def platform(tmp_path_factory: pytest.TempPathFactory, accepted: str | None) -> Iterator[Platform]:
+def furnished(request: pytest.FixtureRequest) -> Callable[[Path], None]:
+    """Makes a platform's data directory, with what machines are made of if functions are to run in
+    machines."""
+    room: MachineRoom | None = None
+    if IN_MACHINES:
+        room = request.getfixturevalue("machine_room")
+
+    def make(data_dir: Path) -> None:
+        data_dir.mkdir()
+        if room is not None:
+            room.furnish(data_dir)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def platform(
+    tmp_path_factory: pytest.TempPathFactory,
+    accepted: str | None,
+    furnished: Callable[[Path], None],
+) -> Iterator[Platform]:
     """The platform that tests share; at the end it stops cleanly and leaves nothing."""
     made = Platform(tmp_path_factory.mktemp("platform") / "data", accepted, _variables())
-    made.data_dir.mkdir()
+    furnished(made.data_dir)
     made.start()
     yield made
     assert made.stop() == 0
@@ -37,13 +62,15 @@ def platform(tmp_path_factory: pytest.TempPathFactory, accepted: str | None) -> 
 
 
 @pytest.fixture
-def make_platform(tmp_path: Path, accepted: str | None) -> Iterator[MakePlatform]:
+def make_platform(
+    tmp_path: Path, accepted: str | None, furnished: Callable[[Path], None]
+) -> Iterator[MakePlatform]:
     """Makes platforms for one test, which may stop and kill them as it likes."""
     made: list[Platform] = []
 
     def make(**variables: str) -> Platform:
         data_dir = tmp_path / f"platform{len(made)}"
-        data_dir.mkdir()
+        furnished(data_dir)
         made.append(Platform(data_dir, accepted, {**_variables(), **variables}))
         made[-1].start()
         return made[-1]
@@ -58,7 +85,7 @@ def make_platform(tmp_path: Path, accepted: str | None) -> Iterator[MakePlatform
 @pytest.fixture
 def deploy(platform: Platform) -> Iterator[Deployer]:
     """Deploys functions to the shared platform."""
-    deployer = Deployer(platform)
+    deployer = Deployer(platform, PATIENCE_S)
     yield deployer
     deployer.close()
 
@@ -77,6 +104,7 @@ def lambda_client(platform: Platform) -> Any:
 
 
 def _variables() -> dict[str, str]:
-    """The same tests with worker processes: FIRELET_TEST_WORKERS=2 pytest tests/integration."""
-    workers = os.environ.get("FIRELET_TEST_WORKERS")
-    return {} if workers is None else {"FIRELET_WORKERS": workers}
+    """The same tests with worker processes: FIRELET_TEST_WORKERS=2 pytest tests/integration; or in
+    machines: FIRELET_TEST_ISOLATION=microvm, where what tests say of times does not hold."""
+    wanted = {"FIRELET_WORKERS": "FIRELET_TEST_WORKERS", "FIRELET_ISOLATION": ISOLATION_VARIABLE}
+    return {name: os.environ[said] for name, said in wanted.items() if said in os.environ}

@@ -87,14 +87,6 @@ def handler(event, context):
 """
 
 
-def furnish(platform: Platform, room: MachineRoom) -> None:
-    """Gives a platform that has not been started the guest image and the machines at rest that
-    tests share."""
-    (platform.data_dir / "guest-images").symlink_to(room.images)
-    room.home.mkdir(exist_ok=True)
-    (platform.data_dir / "microvm").symlink_to(room.home)
-
-
 @pytest.fixture(scope="module")
 def platform(
     tmp_path_factory: pytest.TempPathFactory, accepted: str | None, machine_room: MachineRoom
@@ -106,7 +98,7 @@ def platform(
     variables = {"FIRELET_ISOLATION": "microvm", "FIRELET_FILE_SYSTEMS": f"{ARN}={shared}"}
     made = Platform(tmp_path_factory.mktemp("machines") / "data", accepted, variables)
     made.data_dir.mkdir()
-    furnish(made, machine_room)
+    machine_room.furnish(made.data_dir)
     made.start()
     yield made
     machines = machines_of(made)
@@ -341,7 +333,7 @@ def test_a_tag_is_enough_and_a_crash_leaves_no_machine(
     data_dir = tmp_path / "data"
     data_dir.mkdir()
     platform = Platform(data_dir, accepted)
-    furnish(platform, machine_room)
+    machine_room.furnish(data_dir)
     platform.start()
     try:
         deploy = Deployer(platform, PATIENCE_S)

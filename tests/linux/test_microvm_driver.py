@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from machine_drivers import MakeMicrovmDriver
 
 from boxes import DIGEST, OTHER_DIGEST, PYTHON, SHELL, Box, BoxMaker, Packages, pid_of
 from firelet.model.errors import FileSystemMountFailure, InvalidRuntime, PlatformError
@@ -28,6 +27,7 @@ from firelet.sandbox.driver import (
 from firelet.sandbox.interpreters import Interpreter, discover
 from firelet.sandbox.microvm.driver import MicrovmDriver
 from guest_images import PATIENCE_S
+from machine_drivers import MakeMicrovmDriver
 from sandbox_contract import SandboxContract
 
 FOUND = discover()
