@@ -227,6 +227,10 @@ async def test_a_guest_boots_runs_programs_and_powers_off(booted: Box, image: Gu
         await guest.ping()
 
 
+async def test_a_clone_that_is_emulated_gets_no_huge_pages(clone: Box) -> None:
+    assert "THP_enabled:\t0\n" in Path(f"/proc/{clone.machine.pid}/status").read_text()
+
+
 async def test_many_programs_run_side_by_side_and_much_output_arrives(clone: Box) -> None:
     code = "import os; os.write(1, b'%d' * 300_000)"
     outputs = await asyncio.gather(*(run_python(clone, code % number) for number in range(3)))

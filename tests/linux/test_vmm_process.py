@@ -67,6 +67,23 @@ async def test_it_joins_its_groups_first_and_does_not_keep_their_files(tmp_path:
     assert str(tmp_path) not in console.text()
 
 
+def huge_pages(status: str) -> list[str]:
+    return [line for line in status.splitlines() if line.startswith("THP_enabled")]
+
+
+@pytest.mark.skipif(
+    not huge_pages(Path("/proc/self/status").read_text()), reason="the kernel does not tell"
+)
+@pytest.mark.parametrize("has_huge_pages", [True, False])
+async def test_it_gets_huge_pages_if_it_may_and_we_are_as_before(has_huge_pages: bool) -> None:
+    before = huge_pages(Path("/proc/self/status").read_text())
+    console = Console()
+    reading = ["/bin/cat", "/proc/self/status"]
+    assert await end_of(start(reading, console, has_huge_pages=has_huge_pages)) == 0
+    assert huge_pages(console.text()) == (before if has_huge_pages else ["THP_enabled:\t0"])
+    assert huge_pages(Path("/proc/self/status").read_text()) == before
+
+
 async def test_it_does_not_run_outside_of_its_groups() -> None:
     console = Console()
     with open(os.devnull) as not_for_writing, pytest.raises(OSError, match="descriptor"):

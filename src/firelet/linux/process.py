@@ -24,6 +24,8 @@ _PR_SET_DUMPABLE = 4
 _PR_SET_NAME = 15
 _PR_CAPBSET_DROP = 24
 _PR_SET_NO_NEW_PRIVS = 38
+_PR_SET_THP_DISABLE = 41
+_PR_GET_THP_DISABLE = 42
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
 
@@ -62,6 +64,14 @@ def set_name(name: str) -> None:
     """The name in /proc/PID/comm: at most 15 bytes."""
     buffer = ctypes.create_string_buffer(name.encode()[:15])
     _prctl("prctl name", _PR_SET_NAME, ctypes.addressof(buffer))
+
+
+def forbid_huge_pages(are_forbidden: bool) -> bool:
+    """Transparent huge pages, in this process and whatever is executed by those that it starts from
+    now on, though a program asks for them. Whether they were forbidden before."""
+    before = _prctl("prctl get_thp_disable", _PR_GET_THP_DISABLE)
+    _prctl("prctl thp_disable", _PR_SET_THP_DISABLE, 1 if are_forbidden else 0)
+    return bool(before)
 
 
 def set_no_new_privileges() -> None:

@@ -136,10 +136,12 @@ def start(
     cgroup_files: Sequence[int] = (),
     user: int | None = None,
     groups: Sequence[int] = (),
+    has_huge_pages: bool = True,
 ) -> VmmProcess:
     """Starts ``command``, which inherits ``fds`` under their numbers, in the control groups whose
     files ``cgroup_files`` are; with ``user`` as that one (and its group, and ``groups``), without
-    capabilities. Takes a millisecond, in which the loop stands still. VmmMissing."""
+    capabilities; without ``has_huge_pages`` it gets none, even if it asks for them. Takes a
+    millisecond, in which the loop stands still. VmmMissing."""
     if user is not None:
         command = [*_as_user(user, groups), *command]
     with contextlib.ExitStack() as undo:
@@ -152,6 +154,8 @@ def start(
             for file in cgroup_files:
                 joined.append(os.dup(file))
                 undo.callback(os.close, joined[-1])
+            # What is started is like us in this, and nothing else can make it so.
+            were_forbidden = has_huge_pages or processes.forbid_huge_pages(True)
             try:
                 child = subprocess.Popen(
                     [*_WITH_PARENT, _SHELL, "-c", _script(joined), _SHELL, *command],
@@ -163,6 +167,9 @@ def start(
                 )
             except FileNotFoundError as error:
                 raise VmmMissing(f"{_WITH_PARENT[0]} is not installed.") from error
+            finally:
+                if not were_forbidden:
+                    processes.forbid_huge_pages(False)
         undo.callback(child.wait)
         undo.callback(child.kill)
         process = VmmProcess(child, output, console, joined)
