@@ -38,6 +38,7 @@ from firelet.sandbox.zygote import profile_message
 
 log = logging.getLogger(__name__)
 
+IDLE_S = 600.0
 BOOT_TIMEOUT_S = 120.0  # emulated, on a host with much else to do
 _CONSOLE_TAIL = 2_000
 _UNUSED_S = 14 * 86_400.0
@@ -62,7 +63,8 @@ class Template:
 
 
 class Templates:
-    """Owns the directory ``root``. ``image`` is the digest of the guest image."""
+    """Owns the directory ``root``. ``image`` is the digest of the guest image. Those in use are
+    held in memory, some 80 MiB each; what nobody has wanted for ``IDLE_S`` is on the disk alone."""
 
     def __init__(
         self,
@@ -84,12 +86,15 @@ class Templates:
         self._base = base
         self._empty = empty
         self._made: dict[tuple[str, Size], asyncio.Task[Template]] = {}
+        self._wanted_at: dict[tuple[str, Size], float] = {}
         self._is_closed = False
 
     async def of(self, interpreter: Interpreter, size: Size) -> Template:
         """The one for this runtime and size; it is made now if there is none. Whoever comes
         meanwhile waits for the same one. PlatformError."""
         key = (interpreter.runtime, size)
+        self._wanted_at[key] = time.monotonic()
+        self._let_go()
         task = self._made.get(key)
         if task is None or (task.done() and not _is_good(task)):
             if self._is_closed:
@@ -100,6 +105,15 @@ class Templates:
         if task.cancelled():
             raise PlatformError(CLOSED)
         return task.result()
+
+    def _let_go(self) -> None:
+        """Of what has been idle for long: it is loaded again when it is wanted, in a quarter of a
+        second. Clones that live have their own hold on what they share."""
+        oldest = time.monotonic() - IDLE_S
+        for key, task in list(self._made.items()):
+            if _is_good(task) and self._wanted_at[key] < oldest:
+                del self._made[key]
+                task.result().snapshot.close()
 
     async def give_up(self, template: Template) -> None:
         """It could not be restored: the next one is made anew, unless that has happened already."""

@@ -91,6 +91,18 @@ async def test_each_size_has_a_template_of_its_own(driver: MicrovmDriver, bench:
     assert sizes == {256, 2_048}
 
 
+async def test_a_template_that_has_been_idle_is_held_on_the_disk_alone(
+    driver: MicrovmDriver, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await driver.create(spec(memory_mib=128))
+    monkeypatch.setattr(templates, "IDLE_S", -1.0)
+    await driver.create(spec(memory_mib=1_024))  # lets go of the first, and of itself the next time
+    monkeypatch.setattr(templates, "IDLE_S", 600.0)
+    await driver.create(spec(memory_mib=128))
+    assert bench.host.steps["boot"] == 2
+    assert bench.host.steps["load"] == 1
+
+
 async def test_a_template_is_found_again_by_the_next_driver(bench: Bench) -> None:
     for _ in range(2):
         driver = bench.driver()
