@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
-from firelet.model.errors import IsolationMissing
 from firelet.sandbox import cgroups, rootfs
 from firelet.sandbox.interpreters import Interpreter
 from firelet.sandbox.janitor import Janitor
@@ -62,11 +61,6 @@ async def open_driver(parts: MicrovmParts, offer: MicrovmOffer) -> MicrovmDriver
     offer.check()
     assert offer.image is not None
     image = await asyncio.to_thread(ImageStore(parts.images).load, offer.image.digest)
-    if image.base is None:
-        raise IsolationMissing(
-            f"The guest image {image.digest} has no base system: make one with"
-            " `firelet image build`."
-        )
     resolver = None
     if parts.egress is Egress.NAT:
         resolver = parts.resolver or await asyncio.to_thread(_host_resolver)

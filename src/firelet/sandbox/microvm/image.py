@@ -36,7 +36,8 @@ class ImageDamaged(PlatformError):
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``kernel``, ``vmlinux`` and ``initrd`` are SHA-256 in hexadecimal; ``python`` is the path in
-    the guest of the interpreter of its pid 1. Without a ``base`` it can run no functions."""
+    the guest of the interpreter of its pid 1. Without a ``base`` it can run no functions, and with
+    other ``code`` than this version's (``initramfs.code_digest``) none for it."""
 
     release: str
     python: str
@@ -44,6 +45,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     vmlinux: str
     initrd: str
     base: BaseManifest | None = None
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,7 @@ class ImageStore:
                 vmlinux=_digest(place / _VMLINUX),
                 initrd=_digest(place / _INITRD),
                 base=None if base is None else base[1],
+                code=initramfs.code_digest(),
             )
             text = msgspec.json.encode(manifest)
             (place / _MANIFEST).write_bytes(text)

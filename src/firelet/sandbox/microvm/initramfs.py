@@ -8,6 +8,7 @@ here, so that nothing has to be relocated. Called by ``image``. Blocks: call it 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -32,6 +33,8 @@ OPTIONAL_MODULES_DIRECTORY = ".firelet/modules-optional"
 _DIRECTORIES = ("dev", "proc", "sys", "run", "tmp", "bin", OPTIONAL_MODULES_DIRECTORY)
 _TIMEOUT_S = 60.0
 _SOURCES = Path(__file__).resolve().parents[3]
+_FIRELET = _SOURCES / "firelet"
+_PACKAGES = ("guest", "linux")
 
 # Prints the files of all that is imported, as the guest's interpreter finds them, and compiles what
 # is source. One process compiles it all, in order and with one seed for hashes: bytecode depends on
@@ -84,6 +87,15 @@ def build(kernel: Kernel, python: Path, busybox: Path | None) -> Iterator[cpio.E
         yield cpio.file(name, *files[name])
     if busybox is not None:
         yield yield_link
+
+
+def code_digest() -> str:
+    """Of the guest's code in this version of firelet, in whatever Python: an image of other code
+    does not understand what it is told."""
+    found = hashlib.sha256()
+    for path in sorted(path for name in _PACKAGES for path in (_FIRELET / name).glob("*.py")):
+        found.update(path.name.encode() + b"\0" + path.read_bytes())
+    return found.hexdigest()
 
 
 def default_python() -> Path:

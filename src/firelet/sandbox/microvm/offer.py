@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from firelet.linux.kvm import KvmVerdict
 from firelet.model.errors import IsolationMissing
+from firelet.sandbox.microvm import initramfs
 from firelet.sandbox.microvm.choice import VmmChoice, choose
 from firelet.sandbox.microvm.config import MicrovmConfig
 from firelet.sandbox.microvm.host_tools import find_tool
@@ -65,7 +66,11 @@ def _choose_image(images: Sequence[GuestImage], wanted: str | None) -> GuestImag
     """The one that is wanted, or else the newest that functions can run in, or any."""
     if wanted is not None:
         return next((image for image in images if image.digest == wanted), None)
-    return next((image for image in images if image.base is not None), next(iter(images), None))
+    return next((image for image in images if _is_good(image)), next(iter(images), None))
+
+
+def _is_good(image: GuestImage) -> bool:
+    return image.base is not None and image.manifest.code == initramfs.code_digest()
 
 
 def _lacking(image: GuestImage | None, config: MicrovmConfig) -> list[str]:
@@ -76,6 +81,11 @@ def _lacking(image: GuestImage | None, config: MicrovmConfig) -> list[str]:
     if image.base is None:
         return [
             f"The guest image {image.digest} has no base system for functions: make another with"
+            " `firelet image build`."
+        ]
+    if not _is_good(image):
+        return [
+            f"The guest image {image.digest} is of another version of firelet: make another with"
             " `firelet image build`."
         ]
     return []

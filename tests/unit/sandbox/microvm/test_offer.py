@@ -12,7 +12,7 @@ import pytest
 
 from firelet.linux.kvm import KvmVerdict
 from firelet.model.errors import IsolationMissing
-from firelet.sandbox.microvm import choice, host_tools
+from firelet.sandbox.microvm import choice, host_tools, initramfs
 from firelet.sandbox.microvm.base_system import BaseManifest
 from firelet.sandbox.microvm.config import MicrovmConfig
 from firelet.sandbox.microvm.image import ImageStore, Manifest
@@ -22,10 +22,18 @@ BASE = BaseManifest("0" * 64, "0" * 64, "bookworm", "3.11", ())
 KVM = KvmVerdict(True, False, "guests are emulated")
 
 
-def make_image(directory: Path, age: int, base: BaseManifest | None = None) -> str:
+def make_image(
+    directory: Path, age: int, base: BaseManifest | None = None, code: str | None = None
+) -> str:
     """An image without its kernel, which nobody looks at here; its digest."""
     manifest = Manifest(
-        release=f"6.1-{age}", python="/usr/bin/python3", kernel="", vmlinux="", initrd="", base=base
+        release=f"6.1-{age}",
+        python="/usr/bin/python3",
+        kernel="",
+        vmlinux="",
+        initrd="",
+        base=base,
+        code=initramfs.code_digest() if code is None else code,
     )
     text = msgspec.json.encode(manifest)
     place = directory / hashlib.sha256(text).hexdigest()
@@ -83,6 +91,16 @@ def test_an_image_that_no_function_can_run_in_is_told(tools: Path, images: Path)
     digest = make_image(images, 1)
     with pytest.raises(IsolationMissing, match=f"{digest} has no base system for functions"):
         find_offer(MicrovmConfig(images=images), KVM).check()
+
+
+def test_an_image_of_another_version_is_passed_by_and_told(tools: Path, images: Path) -> None:
+    other = make_image(images, 1, BASE, code="0" * 64)
+    with pytest.raises(IsolationMissing, match=f"{other} is of another version of firelet"):
+        find_offer(MicrovmConfig(images=images), KVM).check()
+    own = make_image(images, 9, BASE)
+    found = find_offer(MicrovmConfig(images=images), KVM)
+    assert found.image is not None
+    assert found.image.digest == own
 
 
 def test_an_image_may_be_named(tools: Path, images: Path) -> None:
