@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,14 +19,16 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from extension_layers import ECHO, SHELL, ExtensionLayers, until_logged
+from extension_layers import ECHO, ExtensionLayers, until_logged
 from firelet.model.isolation import TAG
 from firelet.sandbox.host import HostFacts
+from firelet.sandbox.java import ensure_client, find_javas, has_compiler, java_homes
 from guest_images import QEMU, MachineRoom
 from running_platform import ACCOUNT, REGION, Deployer, Platform, pack, wait_until
 
 pytest_plugins = ("platform_fixtures",)
 
+MONITOR = Path(__file__).parents[2] / "examples" / "monitoring-extension" / "extensions" / "monitor"
 PATIENCE_S = 100.0  # until a machine at rest has been made, with much else to do
 MEMORY = 256  # all of a size, so that one machine at rest will do for each runtime
 OWNER = 54_321
@@ -63,11 +66,33 @@ def handler(event, context):
     for _ in range(event["pieces"]):
         yield b"x" * 65536
 """
+DRAWS = """
+import com.amazonaws.services.lambda.runtime.*;
+import java.security.SecureRandom;
+import java.util.*;
+public class Draws implements RequestHandler<Map<String, Object>, Map<String, Object>> {
+  static final SecureRandom RANDOM = new SecureRandom();
+  static final String MADE = UUID.randomUUID().toString() + RANDOM.nextLong();
+  public Map<String, Object> handleRequest(Map<String, Object> event, Context context) {
+    try { Thread.sleep(1000); } catch (InterruptedException error) { }
+    return Map.of("made", MADE, "chance", List.of(
+      UUID.randomUUID().toString(), String.valueOf(RANDOM.nextLong()),
+      String.valueOf(new SecureRandom().nextLong())));
+  }
+}
+"""
 NODE = """
 export const handler = async (event, context) => {
   if (event.fail) throw new RangeError("as told");
   return { got: event, version: process.version, memory: context.memoryLimitInMB };
 };
+"""
+SENDS_METRICS = """
+import socket, time
+def handler(event, context):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.sendto(b"orders:%d|c" % event, ("127.0.0.1", 8125))
+    time.sleep(0.1)
 """
 COUNTS = """
 import os, random, ssl, time, uuid
@@ -226,16 +251,19 @@ def test_node_runs(platform: Platform, deploy: Deployer, host: HostFacts) -> Non
     assert platform.invoke(name, {"fail": True}).json["errorType"] == "RangeError"
 
 
-def test_an_extension_takes_part(
+def test_an_extension_takes_part_and_is_sent_telemetry(
     platform: Platform, deploy: Deployer, publish_extensions: ExtensionLayers
 ) -> None:
-    layer = publish_extensions(**{"in-shell": SHELL})
-    name = deploy(ECHO, Layers=[layer], MemorySize=MEMORY, Timeout=20)
-    answer = platform.invoke(name, 7)
-    assert answer.body == b"7"
-    deploy.update(name, ECHO + "\n")
-    lines = until_logged(platform, name, "shell got SHUTDOWN")
-    assert f"shell got INVOKE {answer.request_id}\n" in lines
+    """The example: it listens for telemetry and, on UDP, for what the function measures."""
+    layer = publish_extensions(monitor=MONITOR.read_text())
+    name = deploy(SENDS_METRICS, Layers=[layer], MemorySize=MEMORY, Timeout=20)
+    answers = [platform.invoke(name, number) for number in (1, 2)]
+    deploy.update(name, ECHO)
+    lines = until_logged(platform, name, "METRICS")
+    found = json.loads(next(line for line in lines if line.startswith("METRICS"))[8:])
+    assert set(found["invocations"]) == {answer.request_id for answer in answers}
+    assert {each["status"] for each in found["invocations"].values()} == {"success"}
+    assert found["custom"] == {"orders": {"count": 2, "sum": 3.0}}
 
 
 def test_environments_of_a_published_version_are_clones_that_differ(
@@ -251,14 +279,43 @@ def test_environments_of_a_published_version_are_clones_that_differ(
         Timeout=30,
         SnapStart={"ApplyOn": "PublishedVersions"},
     )
-    version = lambda_client.publish_version(FunctionName=name)["Version"]
-    waiter = lambda_client.get_waiter("published_version_active")
-    waiter.wait(FunctionName=name, Qualifier=version)
-    with ThreadPoolExecutor(3) as pool:
-        said = list(pool.map(lambda _: platform.invoke(name, {}, Qualifier=version).json, range(3)))
+    said = invoke_clones(platform, lambda_client, name)
     assert len({each["made"] for each in said}) == 1
     assert {each["how"] for each in said} == {"snap-start"}
     assert all(each["order"] == ["before", "after"] for each in said)
+    chance = [value for each in said for value in each["chance"]]
+    assert len(set(chance)) == len(chance)
+
+
+def test_java_is_cloned_as_well(
+    platform: Platform, deploy: Deployer, lambda_client: Any, tmp_path: Path
+) -> None:
+    """A machine rests as a whole, so that a runtime which cannot be forked can be cloned."""
+    javas = sorted(find_javas(java_homes()), key=lambda item: item.runtime)
+    compilers = [java for java in javas if java.prefix and has_compiler(java.prefix)]
+    if not compilers:
+        pytest.skip("no JDK with javac is installed (JAVA_HOME, PATH, /usr/lib/jvm)")
+    java = compilers[0]
+    assert java.prefix is not None
+    (tmp_path / "Draws.java").write_text(DRAWS)
+    subprocess.run(
+        [
+            *(java.prefix / "bin" / "javac", "-cp", ensure_client(javas, tmp_path / "clients")),
+            *("-d", tmp_path, tmp_path / "Draws.java"),
+        ],
+        check=True,
+        timeout=60,
+    )
+    name = deploy(
+        {"Draws.class": (tmp_path / "Draws.class").read_bytes()},
+        Runtime=java.runtime,
+        Handler="Draws",
+        MemorySize=MEMORY,
+        Timeout=60,
+        SnapStart={"ApplyOn": "PublishedVersions"},
+    )
+    said = invoke_clones(platform, lambda_client, name)
+    assert len({each["made"] for each in said}) == 1
     chance = [value for each in said for value in each["chance"]]
     assert len(set(chance)) == len(chance)
 
@@ -359,6 +416,14 @@ def test_a_tag_is_enough_and_a_crash_leaves_no_machine(
     finally:
         if platform.is_running:
             platform.stop()
+
+
+def invoke_clones(platform: Platform, client: Any, name: str) -> list[Any]:
+    """What three environments of a version say that is published now."""
+    version = client.publish_version(FunctionName=name)["Version"]
+    client.get_waiter("published_version_active").wait(FunctionName=name, Qualifier=version)
+    with ThreadPoolExecutor(3) as pool:
+        return list(pool.map(lambda _: platform.invoke(name, {}, Qualifier=version).json, range(3)))
 
 
 KERNEL = """

@@ -52,7 +52,9 @@ class Workers:
     def of(self, environment: str) -> int:
         """The worker that an environment's control group belongs to."""
         found = {
-            path.parent.name for home in cgroup_homes() for path in home.glob(f"*/{environment}")
+            path.relative_to(home).parts[0]
+            for home in cgroup_homes()
+            for path in home.glob(f"*/**/{environment}")
         }
         assert len(found) == 1, f"one owner of {environment}: {found}"
         return int(found.pop().partition("-")[0])

@@ -198,12 +198,17 @@ class TestRoot:
 
 
 class TestHost:
-    async def test_what_runs_a_machine_may_do_little(self, box: Box) -> None:
+    async def test_what_runs_a_machine_may_do_little(self, make_box: BoxMaker) -> None:
+        box, other = await make_box(SHELL), await make_box(SHELL)
         pid = pid_of(box)
-        status = dict(
-            line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()
-        )
-        assert status["Seccomp"].strip() == "2"
+        status, status_of_other = _status(pid), _status(pid_of(other))
+        assert status["Seccomp"] == "2"
+        for kind in ("CapInh", "CapPrm", "CapEff", "CapAmb"):
+            assert int(status[kind], 16) == 0, kind
+        if os.geteuid() == 0:
+            users = {*status["Uid"].split(), *status_of_other["Uid"].split()}
+            assert len(users) == 2, "each has a user of its own"
+            assert "0" not in users
         drives = {os.path.realpath(disk.path) for disk in machine_of(box).drives}
         for fd in os.listdir(f"/proc/{pid}/fd"):
             target = os.readlink(f"/proc/{pid}/fd/{fd}")
@@ -266,6 +271,11 @@ class TestClones:
             assert box.output == said
         for box in boxes:
             await box.close()
+
+
+def _status(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
 def _start_of(path: Path) -> str:
