@@ -295,12 +295,12 @@ def test_java_is_cloned_as_well(
     compilers = [java for java in javas if java.prefix and has_compiler(java.prefix)]
     if not compilers:
         pytest.skip("no JDK with javac is installed (JAVA_HOME, PATH, /usr/lib/jvm)")
-    java = compilers[0]
-    assert java.prefix is not None
+    home = compilers[0].prefix
+    assert home is not None
     (tmp_path / "Draws.java").write_text(DRAWS)
     subprocess.run(
         [
-            *(java.prefix / "bin" / "javac", "-cp", ensure_client(javas, tmp_path / "clients")),
+            *(home / "bin" / "javac", "-cp", ensure_client(javas, tmp_path / "clients")),
             *("-d", tmp_path, tmp_path / "Draws.java"),
         ],
         check=True,
@@ -308,7 +308,7 @@ def test_java_is_cloned_as_well(
     )
     name = deploy(
         {"Draws.class": (tmp_path / "Draws.class").read_bytes()},
-        Runtime=java.runtime,
+        Runtime=javas[-1].runtime,
         Handler="Draws",
         MemorySize=MEMORY,
         Timeout=60,
