@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from firelet.linux import process
 from firelet.model import limits
 from firelet.model.errors import PlatformError, SandboxEnded
+from firelet.sandbox.awaited_event import AwaitedEvent
 from firelet.sandbox.cgroups import Cgroup, Limits
 from firelet.sandbox.channel import Channel, close_all, make_pair
 from firelet.sandbox.driver import (
@@ -74,8 +75,7 @@ class Cell:
         self._pidfd = -1
         self._listener: socket.socket | None = None
         self._output = self._log = -1
-        self._answer: asyncio.Future[None] | None = None
-        self._awaited = ""
+        self._awaited = AwaitedEvent("sandbox", STEP_TIMEOUT_S)
         self._on_exit: Callable[[RuntimeExit], None] | None = None
         self._watcher: ExtensionWatcher | None = None
         self._sockets: dict[int, asyncio.Future[int]] = {}
@@ -121,7 +121,7 @@ class Cell:
         self._log, framed = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._output, False)
         os.set_blocking(self._log, False)
-        answer = self._expect("embryo")
+        answer = self._awaited.expect("embryo")
         procs = [] if self._cgroup is None else self._cgroup.procs_fds
         request = spawn_request(
             self.uid, is_rootless=self._is_rootless, processes=self._processes, preload=preload
@@ -133,7 +133,7 @@ class Cell:
         finally:
             theirs.close()
             close_all([output, framed])
-        await self._wait(answer)
+        await self._awaited.wait(answer)
         if self._cgroup is not None:
             self._cgroup.close_procs()
 
@@ -141,7 +141,7 @@ class Cell:
         """Makes the embryo a sandbox of one function: code, limits, user, system calls."""
         if self._cgroup is not None:
             self._cgroup.set_limits(Limits(memory_mib=spec.memory_mib, vcpus=None))
-        answer = self._expect("assigned")
+        answer = self._awaited.expect("assigned")
         self._send(
             assign_message(
                 self.uid,
@@ -153,7 +153,7 @@ class Cell:
                 data_bytes=None if self._cgroup else spec.memory_mib * limits.MIB,
             )
         )
-        await self._wait(answer)
+        await self._awaited.wait(answer)
 
     def watch(self, on_exit: Callable[[RuntimeExit], None]) -> None:
         self._on_exit = on_exit
@@ -201,7 +201,7 @@ class Cell:
 
     async def kill_processes(self) -> None:
         self.thaw()  # a frozen process of cgroup version 1 cannot even be killed
-        answer = self._expect("killed")
+        answer = self._awaited.expect("killed")
         self._send({"op": "kill"})
         self._is_killing = True
         try:
@@ -209,7 +209,7 @@ class Cell:
             if self._cgroup is not None and not answer.done():
                 # Among a thousand processes that fork, pid 1 gets its turn too late.
                 self._cgroup.end_all_but(process.pid_of(self._pidfd))
-            await self._wait(answer)
+            await self._awaited.wait(answer)
         finally:
             self._is_killing = False
             if self._cgroup is not None and not self._is_stopped:
@@ -247,7 +247,7 @@ class Cell:
     def kill(self) -> None:
         self.thaw()
         self.is_dead = True
-        self._fail(PlatformError("The sandbox was stopped."))
+        self._awaited.fail(PlatformError("The sandbox was stopped."))
         if self._pidfd >= 0:
             try:
                 process.pidfd_send_signal(self._pidfd, signal.SIGKILL)
@@ -274,23 +274,6 @@ class Cell:
         if self._channel is None or self.is_dead:
             raise SandboxEnded
         self._channel.send(message, fds)
-
-    def _expect(self, event: str) -> asyncio.Future[None]:
-        self._answer = asyncio.get_running_loop().create_future()
-        self._awaited = event
-        return self._answer
-
-    async def _wait(self, answer: asyncio.Future[None]) -> None:
-        try:
-            async with asyncio.timeout(STEP_TIMEOUT_S):
-                await answer
-        except TimeoutError:
-            raise PlatformError(f"A sandbox did not reach '{self._awaited}' in time.") from None
-
-    def _fail(self, error: PlatformError) -> None:
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(error)
-            self._answer.exception()  # there may be nobody left to look at it
 
     def _on_message(self, message: dict[str, Any], fds: list[int]) -> None:
         event = message["event"]
@@ -320,14 +303,14 @@ class Cell:
             what = f"{message['step']} {message['path'] or ''}".strip()
             log.error("sandbox failed id=%s: %s", self.id, what)
             # Of a traceback the caller is told the last line only.
-            self._fail(step_error(what.splitlines()[-1]))
-        elif event == self._awaited and self._answer is not None and not self._answer.done():
-            self._answer.set_result(None)
+            self._awaited.fail(step_error(what.splitlines()[-1]))
+        else:
+            self._awaited.on_event(event)
 
     def _on_close(self) -> None:
         """Pid 1 has ended, and with it every process of the sandbox."""
         self.is_dead = True
-        self._fail(SandboxEnded())
+        self._awaited.fail(SandboxEnded())
         for waiting in self._sockets.values():
             if not waiting.done():
                 waiting.set_exception(SandboxEnded())

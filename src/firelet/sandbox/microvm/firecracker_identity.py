@@ -3,33 +3,23 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
 
 from firelet.sandbox.microvm.firecracker_requests import device_names
 from firelet.sandbox.microvm.qemu_command import parse_counter_khz
 from firelet.sandbox.microvm.qemu_identity import describe_processor
 from firelet.sandbox.microvm.vm_snapshot import SnapshotIdentity
-from firelet.sandbox.microvm.vmm import VmmMissing, VmSpec
+from firelet.sandbox.microvm.vmm import VmSpec
+from firelet.sandbox.microvm.vmm_process import read_version
 
 MACHINE = "firecracker"
 
 _VERSION = re.compile(r"^Firecracker v(\S+)", re.MULTILINE)
-_TIMEOUT_S = 10.0
 
 
 def program_version(program: Path) -> str:
     """As ``FirecrackerClient.version`` tells it of one that runs. VmmMissing."""
-    try:
-        answer = subprocess.run(
-            [program, "--version"], capture_output=True, text=True, timeout=_TIMEOUT_S, check=True
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        raise VmmMissing(f"{program} cannot be used: {error}.") from error
-    found = _VERSION.search(answer.stdout)
-    if found is None:
-        raise VmmMissing(f"{program} does not say its version.")
-    return found[1]
+    return read_version(program, _VERSION)
 
 
 def identify(spec: VmSpec, version: str) -> SnapshotIdentity:

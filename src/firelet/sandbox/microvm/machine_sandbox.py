@@ -26,6 +26,7 @@ import msgspec
 from firelet.linux import process
 from firelet.model import limits
 from firelet.model.errors import PlatformError, SandboxEnded
+from firelet.sandbox.awaited_event import AwaitedEvent
 from firelet.sandbox.cgroups import Cgroup
 from firelet.sandbox.driver import (
     ExtensionStart,
@@ -96,8 +97,7 @@ class MachineSandbox:
             self._log, self._their_log = _open_pipe(undo)
             self._listener = api_listener.open_in(directory)
             undo.pop_all()
-        self._answer: asyncio.Future[None] | None = None
-        self._awaited = ""
+        self._awaited = AwaitedEvent("machine", STEP_TIMEOUT_S)
         self._on_exit: Callable[[RuntimeExit], None] | None = None
         self._watcher: ExtensionWatcher | None = None
         self._outputs: dict[str, int] = {}
@@ -167,10 +167,10 @@ class MachineSandbox:
 
     async def enter(self, plan: dict[str, Any], profile: dict[str, Any], request: Any) -> None:
         """Has the guest build the root of a runtime and make an embryo in it."""
-        answer = self._expect("embryo")
+        answer = self._awaited.expect("embryo")
         has_network = self.network is not None
         self._tell(do="enter", plan=plan, profile=profile, request=request, network=has_network)
-        await self._wait(answer)
+        await self._awaited.wait(answer)
 
     async def rest(self, directory: Path) -> VmSnapshot:
         """Puts the machine to rest in ``directory``, and ends it. It is of no use as a sandbox any
@@ -189,7 +189,7 @@ class MachineSandbox:
 
     async def assign(self, spec: SandboxSpec) -> None:
         """Makes the guest's embryo a sandbox of one function, whose files are in the slots."""
-        answer = self._expect("assigned")
+        answer = self._awaited.expect("assigned")
         self._tell(
             do="assign",
             memory_bytes=spec.memory_mib * limits.MIB,
@@ -203,7 +203,7 @@ class MachineSandbox:
                 tmp_mib=spec.tmp_mib,
             ),
         )
-        await self._wait(answer)
+        await self._awaited.wait(answer)
         if self._channel is not None:
             self._channel.set_clock()
 
@@ -266,7 +266,7 @@ class MachineSandbox:
 
     async def kill_processes(self) -> None:
         self.thaw()
-        answer = self._expect("killed")
+        answer = self._awaited.expect("killed")
         self._tell(do="tell", message={"op": "kill"})
         self._is_killing = True
         try:
@@ -274,7 +274,7 @@ class MachineSandbox:
             if not answer.done():
                 # Among a thousand processes that fork, the sandbox's pid 1 gets its turn too late.
                 self._tell(do="end all")
-            await self._wait(answer)
+            await self._awaited.wait(answer)
             self._has_runtime = False
             self._extensions.clear()
         finally:
@@ -354,21 +354,10 @@ class MachineSandbox:
             raise SandboxEnded
         self._channel.tell(**message)
 
-    def _expect(self, event: str) -> asyncio.Future[None]:
-        self._answer = asyncio.get_running_loop().create_future()
-        self._awaited = event
-        return self._answer
-
-    async def _wait(self, answer: asyncio.Future[None]) -> None:
-        try:
-            async with asyncio.timeout(STEP_TIMEOUT_S):
-                await answer
-        except TimeoutError:
-            raise PlatformError(f"A machine did not reach '{self._awaited}' in time.") from None
-
     def _fail(self, error: PlatformError) -> None:
-        for future in (self._answer, *self._connecting.values()):
-            if future is not None and not future.done():
+        self._awaited.fail(error)
+        for future in self._connecting.values():
+            if not future.done():
                 future.set_exception(error)
                 future.exception()  # there may be nobody left to look at it
 
@@ -421,8 +410,8 @@ class MachineSandbox:
             self._on_error(f"{message['step']} {message['path'] or ''}".strip())
         elif event == "sandbox ended":
             raise ValueError("the sandbox in the guest has ended")
-        elif event == self._awaited and self._answer is not None and not self._answer.done():
-            self._answer.set_result(None)
+        else:
+            self._awaited.on_event(event)
 
     def _on_extension_end(self, message: dict[str, Any]) -> None:
         name = message["name"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import subprocess
 from pathlib import Path
 
 from firelet.sandbox.microvm.qemu_command import (
@@ -15,25 +14,16 @@ from firelet.sandbox.microvm.qemu_command import (
     parse_counter_khz,
 )
 from firelet.sandbox.microvm.vm_snapshot import SnapshotIdentity
-from firelet.sandbox.microvm.vmm import VmmMissing, VmSpec
+from firelet.sandbox.microvm.vmm import VmSpec
+from firelet.sandbox.microvm.vmm_process import read_version
 
 _VERSION = re.compile(r"version (.+)")
-_TIMEOUT_S = 10.0
 _MODEL_FIELDS = ("vendor_id", "cpu family", "model", "stepping")
 
 
 def program_version(program: str = PROGRAM) -> str:
     """As ``Qmp.open`` tells it of one that runs. VmmMissing."""
-    try:
-        answer = subprocess.run(
-            [program, "--version"], capture_output=True, text=True, timeout=_TIMEOUT_S, check=True
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        raise VmmMissing(f"{program} cannot be used: {error}.") from error
-    found = _VERSION.search(answer.stdout)
-    if found is None:
-        raise VmmMissing(f"{program} does not say its version.")
-    return found[1]
+    return read_version(program, _VERSION)
 
 
 def identify(spec: VmSpec, *, has_kvm: bool, version: str) -> SnapshotIdentity:

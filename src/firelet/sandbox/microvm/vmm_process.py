@@ -14,9 +14,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 
 from firelet.linux import process as processes
 from firelet.sandbox.microvm.console import Console
@@ -34,6 +36,7 @@ _HAS_PARENT = '[ "$PPID" = {parent} ]'
 # By the parent's descriptor: the program must not have one of its own.
 _JOIN = "echo 0 >>/proc/{parent}/fd/{file}"
 _READ_BYTES = 16 * 1024
+_TIMEOUT_S = 10.0
 _READ_PAUSE_S = 0.02
 
 
@@ -180,6 +183,20 @@ def start(
 def _as_user(user: int, groups: Sequence[int]) -> list[str]:
     listed = f"--groups={','.join(map(str, groups))}" if groups else "--clear-groups"
     return [word.format(user=user, groups=listed) for word in _AS_USER]
+
+
+def read_version(program: str | Path, pattern: re.Pattern[str]) -> str:
+    """What ``program --version`` says, by the first group of ``pattern``. Blocks. VmmMissing."""
+    try:
+        answer = subprocess.run(
+            [program, "--version"], capture_output=True, text=True, timeout=_TIMEOUT_S, check=True
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise VmmMissing(f"{program} cannot be used: {error}.") from error
+    found = pattern.search(answer.stdout)
+    if found is None:
+        raise VmmMissing(f"{program} does not say its version.")
+    return found[1]
 
 
 def _script(cgroup_files: Sequence[int]) -> str:
