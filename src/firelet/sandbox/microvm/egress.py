@@ -103,7 +103,7 @@ class NatGateway:
     @property
     def _prefix(self) -> str:
         """What the host's ends of this gateway's cables are called, so that rules know them."""
-        return f"fl{self._transit.network_address.packed[:2].hex()}-"
+        return f"fl{self._transit.network_address.packed[:3].hex()}-"
 
     def open(self) -> None:
         """NetworkRefused, with the reason."""
@@ -171,8 +171,9 @@ class NatGateway:
         return str(base + 1), str(base + 2)
 
     def _cable(self, slot: int) -> str:
-        """The host's end."""
-        return f"{self._prefix}{slot:x}"
+        """The host's end. Gateways that share the first three bytes have other numbers."""
+        first = self._transit.network_address.packed[3] // 4
+        return f"{self._prefix}{first + slot:x}"
 
     def _lay_cable(self, slot: int, address: str, namespace: int) -> list[IPv4Network]:
         """Returns what addresses the host has now, without those of cables."""

@@ -21,6 +21,17 @@ def test_a_transit_network_must_hold_machines_and_have_names_for_them(prefix: st
         NatGateway(transit=IPv4Network(prefix))
 
 
+@pytest.mark.parametrize("prefix_length", [20, 24, 28])
+def test_no_two_gateways_of_one_host_call_their_cables_the_same(prefix_length: int) -> None:
+    names = [
+        NatGateway(transit=transit)._cable(slot)
+        for transit in list(TRANSIT.subnets(new_prefix=prefix_length))[:16]
+        for slot in range(1 << (30 - prefix_length))
+    ]
+    assert len(set(names)) == len(names)
+    assert max(map(len, names)) <= 15  # what an interface can be called
+
+
 def test_what_is_not_open_has_no_parts() -> None:
     machine = MachineNetwork()
     for part in ("tap_fd", "namespace_fd", "namespace_path"):
