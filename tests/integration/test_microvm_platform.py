@@ -67,15 +67,29 @@ def handler(event, context):
         yield b"x" * 65536
 """
 DRAWS = """
+import com.amazonaws.services.lambda.crac.*;
 import com.amazonaws.services.lambda.runtime.*;
+import com.amazonaws.services.lambda.runtime.Context;
 import java.security.SecureRandom;
 import java.util.*;
 public class Draws implements RequestHandler<Map<String, Object>, Map<String, Object>> {
   static final SecureRandom RANDOM = new SecureRandom();
   static final String MADE = UUID.randomUUID().toString() + RANDOM.nextLong();
+  static final List<String> TOLD = new ArrayList<>();
+  static final Resource ONE = new Hooks("one"), OTHER = new Hooks("other");
+  static class Hooks implements Resource {
+    final String name;
+    Hooks(String name) { this.name = name; Core.getGlobalContext().register(this); }
+    public void beforeCheckpoint(com.amazonaws.services.lambda.crac.Context<? extends Resource> c) {
+      TOLD.add("before " + name);
+    }
+    public void afterRestore(com.amazonaws.services.lambda.crac.Context<? extends Resource> c) {
+      TOLD.add("after " + name + " " + UUID.randomUUID());
+    }
+  }
   public Map<String, Object> handleRequest(Map<String, Object> event, Context context) {
     try { Thread.sleep(1000); } catch (InterruptedException error) { }
-    return Map.of("made", MADE, "chance", List.of(
+    return Map.of("made", MADE, "told", TOLD, "chance", List.of(
       UUID.randomUUID().toString(), String.valueOf(RANDOM.nextLong()),
       String.valueOf(new SecureRandom().nextLong())));
   }
@@ -307,7 +321,7 @@ def test_java_is_cloned_as_well(
         timeout=60,
     )
     name = deploy(
-        {"Draws.class": (tmp_path / "Draws.class").read_bytes()},
+        {path.name: path.read_bytes() for path in tmp_path.glob("Draws*.class")},
         Runtime=javas[-1].runtime,
         Handler="Draws",
         MemorySize=MEMORY,
@@ -318,6 +332,13 @@ def test_java_is_cloned_as_well(
     assert len({each["made"] for each in said}) == 1
     chance = [value for each in said for value in each["chance"]]
     assert len(set(chance)) == len(chance)
+    # Hooks run once, the last one first before the snapshot and the first one first after it.
+    for each in said:
+        assert [" ".join(line.split()[:2]) for line in each["told"]] == [
+            *("before other", "before one"),
+            *("after one", "after other"),
+        ]
+    assert len({line for each in said for line in each["told"]}) == 2 + 2 * len(said)
 
 
 def test_environments_are_provisioned_and_others_come_as_they_are_needed(

@@ -52,12 +52,16 @@ class RuntimeApi:
         exchange: Exchange,
         restores: CredentialsEndpoint | None = None,
         extensions: Callable[[Request], Response | asyncio.Future[Response]] | None = None,
+        *,
+        is_cloned_whole: bool = False,
     ) -> None:
         """``restores`` in environments with SnapStart: only those have restore calls, and ask for
-        their credentials here. ``extensions`` serves the APIs that share this address."""
+        their credentials here. ``extensions`` serves the APIs that share this address.
+        ``is_cloned_whole``: a snapshot goes on in its clones with whatever it waits for."""
         self._exchange = exchange
         self._restores = restores
         self._extensions = extensions
+        self._is_cloned_whole = is_cloned_whole
         # The one that was opened last, until what is said about it when it breaks is known.
         self._stream: ResponseStream | None = None
 
@@ -70,8 +74,7 @@ class RuntimeApi:
                 if path == b"/2018-06-01/ping":
                     return Response(200, b"pong")
                 if path == _RESTORE_NEXT and self._restores is not None:
-                    self._exchange.restore_next()
-                    return Response(200, b"")
+                    return self._rest()
                 if path == CREDENTIALS_PATH.encode() and self._restores is not None:
                     return self._restores.answer(request)
             elif request.method == b"POST":
@@ -85,6 +88,12 @@ class RuntimeApi:
         if self._extensions is not None and path.startswith(extension_api.PREFIXES):
             return self._extensions(request)
         return refuse(404, "InvalidPath", "The path is not part of the Runtime API.")
+
+    def _rest(self) -> Response | asyncio.Future[Response]:
+        """A snapshot that waits for this answer has it in each clone, which asks again."""
+        if self._exchange.restore_next() and self._is_cloned_whole:
+            return asyncio.get_running_loop().create_future()
+        return Response(200, b"")
 
     def open_body(
         self, method: bytes, target: bytes, headers: Mapping[bytes, bytes], flow: Flow

@@ -234,6 +234,8 @@ _JAVA_OPTIONS = (
     ("-XX:TieredStopAtLevel=1", r"Tiered"),
     ("-XX:-UsePerfData", r"UsePerfData"),
     ("-Xshare:auto", r"-Xshare"),
+    # Where the library org.crac finds the hooks of SnapStart.
+    ("-Dorg.crac.Core.Compat=com.amazonaws.services.lambda.crac", r"org\.crac\.Core\.Compat"),
 )
 
 

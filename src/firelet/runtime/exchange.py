@@ -184,14 +184,15 @@ class Exchange:
         if not self._answer.done():
             self._answer.set_result(answer)
 
-    def restore_next(self) -> None:
-        """GET restore/next: INIT of a snapshot is done. A clone asks it too, when its machine was
-        put to rest before the answer had come."""
+    def restore_next(self) -> bool:
+        """GET restore/next: INIT of a snapshot is done. False in a clone, which asks it too when
+        its machine was put to rest before the answer had come."""
         if self._is_clone:
-            return
+            return False
         self.phase = advance(self.phase, Event.RESTORE_NEXT)
         if self._initialised is not None and not self._initialised.done():
             self._initialised.set_result(None)
+        return True
 
     def fail_init(self, answer: RuntimeAnswer) -> None:
         """POST init/error, or restore/error in a clone."""

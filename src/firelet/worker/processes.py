@@ -79,7 +79,12 @@ class Processes:
         self._reporter = reporter
         self._on_change = on_change
         self._tell_exit = on_exit
-        self._api = RuntimeApi(self.exchange, parts.restores, self._serve_extension)
+        self._api = RuntimeApi(
+            self.exchange,
+            parts.restores,
+            self._serve_extension,
+            is_cloned_whole=parts.sandbox.rests_at_next,
+        )
         self._server = HttpServer(
             self._api,
             limits=HTTP_LIMITS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
@@ -64,6 +65,22 @@ async def test_the_restore_point_ends_init() -> None:
     assert client.exchange.phase is Phase.SNAPSHOT
     assert await initialised is None
     assert client.ask(b"GET", "/2018-06-01/runtime/restore/next").status == 403
+
+
+async def test_a_snapshot_that_is_cloned_whole_waits_for_its_answer_in_its_clones() -> None:
+    snapshot, clone = Exchange(lambda: None), Exchange(lambda: None)
+    request = Request(b"GET", b"/2018-06-01/runtime/restore/next", {}, b"", "")
+    endpoint = CredentialsEndpoint(lambda: CREDENTIALS)
+    initialised = snapshot.start()
+    waiting = RuntimeApi(snapshot, endpoint, is_cloned_whole=True)(request)
+    assert isinstance(waiting, asyncio.Future)
+    assert await initialised is None
+    restored = clone.start(is_clone=True)
+    answer = RuntimeApi(clone, endpoint, is_cloned_whole=True)(request)
+    assert isinstance(answer, Response)
+    assert answer.status == 200
+    assert not restored.done()  # that comes with its hooks
+    assert not waiting.done()
 
 
 async def test_a_failed_restore_is_reported_like_a_failed_init() -> None:

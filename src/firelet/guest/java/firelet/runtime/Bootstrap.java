@@ -1,5 +1,6 @@
 package firelet.runtime;
 
+import com.amazonaws.services.lambda.crac.Core;
 import com.amazonaws.services.lambda.runtime.LambdaRuntimeInternal;
 import com.amazonaws.services.lambda.runtime.logging.LogLevel;
 import java.io.File;
@@ -16,6 +17,7 @@ import java.util.Map;
 public final class Bootstrap {
   private static final int EXIT_INIT = 1;
   private static final int EXIT_BROKEN = 2;
+  private static final int EXIT_RESTORE = 64; // as the official client
 
   private Bootstrap() {}
 
@@ -24,7 +26,11 @@ public final class Bootstrap {
     Log log = new Log(System.out, environment);
     LambdaRuntimeInternal.setLogger(log);
     try (RuntimeApi api = new RuntimeApi(environment.get("AWS_LAMBDA_RUNTIME_API"))) {
-      serve(api, load(api, environment, log), environment, log);
+      Handlers.Handler handler = load(api, environment, log);
+      if ("snap-start".equals(environment.get("AWS_LAMBDA_INITIALIZATION_TYPE"))) {
+        rest(api, log);
+      }
+      serve(api, handler, environment, log);
     } catch (IOException error) {
       System.err.println(error.getMessage());
       System.exit(EXIT_BROKEN);
@@ -38,13 +44,37 @@ public final class Bootstrap {
     try {
       return Handlers.find(environment.get("_HANDLER"), loader);
     } catch (Throwable thrown) { // whatever the function's own initialisers throw
-      Failure failure = new Failure(thrown);
-      log.log(failure.text(), LogLevel.FATAL);
-      System.out.flush();
+      Failure failure = tell(thrown, log);
       api.reportInitError(failure.json(), failure.type);
       System.exit(EXIT_INIT);
       throw new AssertionError("exit does not return");
     }
+  }
+
+  /** The restore point: hooks before it, and in each clone those after it. */
+  private static void rest(RuntimeApi api, Log log) throws IOException {
+    try {
+      Core.getGlobalContext().beforeCheckpoint(null);
+    } catch (Throwable thrown) { // the function's own, of any kind
+      Failure failure = tell(thrown, log);
+      api.reportInitError(failure.json(), failure.type);
+      System.exit(EXIT_RESTORE);
+    }
+    api.restoreNext();
+    try {
+      Core.getGlobalContext().afterRestore(null);
+    } catch (Throwable thrown) {
+      Failure failure = tell(thrown, log);
+      api.reportRestoreError(failure.json(), failure.type);
+      System.exit(EXIT_RESTORE);
+    }
+  }
+
+  private static Failure tell(Throwable thrown, Log log) {
+    Failure failure = new Failure(thrown);
+    log.log(failure.text(), LogLevel.FATAL);
+    System.out.flush();
+    return failure;
   }
 
   private static void serve(

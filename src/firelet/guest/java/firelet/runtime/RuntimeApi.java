@@ -74,13 +74,31 @@ final class RuntimeApi implements AutoCloseable {
     noteRefusal(read());
   }
 
+  void reportRestoreError(byte[] body, String errorType) throws IOException {
+    socket.getOutputStream().write(post("restore/error", body, errorHeader(errorType)));
+    noteRefusal(read());
+  }
+
+  /** Tells that a snapshot may be taken; returns in each environment that was made of it. */
+  void restoreNext() throws IOException {
+    socket.getOutputStream().write(get("restore/next"));
+    Answer answer = read();
+    if (answer.status != 200) {
+      throw new IOException("Not restored: " + answer.status + " " + answer.text());
+    }
+  }
+
   @Override
   public void close() throws IOException {
     socket.close();
   }
 
   private byte[] nextRequest() {
-    String head = "GET " + PREFIX + "invocation/next HTTP/1.1\r\nHost: " + address + "\r\n\r\n";
+    return get("invocation/next");
+  }
+
+  private byte[] get(String target) {
+    String head = "GET " + PREFIX + target + " HTTP/1.1\r\nHost: " + address + "\r\n\r\n";
     return head.getBytes(StandardCharsets.US_ASCII);
   }
 
