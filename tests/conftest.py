@@ -24,6 +24,7 @@ from machine_drivers import MakeMicrovmDriver, make_microvm_driver_of
 def nothing_leaks() -> Iterator[None]:
     """Fails a test that leaves a process, mount, control group, descriptor or network namespace."""
     leaks.adopt_orphans(True)
+    leaks.leave_out_of_collections()
     before = leaks.take_footprint()
     yield
     left = leaks.wait_for_leaks_to_end(before)

@@ -42,6 +42,13 @@ def adopt_orphans(is_adopting: bool) -> None:
     _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, int(is_adopting), 0, 0, 0)
 
 
+def leave_out_of_collections() -> None:
+    """What other tests hold, a gigabyte after thousands of them, is not looked through each time
+    that garbage is collected."""
+    gc.collect()
+    gc.freeze()
+
+
 def take_footprint() -> Footprint:
     below = descendants()
     return Footprint(
