@@ -11,11 +11,12 @@ from firelet.sandbox.interpreters import Interpreter
 from firelet.sandbox.java import ensure_client
 from firelet.sandbox.microvm.disk_store import DiskStore
 from firelet.sandbox.microvm.driver import MicrovmDriver, MicrovmSettings
+from firelet.sandbox.microvm.egress import NatGateway
 from firelet.sandbox.microvm.qemu import QemuVmm
 from firelet.sandbox.microvm.runtime_disk import RuntimeDisk, ensure_runtime_disk
 from guest_images import MachineRoom
 
-MakeMicrovmDriver = Callable[[], MicrovmDriver]
+MakeMicrovmDriver = Callable[..., MicrovmDriver]
 
 
 def make_microvm_driver_of(
@@ -37,7 +38,7 @@ def make_microvm_driver_of(
         plan = rootfs.plan_root(interpreter, packages.root, is_rootless=False, java_client=client)
         return ensure_runtime_disk(interpreter, plan, base, runtime_disks)
 
-    def make() -> MicrovmDriver:
+    def make(gateway: NatGateway | None = None) -> MicrovmDriver:
         has_tree = host.cgroup_version is not None and not host.is_rootless
         return MicrovmDriver(
             MicrovmSettings(
@@ -47,6 +48,7 @@ def make_microvm_driver_of(
                 is_emulated=True,
                 make_vmm=lambda spec: QemuVmm(spec, has_kvm=False),
                 profile=profile,
+                gateway=gateway,
             ),
             host.interpreters,
             disks,

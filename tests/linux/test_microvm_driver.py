@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from boxes import DIGEST, OTHER_DIGEST, PYTHON, SHELL, Box, BoxMaker, Packages, pid_of
+from firelet.guest import machine_network
 from firelet.model.errors import FileSystemMountFailure, InvalidRuntime, PlatformError
 from firelet.model.layout import LIBRARY_PATH
 from firelet.sandbox.driver import (
@@ -27,6 +28,8 @@ from firelet.sandbox.driver import (
 from firelet.sandbox.host import HostFacts
 from firelet.sandbox.interpreters import Interpreter, discover
 from firelet.sandbox.microvm.driver import MicrovmDriver
+from firelet.sandbox.microvm.egress import NatGateway
+from firelet.sandbox.microvm.machine_sandbox import MachineSandbox
 from guest_images import PATIENCE_S
 from machine_drivers import MakeMicrovmDriver
 from sandbox_contract import SandboxContract
@@ -433,3 +436,52 @@ async def answer(box: Box, data: bytes) -> bytes:
             await loop.sock_sendall(connection, data)
             await loop.sock_recv(connection, 100)  # or its end
     return asked
+
+
+class NoWayOut(NatGateway):
+    """Machines have a network with it, which ends at their host's side."""
+
+    def connect(self, namespace: int) -> int:
+        return namespace
+
+    def disconnect(self, slot: int) -> None:
+        """There was nothing."""
+
+
+@pytest.mark.skipif(not os.access("/dev/net/tun", os.R_OK | os.W_OK), reason="no /dev/net/tun")
+async def test_with_a_way_out_each_function_has_a_device_and_a_host_of_its_own(
+    make_microvm_driver: MakeMicrovmDriver,
+) -> None:
+    """Two machines of one template: the same addresses, in networks that do not touch."""
+    driver = make_microvm_driver(NoWayOut())
+    await driver.open()
+    maker = BoxMaker(driver)
+    try:
+        for answer in (b"one", b"other"):
+            box = await maker(SHELL)
+            assert isinstance(box.sandbox, MachineSandbox)
+            assert box.sandbox.network is not None
+            server = box.sandbox.network.run_inside(lambda: socket.create_server(("", 7_777)))
+            with server:
+                server.setblocking(False)
+                box.start("/usr/bin/python3", "-c", CALLS_HOST)
+                async with asyncio.timeout(PATIENCE_S):
+                    caller, (address, _) = await asyncio.get_running_loop().sock_accept(server)
+                with caller:
+                    await asyncio.get_running_loop().sock_sendall(caller, answer)
+            assert (await box.finish()).output == f"{answer.decode()} unreachable\n"
+            assert address == machine_network.GUEST_ADDRESS
+    finally:
+        await maker.close()
+        await driver.close()
+
+
+CALLS_HOST = f"""
+import errno, socket
+with socket.create_connection(("{machine_network.HOST_ADDRESS}", 7777)) as host:
+    said = host.recv(10).decode()
+try:
+    socket.create_connection(("192.0.2.1", 80))
+except OSError as error:
+    print(said, {{errno.ENETUNREACH: "unreachable"}}.get(error.errno, error))
+"""

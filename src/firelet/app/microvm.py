@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
+from firelet.model.errors import IsolationMissing
 from firelet.sandbox import cgroups, rootfs
 from firelet.sandbox.interpreters import Interpreter
 from firelet.sandbox.janitor import Janitor
@@ -61,27 +63,30 @@ async def open_driver(parts: MicrovmParts, offer: MicrovmOffer) -> MicrovmDriver
     offer.check()
     assert offer.image is not None
     image = await asyncio.to_thread(ImageStore(parts.images).load, offer.image.digest)
-    resolver = None
-    if parts.egress is Egress.NAT:
-        resolver = parts.resolver or await asyncio.to_thread(_host_resolver)
+    profile = await asyncio.to_thread(compile_profile)
     home = parts.code_store.parent / "microvm"
     disks = DiskStore(home / "disks")
-    tree = janitor = None
-    if parts.cgroup_version is not None:
-        tree = await asyncio.to_thread(cgroups.open_tree, parts.cgroup_version, branch=_BRANCH)
-        janitor = Janitor(cgroups.owner_name())
-    settings = MicrovmSettings(
-        directory=home,
-        code_store=parts.code_store,
-        image=image,
-        is_emulated=offer.choice.kind is VmmKind.QEMU_EMULATED,
-        opens_taps=offer.choice.kind is VmmKind.FIRECRACKER,
-        make_vmm=_vmm_maker(offer.choice),
-        profile=await asyncio.to_thread(compile_profile),
-        gateway=None if resolver is None else await asyncio.to_thread(_open_gateway, resolver),
-    )
-    maker = _RuntimeDisks(parts, image, disks, resolver)
-    driver = MicrovmDriver(settings, parts.interpreters, disks, maker.of, tree, janitor)
+    tree = janitor = resolver = gateway = None
+    with contextlib.ExitStack() as undo:
+        if parts.egress is Egress.NAT:
+            resolver, gateway = await asyncio.to_thread(_open_way_out, parts.resolver)
+            undo.callback(gateway.close)
+        if parts.cgroup_version is not None:
+            tree = await asyncio.to_thread(cgroups.open_tree, parts.cgroup_version, branch=_BRANCH)
+            janitor = Janitor(cgroups.owner_name())
+        settings = MicrovmSettings(
+            directory=home,
+            code_store=parts.code_store,
+            image=image,
+            is_emulated=offer.choice.kind is VmmKind.QEMU_EMULATED,
+            opens_taps=offer.choice.kind is VmmKind.FIRECRACKER,
+            make_vmm=vmm_maker(offer.choice),
+            profile=profile,
+            gateway=gateway,
+        )
+        maker = _RuntimeDisks(parts, image, disks, resolver)
+        driver = MicrovmDriver(settings, parts.interpreters, disks, maker.of, tree, janitor)
+        undo.pop_all()  # the driver closes it
     try:
         await driver.open()
     except BaseException:
@@ -90,7 +95,7 @@ async def open_driver(parts: MicrovmParts, offer: MicrovmOffer) -> MicrovmDriver
     return driver
 
 
-def _vmm_maker(choice: VmmChoice) -> Callable[[VmSpec], Vmm]:
+def vmm_maker(choice: VmmChoice) -> Callable[[VmSpec], Vmm]:
     """How a machine is made that has not been started."""
     assert choice.program is not None
     if choice.kind is VmmKind.FIRECRACKER:
@@ -101,16 +106,17 @@ def _vmm_maker(choice: VmmChoice) -> Callable[[VmSpec], Vmm]:
 
 
 def _make_firecracker(program: Path, jailer: str | None, spec: VmSpec) -> Vmm:
-    """In a jail if there is a user for it. All machines have one group, which no other process is
+    """In a jail, which only root can make. All machines have one group, which no other process is
     in: they read the same snapshots."""
-    if jailer is None or spec.user is None:
+    if jailer is None:
         return FirecrackerVmm(spec, program=program, slots=SLOTS)
+    assert spec.user is not None, "a jailer is chosen for root alone, who gives machines users"
     network = None if spec.nic is None else spec.nic.namespace
     policy = JailPolicy(uid=spec.user, gid=_MACHINES_GROUP, network=network)
     return FirecrackerVmm(spec, program=program, policy=policy, jailer=jailer, slots=SLOTS)
 
 
-def _open_gateway(resolver: IPv4Address) -> NatGateway:
+def open_gateway(resolver: IPv4Address) -> NatGateway:
     """The way out of this process's machines, with a part of the transit network of its own.
     NetworkRefused."""
     for transit in TRANSIT.subnets(new_prefix=_TRANSIT_PREFIX):
@@ -123,19 +129,24 @@ def _open_gateway(resolver: IPv4Address) -> NatGateway:
     raise NetworkRefused(f"Every part of {TRANSIT} is some platform's already.")
 
 
-def _host_resolver() -> IPv4Address:
-    """The first name server of the host that a guest can reach. NetworkRefused."""
-    with contextlib.suppress(OSError):
-        for line in _RESOLVERS.read_text().splitlines():
-            words = line.split()
-            if len(words) > 1 and words[0] == "nameserver":
-                with contextlib.suppress(ValueError):
-                    address = IPv4Address(words[1])
-                    if not address.is_loopback:
-                        return address
+def find_resolver(text: str) -> IPv4Address:
+    """The first name server of a resolv.conf that a guest can reach. NetworkRefused."""
+    for word in re.findall(r"^nameserver\s+([0-9.]+)\s*$", text, re.MULTILINE):
+        address = IPv4Address(word)
+        if not address.is_loopback:
+            return address
     raise NetworkRefused(
         f"{_RESOLVERS} names no server that guests can reach: set microvm_resolver."
     )
+
+
+def _open_way_out(resolver: IPv4Address | None) -> tuple[IPv4Address, NatGateway]:
+    """The name server that guests ask, and the way to it. IsolationMissing."""
+    try:
+        resolver = resolver or find_resolver(_RESOLVERS.read_text())
+        return resolver, open_gateway(resolver)
+    except (NetworkRefused, OSError, ValueError) as error:
+        raise IsolationMissing(f"microVMs cannot have a way out: {error}") from error
 
 
 class _RuntimeDisks:

@@ -185,8 +185,8 @@ class Exchange:
             self._answer.set_result(answer)
 
     def restore_next(self) -> bool:
-        """GET restore/next: INIT of a snapshot is done. False in a clone, which asks it too when
-        its machine was put to rest before the answer had come."""
+        """GET restore/next: INIT of a snapshot is done. False in a clone, which asks it too if its
+        machine was put to rest while it waited for the answer."""
         if self._is_clone:
             return False
         self.phase = advance(self.phase, Event.RESTORE_NEXT)

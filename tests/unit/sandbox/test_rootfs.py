@@ -197,3 +197,13 @@ def test_directories_to_share_are_in_the_hidden_store_if_they_exist(tmp_path: Pa
     assert binds[file_system_source(there)] == str(tmp_path)
     assert file_system_source(there).startswith(f"{HIDDEN}/file_systems/")
     assert file_system_source(missing) not in binds
+
+
+def test_names_are_asked_of_who_is_there_to_answer() -> None:
+    def servers(resolver: str | None) -> str:
+        planned = plan_root(PROVIDED, STORE, is_rootless=False, resolver=resolver)
+        return dict(planned.files)["/etc/resolv.conf"]
+
+    assert servers("192.0.2.53") == "nameserver 192.0.2.53\n"
+    # Where nobody answers, nobody is to wait for long either.
+    assert servers(None).startswith("nameserver 127.0.0.1\noptions timeout:1")
