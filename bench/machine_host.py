@@ -35,11 +35,20 @@ PIECE_BYTES = 64 * 1024
 MEMORY_MIB = 1_769  # one processor's worth, as AWS counts
 
 _PYTHON = f"""\
+import json
+
 PIECE = b"x" * {PIECE_BYTES}
 
 
 def handler(event, context):
     return event
+
+
+def work(event, context):
+    for number in range(300_000):
+        event += number * number % 7
+    for _ in range(200):
+        json.loads(json.dumps({{"numbers": list(range(300)), "text": "x" * 500}}))
 
 
 def bulk(event, context):
@@ -247,7 +256,8 @@ async def open_host(found: Found, scratch: Path) -> AsyncIterator[Host]:
 def make_version(
     runtime: str, *, handler: str = "app.handler", has_snap_start: bool = False
 ) -> FunctionVersion:
-    """Of a function that answers with its event, or streams (``app.bulk``)."""
+    """Of a function that answers with its event, streams (``app.bulk``) or has the processor to do
+    something (``app.work``)."""
     version = FunctionVersion(
         account="000000000000",
         region="us-east-1",

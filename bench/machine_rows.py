@@ -33,6 +33,8 @@ class Measured:
     clones: dict[str, Starts] = field(default_factory=dict)
     calls: Calls | None = None
     namespaces: Calls | None = None
+    work_ms: list[float] = field(default_factory=list)
+    work_in_namespaces_ms: list[float] = field(default_factory=list)
     ping_ms: list[float] = field(default_factory=list)
     streams: Streams | None = None
     starts_per_s: float | None = None
@@ -146,6 +148,8 @@ def _call_rows(found: Measured) -> list[Row]:
     other = _median(found.namespaces.taken_ms) if found.namespaces is not None else None
     warm = _median(calls.taken_ms)
     ratio = warm / other if warm and other else None
+    work, other_work = _median(found.work_ms), _median(found.work_in_namespaces_ms)
+    slower = work / other_work if work and other_work else None
     note = _count(calls.taken_ms, "calls")
     return [
         Row("warm call, p50", "ms", warm, goal=WARM_GOAL_MS, note=note),
@@ -153,6 +157,8 @@ def _call_rows(found: Measured) -> list[Row]:
         Row("warm call, CPU of the VMM, mean", "ms", calls.cpu_ms),
         Row("the same in namespaces, p50", "ms", other),
         Row("warm call / the same in namespaces", "x", ratio),
+        Row("work of the processor, p50", "ms", work, note=_count(found.work_ms, "calls")),
+        Row("work of the processor / the same in namespaces", "x", slower),
         Row("floor: question to pid 1 of a guest, p50", "ms", _median(found.ping_ms)),
     ]
 

@@ -22,6 +22,7 @@ from firelet.worker.slots import Slot
 BOOTS = 5
 STARTS = 15
 CALLS = 1_000
+WORKS = 5
 PINGS = 1_000
 SUSTAINED = 30
 AT_ONCE = 2
@@ -179,6 +180,16 @@ async def measure_calls(node: Node, version: FunctionVersion) -> Calls:
         return Calls(taken, (_cpu_s(vmm_pid(slot.sandbox)) - before) * 1000 / CALLS)
     finally:
         await slot.close()
+
+
+async def measure_work(node: Node, version: FunctionVersion) -> list[float]:
+    """Milliseconds of calls that need the processor, the first ones left out."""
+    slot = await node.start(version)
+    try:
+        taken = [await call(slot, b"0") for _ in range(2 * WORKS)]
+    finally:
+        await slot.close()
+    return taken[WORKS:]
 
 
 async def measure_pings(host: Host, version: FunctionVersion) -> list[float]:

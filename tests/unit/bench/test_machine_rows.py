@@ -23,6 +23,8 @@ def measured() -> Measured:
         clones={"python3.11": starts},
         calls=Calls([2.0, 1.0, 9.0], 1.5),
         namespaces=Calls([0.5], None),
+        work_ms=[900.0, 880.0, 2_000.0],
+        work_in_namespaces_ms=[50.0],
         ping_ms=[0.4],
         streams=Streams([10.0], [20.0]),
         starts_per_s=2.5,
@@ -51,7 +53,9 @@ def test_a_goal_is_met_or_missed_by_the_middle_of_what_was_measured() -> None:
 
 
 def test_a_call_is_compared_with_the_same_in_namespaces() -> None:
-    assert by_label(make_rows(measured()))["warm call / the same in namespaces"].value == 4
+    rows = by_label(make_rows(measured()))
+    assert rows["warm call / the same in namespaces"].value == 4
+    assert rows["work of the processor / the same in namespaces"].value == 18
 
 
 def test_the_best_is_told_beside_the_middle() -> None:

@@ -25,9 +25,10 @@ _OPERATIONS_PER_VCPU_S = 10_000
 _LEAST_SHARE = 0.25
 
 _SIZES_MIB = (256, 512, 1_024, 2_048, 4_096, 8_192, 12_288)
-# What Python does in a machine that QEMU 7.2 emulates takes so many times the processor's time. The
-# share of a processor that a function is entitled to is the function's, not the emulator's.
-EMULATION_FACTOR = 18.0
+# What Python does in a machine that QEMU 7.2 emulates takes so many times the processor's time: see
+# "work of the processor" of ``bench.microvm``. The share of a processor that a function is entitled
+# to is the function's, not the emulator's.
+EMULATION_FACTOR = 17.0
 
 
 def machine_memory_mib(function_mib: int) -> int:
