@@ -51,6 +51,10 @@ def work(event, context):
         json.loads(json.dumps({{"numbers": list(range(300)), "text": "x" * 500}}))
 
 
+def use(event, context):
+    return len(b"1" * event)
+
+
 def bulk(event, context):
     for _ in range(event):
         yield PIECE
@@ -256,8 +260,8 @@ async def open_host(found: Found, scratch: Path) -> AsyncIterator[Host]:
 def make_version(
     runtime: str, *, handler: str = "app.handler", has_snap_start: bool = False
 ) -> FunctionVersion:
-    """Of a function that answers with its event, streams (``app.bulk``) or has the processor to do
-    something (``app.work``)."""
+    """Of a function that answers with its event, streams (``app.bulk``), has the processor to do
+    something (``app.work``) or uses memory (``app.use``)."""
     version = FunctionVersion(
         account="000000000000",
         region="us-east-1",

@@ -8,7 +8,6 @@ the one mapping that can be written and executed. Called by ``bench.microvm``.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 import statistics
 import time
@@ -20,11 +19,7 @@ from bench.machine_host import Host, vmm_pid
 from bench.machines import call
 from firelet.model.function import FunctionVersion
 from firelet.model.limits import MIB
-from firelet.sandbox.microvm.choice import VmmKind
-from firelet.sandbox.microvm.guest_channel import GuestChannel
-from firelet.sandbox.microvm.initramfs import OPTIONAL_MODULES_DIRECTORY
-from firelet.sandbox.microvm.qemu import QemuVmm
-from firelet.sandbox.microvm.vmm import VmSpec
+from firelet.sandbox.microvm.idle_memory import IDLE_S
 from firelet.worker.slots import Slot
 
 CLONES = 20
@@ -32,11 +27,8 @@ _KIB_PER_MIB = 1024
 _SETTLE_S = 1.0
 _HEADER = re.compile(r"[0-9a-f]+-[0-9a-f]+ (\S{4}) \S+ \S+ \d+\s*(.*)")
 _MEMORY_FILE = "/memfd:"
-_GUEST_MIB = 256
-_WRITTEN_MIB = 96
-_BALLOON_MIB = 128
-_PATIENCE_S = 20.0
-_REPORTED_AFTER_S = 5.0  # the guest's kernel reports free pages every two seconds
+USED_MIB = 96
+_PATIENCE_S = 5.0
 _POLL_S = 0.05
 
 
@@ -68,13 +60,13 @@ class Clones:
 
 @dataclass(frozen=True, slots=True)
 class GivenBack:
-    """MiB of a guest's memory in use: when booted, with ``_WRITTEN_MIB`` written and deleted again,
-    some time later, and with a balloon."""
+    """MiB that are charged to a machine: ``before`` and after (``used``) an invocation that has
+    used ``USED_MIB`` and freed them, and once it has been ``idle`` for ``idle_s`` seconds."""
 
-    booted: float
-    written: float
-    reported: float
-    ballooned: float
+    before: float
+    used: float
+    idle: float
+    idle_s: float
 
 
 def parse_smaps(text: str) -> Held:
@@ -125,67 +117,33 @@ async def measure_clones(host: Host, version: FunctionVersion, count: int = CLON
     return Clones(len(held), median_of(held), private, charged or None)
 
 
-async def measure_given_back(host: Host, directory: Path) -> GivenBack | str:
-    """A machine that was booted with a balloon, which the driver's have not; or why there is no
-    such figure. ``directory`` is the machine's and exists."""
-    found = host.found.offer
-    image, program = found.image, found.choice.program
-    if found.choice.kind not in (VmmKind.QEMU_KVM, VmmKind.QEMU_EMULATED):
-        return "not measured: by QEMU only"
-    assert image is not None
-    assert program is not None
-    machine = QemuVmm(
-        VmSpec(
-            kernel=image.vmlinux,
-            initrd=image.initrd,
-            memory_mib=_GUEST_MIB,
-            directory=directory,
-            has_balloon=True,
-        ),
-        has_kvm=host.found.verdict.is_usable,
-        program=program,
-    )
-    guest: GuestChannel | None = None
+async def measure_given_back(host: Host, version: FunctionVersion) -> GivenBack | str:
+    """``version`` uses so many bytes of memory as its event says; or why there is no figure."""
+    slot = await host.node.start(version)
     try:
-        await machine.boot()
-        guest = GuestChannel(machine.take_channel())
-        await guest.hello()
-        module = f"/{OPTIONAL_MODULES_DIRECTORY}/*-virtio_balloon.ko"
-        if not await _run(guest, f"insmod {module}"):
-            return "not measured: the guest image has no module for balloons, or no shell"
-        booted = _memory_in_use(machine.pid)
-        size = _WRITTEN_MIB * MIB
-        if not await _run(guest, f"head -c {size} /dev/zero >/tmp/much && rm /tmp/much"):
-            return "not measured: the guest could not write so much"
-        written = _memory_in_use(machine.pid)
-        await asyncio.sleep(_REPORTED_AFTER_S)
-        reported = _memory_in_use(machine.pid)
-        await machine.set_balloon(_BALLOON_MIB)
-        end = time.monotonic() + _PATIENCE_S
-        while await machine.balloon_mib() < _BALLOON_MIB and time.monotonic() < end:
+        await call(slot, b"0")
+        before = _charged_mib(slot)
+        await call(slot, str(USED_MIB * MIB).encode())
+        used = _charged_mib(slot)
+        if not used:
+            return "not measured: no control groups"
+        slot.sandbox.freeze()
+        began = changed = time.monotonic()
+        idle = used
+        while time.monotonic() < changed + IDLE_S + _PATIENCE_S:
             await asyncio.sleep(_POLL_S)
-        return GivenBack(booted, written, reported, _memory_in_use(machine.pid))
+            if _charged_mib(slot) < idle - 1:
+                idle, changed = _charged_mib(slot), time.monotonic()
+        return GivenBack(before, used, idle, changed - began)
     finally:
-        if guest is not None:
-            guest.close()
-        await machine.stop()
+        await slot.close()
 
 
-async def _run(guest: GuestChannel, script: str) -> bool:
-    ending = await guest.run(["/bin/sh", "-c", script])
-    return ending.code == 0
+def _charged_mib(slot: Slot) -> float:
+    return slot.sandbox.memory_bytes() / MIB
 
 
 def _part(permissions: str, name: str) -> str:
     if name.startswith(_MEMORY_FILE):
         return "guest"
     return "translated" if "wx" in permissions else "rest"
-
-
-def _memory_in_use(pid: int) -> float:
-    """MiB of the memory file that this process has open."""
-    for file in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):
-            if str(file.readlink()).startswith(_MEMORY_FILE):
-                return file.stat().st_blocks * 512 / MIB
-    raise RuntimeError("the machine has no memory file")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from bench.machine_memory import CLONES, Clones, GivenBack
+from bench.machine_memory import CLONES, USED_MIB, Clones, GivenBack
 from bench.machines import AT_ONCE, STREAM_BYTES, Boots, Calls, Starts, Streams
 from bench.rows import Limit, Row, percentile
 from firelet.linux.kvm import KvmVerdict
@@ -211,25 +211,18 @@ def _memory_rows(clones: Clones | None) -> list[Row]:
 
 
 def _given_back_rows(given: GivenBack | str) -> list[Row]:
-    label = "memory given back"
+    label = f"of {USED_MIB} MiB that a function has used and freed, given back when idle"
     if isinstance(given, str):
         return [Row(label, "MiB", None, note=given)]
-    note = f"in use: {given.booted:.0f} MiB booted, {given.written:.0f} written"
     return [
         Row(
-            f"{label}, free pages reported",
+            label,
             "MiB",
-            given.written - given.reported,
-            note=f"{note}, {given.reported:.0f} then",
+            given.used - given.idle,
+            note=f"charged: {given.before:.0f} MiB before, {given.used:.0f} after,"
+            f" {given.idle:.0f} idle for {given.idle_s:.0f} s",
             is_less_better=False,
-        ),
-        Row(
-            f"{label}, by a balloon as well",
-            "MiB",
-            given.reported - given.ballooned,
-            note=f"{given.ballooned:.0f} MiB in use then",
-            is_less_better=False,
-        ),
+        )
     ]
 
 

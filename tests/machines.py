@@ -60,6 +60,7 @@ class FakeGroup:
     limits: list[Limits] = field(default_factory=list)
     procs_fds: list[int] = field(default_factory=list)
     vcpus: list[float | None] = field(default_factory=list)
+    memory_mib: int = 8
     is_frozen: bool = False
     is_removed: bool = False
 
@@ -76,7 +77,7 @@ class FakeGroup:
         self.is_frozen = False
 
     def memory_bytes(self) -> int:
-        return 8 * 2**20
+        return self.memory_mib * 2**20
 
     def remove(self) -> None:
         assert not self.is_frozen

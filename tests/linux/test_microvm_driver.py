@@ -18,6 +18,7 @@ from boxes import DIGEST, OTHER_DIGEST, PYTHON, SHELL, Box, BoxMaker, Packages, 
 from firelet.guest import machine_network
 from firelet.model.errors import FileSystemMountFailure, InvalidRuntime, PlatformError
 from firelet.model.layout import LIBRARY_PATH
+from firelet.model.limits import MIB
 from firelet.sandbox.driver import (
     ExtensionStart,
     RuntimeExit,
@@ -27,6 +28,7 @@ from firelet.sandbox.driver import (
 )
 from firelet.sandbox.host import HostFacts
 from firelet.sandbox.interpreters import Interpreter, discover
+from firelet.sandbox.microvm import idle_memory
 from firelet.sandbox.microvm.driver import MicrovmDriver
 from firelet.sandbox.microvm.egress import NatGateway
 from firelet.sandbox.microvm.machine_sandbox import MachineSandbox
@@ -48,6 +50,15 @@ OTHERS = [
 ]
 RUNTIMES = sorted({*PYTHONS[:1], *PYTHONS[-1:], *OTHERS})
 
+FREES = """
+import time
+much = bytearray(b"1") * 200_000_000
+del much
+print("free")
+while True:
+    time.sleep(0.1)
+    print("tick")
+"""
 BUSY = "while true; do :; done"
 TICKS = os.sysconf("SC_CLK_TCK")
 ASKS = """
@@ -305,6 +316,26 @@ class TestFreeze:
         # The clock has gone on as if nothing had been: at most one line is from before.
         early = [float(line) < thawed - 0.2 for line in box.output.splitlines()[:20]]
         assert sum(early[3:]) == 0, box.output
+
+    async def test_an_idle_machine_gives_back_what_its_guest_has_freed(
+        self, make_box: BoxMaker, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(idle_memory, "IDLE_S", 0.1)
+        box = await make_box(PYTHON, memory_mib=512)
+        machine = box.sandbox
+        box.start_python(FREES)
+        await box.says("free")
+        held = machine.memory_bytes()
+        machine.freeze()
+        await asyncio.sleep(0.5)  # what it had said before comes
+        box.output = b""
+        async with asyncio.timeout(PATIENCE_S):
+            while machine.memory_bytes() > held - 150 * MIB:
+                await asyncio.sleep(0.1)
+        # The guest went on, its function did not.
+        assert box.output.count(b"tick") <= 2
+        machine.thaw()
+        await box.until(lambda: box.output.count(b"tick") > 5)
 
     async def test_a_frozen_machine_can_be_reset(self, make_box: BoxMaker) -> None:
         box = await make_box(SHELL)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 import signal
+import sys
 from pathlib import Path
 
 import pytest
 
-from firelet.sandbox.microvm import vmm_process
+from firelet.linux import namespaces
+from firelet.sandbox.microvm import vmm_process, vmm_starter
 from firelet.sandbox.microvm.console import KEPT_BYTES, Console
-from firelet.sandbox.microvm.vmm import VmmMissing
+from firelet.sandbox.microvm.vmm import VmmError, VmmMissing
 from firelet.sandbox.microvm.vmm_process import VmmProcess, start
+from firelet.sandbox.microvm.vmm_starter import Starter, find_starter
 
 pytestmark = pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv is missing")
 
@@ -128,3 +132,43 @@ async def test_a_program_that_is_missing_is_told(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(vmm_process, "_WITH_PARENT", ("no-such-setpriv",))
     with pytest.raises(VmmMissing, match="no-such-setpriv"):
         shell("true", console)
+
+
+async def test_it_is_killed_with_its_starter_only_when_we_end() -> None:
+    """The thread that has started it waits for the next one."""
+    starter = Starter(lambda: None)
+    process = start(["/bin/sleep", "1000"], Console(), starter=starter)
+    await asyncio.sleep(0.1)
+    assert not process.has_ended
+    await process.kill()
+    process.close()
+
+
+async def test_what_its_starter_has_given_up_it_has_not_and_we_have(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"kept")
+    with (tmp_path / "file").open("r+b") as file:
+        program = Path(sys.executable).resolve()
+        starter = find_starter(program, shares_memory=True)
+        console = Console()
+        code = f"import os; os.posix_fallocate({file.fileno()}, 0, 100); print('done')"
+        command = [str(program), "-ISc", code]
+        process = start(command, console, fds=[file.fileno()], starter=starter)
+        assert await end_of(process) == 0, console.text()
+        assert console.text() == "done\n"
+        assert os.fstat(file.fileno()).st_size == 4
+        os.posix_fallocate(file.fileno(), 0, 100)
+        assert os.fstat(file.fileno()).st_size == 100
+    assert find_starter(program, shares_memory=True) is starter
+    assert find_starter(program, shares_memory=False) is not starter
+
+
+async def test_a_starter_that_cannot_give_up_what_it_has_to_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(_flags: int) -> None:
+        raise PermissionError(errno.EPERM, "unshare")
+
+    monkeypatch.setattr(vmm_starter.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(namespaces, "unshare", fail)
+    with pytest.raises(VmmError, match=r"cannot be shut in: .*unshare"):
+        find_starter(Path("/no-such-place/program"), shares_memory=False)

@@ -52,6 +52,10 @@ class Group:
                 except ProcessLookupError:
                     continue
 
+    def hold(self, is_held: bool) -> None:
+        """Whether its processes stand still. Those outside of it go on."""
+        _write(_GROUP + "/cgroup.freeze", str(int(is_held)))
+
     def peak_bytes(self) -> int:
         return int(os.pread(self._peak, 32, 0))
 

@@ -48,6 +48,7 @@ OPTIONAL_MODULES = "/.firelet/modules-optional"
 
 _VSOCK_MODULES = ("vsock", "vmw_vsock_virtio_transport_common", "vmw_vsock_virtio_transport")
 _NETWORK_MODULES = ("failover", "net_failover", "virtio_net")
+_MEMORY_MODULES = ("virtio_balloon",)
 _STAGE = "/run"
 _READ_BYTES = 65_536
 
@@ -157,10 +158,11 @@ class _Init:
 
     def _carry_out(self, message: dict[str, Any]) -> None:
         kind = message["do"]
-        if kind in ("assign", "tell", "extension", "end all"):
+        if kind in ("assign", "tell", "extension", "end all", "hold", "go on"):
             self._tell_sandbox(kind, message)
         elif kind == "enter":
             self._sandbox = Sandbox(self._link, message)
+            _load_modules(OPTIONAL_MODULES, _MEMORY_MODULES)
             if message["network"]:
                 _load_modules(OPTIONAL_MODULES, _NETWORK_MODULES)
                 self._sandbox.connect_network()
@@ -195,8 +197,10 @@ class _Init:
             self._sandbox.tell(message["message"])
         elif kind == "extension":
             self._sandbox.start_extension(message["message"])
-        else:
+        elif kind == "end all":
             self._sandbox.end_all()
+        else:
+            self._sandbox.hold(kind == "hold")
 
     def _open_stream(self, stream: int, purpose: dict[str, Any]) -> None:
         if self._sandbox is None or purpose.get("for") != "connect":

@@ -103,6 +103,10 @@ class Sandbox:
         It is to tell when it has reaped them."""
         self._group.end_all_but(self._pid)
 
+    def hold(self, is_held: bool) -> None:
+        """While the machine goes on for a reason of its own."""
+        self._group.hold(is_held)
+
     def connect(self, stream: int, port: int) -> None:
         """Over a socket that pid 1 makes in its network namespace, to its loopback."""
 

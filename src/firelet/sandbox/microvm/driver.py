@@ -291,6 +291,7 @@ class MicrovmDriver:
                     vcpus=size.vcpus,
                     drives=tuple(drives),
                     nic=None if network is None else network.nic,
+                    has_balloon=True,
                     has_own_memory=kind is MachineSnapshot,
                     cgroup_files=() if cgroup is None else tuple(cgroup.procs_fds),
                     user=user,

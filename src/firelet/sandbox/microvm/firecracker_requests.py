@@ -69,7 +69,7 @@ def before_start(spec: VmSpec) -> Iterator[api.Request]:
     if spec.has_entropy:
         yield api.EntropyDevice()
     if spec.has_balloon:
-        yield api.Balloon(amount_mib=0, deflate_on_oom=True, stats_polling_interval_s=1)
+        yield api.Balloon(amount_mib=0, deflate_on_oom=True, free_page_reporting=True)
 
 
 def load(spec: VmSpec, *, is_served: bool) -> api.SnapshotLoad:

@@ -39,6 +39,7 @@ from firelet.sandbox.microvm import api_listener
 from firelet.sandbox.microvm.disk_store import Disk
 from firelet.sandbox.microvm.guest_channel import GuestChannel
 from firelet.sandbox.microvm.guest_link import Carrier, PipeCarrier, SocketCarrier
+from firelet.sandbox.microvm.idle_memory import IdleMemory
 from firelet.sandbox.microvm.network import MachineNetwork
 from firelet.sandbox.microvm.vmm import Vmm, VmSnapshot
 from firelet.sandbox.pid1_messages import (
@@ -90,6 +91,7 @@ class MachineSandbox:
         self.network: MachineNetwork | None = None
         self.directory = directory
         self._cgroup = cgroup
+        self._idle_memory = None if cgroup is None else IdleMemory(cgroup, self._hold)
         self._on_stopped = on_stopped
         self._channel: GuestChannel | None = None
         with contextlib.ExitStack() as undo:
@@ -292,11 +294,15 @@ class MachineSandbox:
             self._cgroup.freeze()
         else:
             self._signal(signal.SIGSTOP)
+        if self._idle_memory is not None:
+            self._idle_memory.begin()
 
     def thaw(self) -> None:
         if not self._is_frozen:
             return
         self._is_frozen = False
+        if self._idle_memory is not None:
+            self._idle_memory.end()
         if self._cgroup is not None:
             self._cgroup.thaw()
         else:
@@ -340,6 +346,10 @@ class MachineSandbox:
             await asyncio.to_thread(_remove, self._cgroup, self.directory)
         finally:
             self._on_stopped(self)
+
+    def _hold(self, is_held: bool) -> None:
+        with contextlib.suppress(PlatformError):  # it has ended
+            self._tell(do="hold" if is_held else "go on")
 
     def _signal(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError, PlatformError):  # it has ended, or never ran

@@ -46,6 +46,7 @@ from firelet.sandbox.microvm.vmm import (
     advance,
 )
 from firelet.sandbox.microvm.vmm_process import VmmProcess, start
+from firelet.sandbox.microvm.vmm_starter import find_starter
 
 MIGRATION_TIMEOUT_S = 60.0
 _KVM = "/dev/kvm"
@@ -133,8 +134,6 @@ class QemuVmm:
         state = advance(self._state, VmEvent.RESTORE)
         if snapshot.held is None:
             raise ValueError("QEMU restores what is held in memory only: see load")
-        if self._spec.has_balloon and not self._spec.has_own_memory:
-            raise ValueError("A machine that shares its memory cannot give it back by a balloon.")
         held = snapshot.held.duplicate()
         try:
             await self._restore(held)
@@ -271,7 +270,8 @@ class QemuVmm:
 
     async def _launch(self, memory: int, *, is_restored: bool) -> None:
         """Starts QEMU and opens its monitor; ends it again if that fails."""
-        if shutil.which(self._program) is None:
+        program = shutil.which(self._program)
+        if program is None:
             await self.stop()
             raise VmmMissing(f"{self._program} is not installed.")
         monitor, their_monitor = socket.socketpair()
@@ -289,7 +289,7 @@ class QemuVmm:
                     kernel=-1 if is_restored else _open(self._spec.kernel, files),
                     initrd=-1 if is_restored else _open(self._spec.initrd, files),
                 )
-                await self._start(fds, is_restored=is_restored)
+                await self._start(Path(program), fds, is_restored=is_restored)
             self._version = await self._qmp.open()
         except VmmEnded:
             await self.stop()
@@ -298,7 +298,8 @@ class QemuVmm:
             await self.stop()
             raise
 
-    async def _start(self, fds: QemuFds, *, is_restored: bool) -> None:
+    async def _start(self, program: Path, fds: QemuFds, *, is_restored: bool) -> None:
+        shares_memory = is_restored and not self._spec.has_own_memory
         command = build_command(
             self._spec,
             fds,
@@ -322,6 +323,7 @@ class QemuVmm:
             # QEMU asks for them for translated code, of which a clone fills a part: a tenth of what
             # it holds would never be used. It costs it a twentieth of its time.
             has_huge_pages=self._has_kvm or not is_restored,
+            starter=find_starter(program, shares_memory=shares_memory),
         )
 
     def _groups(self) -> tuple[int, ...]:

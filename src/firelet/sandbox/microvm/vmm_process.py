@@ -5,8 +5,8 @@ not: a machine; see ``vmm``. Called by the adapters.
 
 The program is started through two others, which become it: ``setpriv`` has the kernel kill it when
 this process ends (prctl(2), PR_SET_PDEATHSIG: to be exact, when the thread ends that started it,
-which is the one that runs the event loop), and a shell joins the control groups, so that no thread
-of the program was ever outside.
+which is the one that runs the event loop, or that of a ``Starter``), and a shell joins the control
+groups, so that no thread of the program was ever outside.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pathlib import Path
 from firelet.linux import process as processes
 from firelet.sandbox.microvm.console import Console
 from firelet.sandbox.microvm.vmm import VmmMissing
+from firelet.sandbox.microvm.vmm_starter import Starter
 
 _WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "--")
 # Whoever becomes another user has to ask again. The program's own files are open already.
@@ -140,11 +141,13 @@ def start(
     user: int | None = None,
     groups: Sequence[int] = (),
     has_huge_pages: bool = True,
+    starter: Starter | None = None,
 ) -> VmmProcess:
     """Starts ``command``, which inherits ``fds`` under their numbers, in the control groups whose
     files ``cgroup_files`` are; with ``user`` as that one (and its group, and ``groups``), without
-    capabilities; without ``has_huge_pages`` it gets none, even if it asks for them. Takes a
-    millisecond, in which the loop stands still. VmmMissing."""
+    capabilities; without ``has_huge_pages`` it gets none, even if it asks for them. It has what the
+    thread of ``starter`` has, or this one. Takes a millisecond, in which the loop stands still.
+    VmmMissing."""
     if user is not None:
         command = [*_as_user(user, groups), *command]
     with contextlib.ExitStack() as undo:
@@ -159,8 +162,9 @@ def start(
                 undo.callback(os.close, joined[-1])
             # What is started is like us in this, and nothing else can make it so.
             were_forbidden = has_huge_pages or processes.forbid_huge_pages(True)
-            try:
-                child = subprocess.Popen(
+
+            def spawn() -> subprocess.Popen[bytes]:
+                return subprocess.Popen(
                     [*_WITH_PARENT, _SHELL, "-c", _script(joined), _SHELL, *command],
                     stdin=subprocess.DEVNULL,
                     stdout=their_end,
@@ -168,6 +172,9 @@ def start(
                     pass_fds=tuple(fds),
                     start_new_session=True,
                 )
+
+            try:
+                child = spawn() if starter is None else starter.run(spawn)
             except FileNotFoundError as error:
                 raise VmmMissing(f"{_WITH_PARENT[0]} is not installed.") from error
             finally:

@@ -243,7 +243,9 @@ async def test_what_firecracker_counts_is_read(make: Make) -> None:
 async def test_the_balloon_is_firecrackers_own(make: Make) -> None:
     machine = make(has_balloon=True)
     await machine.boot()
-    assert (await machine.client.balloon_statistics()).target_mib == 0
+    balloon = await machine.client.balloon()
+    assert balloon.amount_mib == 0
+    assert balloon.free_page_reporting
 
 
 async def test_a_directory_may_be_deeper_than_a_sockets_address(tmp_path: Path) -> None:
