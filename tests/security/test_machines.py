@@ -27,7 +27,7 @@ from guest_images import PATIENCE_S, MachineRoom
 
 SPEC = SandboxSpec(runtime=PYTHON, code=DIGEST, memory_mib=256, tmp_mib=64)
 # Of the virtio specification: block device, console, source of entropy.
-BLOCK, CONSOLE, ENTROPY = 2, 3, 4
+BLOCK, CONSOLE, ENTROPY, BALLOON = 2, 3, 4, 5
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ class TestRoot:
             """
         )
         virtio, pci, networks = found
-        assert set(virtio) <= {BLOCK, CONSOLE, ENTROPY}
+        assert set(virtio) <= {BLOCK, CONSOLE, ENTROPY, BALLOON}
         assert (virtio.count(BLOCK), virtio.count(CONSOLE)) == (4, 1)
         assert (pci, networks) == ([], [])
 
