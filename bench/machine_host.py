@@ -28,7 +28,7 @@ from firelet.sandbox.interpreters import Interpreter
 from firelet.sandbox.microvm.config import MicrovmConfig
 from firelet.sandbox.microvm.driver import MicrovmDriver
 from firelet.sandbox.microvm.machine_sandbox import MachineSandbox
-from firelet.sandbox.microvm.offer import MicrovmOffer
+from firelet.sandbox.microvm.offer import MicrovmOffer, MicrovmProbe
 from firelet.worker.node import Node, NodeParts
 
 PIECE_BYTES = 64 * 1024
@@ -240,7 +240,7 @@ async def open_host(found: Found, scratch: Path) -> AsyncIterator[Host]:
         cgroup_version=facts.cgroup_version,
         interpreters=facts.interpreters,
         embryos=Bounds(least=1, most=2),
-        microvms=replace(found.config, images=images),
+        microvms=MicrovmProbe(replace(found.config, images=images), found.verdict),
     )
     driver = await open_microvm_driver(parts)
     assert isinstance(driver, MicrovmDriver)

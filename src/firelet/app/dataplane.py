@@ -12,7 +12,7 @@ from logging import getLogger
 from typing import Protocol
 
 from firelet.app.config import PlatformConfig
-from firelet.app.driver import DriverParts, find_microvms, open_drivers
+from firelet.app.driver import DriverParts, open_drivers
 from firelet.app.worker import WorkerSettings
 from firelet.app.workers import LogIntake, ProcessLauncher, Workers
 from firelet.control.evict import Candidate, Standing
@@ -25,6 +25,7 @@ from firelet.observe.logs import LogStore
 from firelet.runtime.credentials import SessionCredentials
 from firelet.sandbox.embryos import Bounds
 from firelet.sandbox.host import HostFacts
+from firelet.sandbox.microvm.offer import MicrovmProbe
 from firelet.worker.codecache import CodeCache
 from firelet.worker.custody import Custody
 from firelet.worker.memory import HostMemory
@@ -55,6 +56,7 @@ class DataPlaneParts:
 
     config: PlatformConfig
     facts: HostFacts
+    microvms: MicrovmProbe
     code: CodeCache
     logs: LogStore
     sessions: Sessions
@@ -112,7 +114,7 @@ async def _open_node(stack: AsyncExitStack, parts: DataPlaneParts) -> Node:
             cgroup_version=parts.facts.cgroup_version,
             interpreters=parts.facts.interpreters,
             embryos=embryo_bounds(parts.config),
-            microvms=parts.config.microvms,
+            microvms=parts.microvms,
             isolation=parts.config.isolation,
             file_systems=parts.config.file_systems,
         )
@@ -146,6 +148,7 @@ async def _open_workers(stack: AsyncExitStack, parts: DataPlaneParts) -> Workers
             embryos=embryo_bounds(config),
             log_level=getLogger().getEffectiveLevel(),
             microvms=config.microvms,
+            kvm=parts.microvms.kvm,
             isolation=config.isolation,
             file_systems=dict(config.file_systems),
         )
@@ -165,7 +168,7 @@ async def _open_workers(stack: AsyncExitStack, parts: DataPlaneParts) -> Workers
 
     async def check_isolation(isolation: Isolation | None) -> None:
         if (isolation or config.isolation) is Isolation.MICROVM:
-            (await find_microvms(config.microvms)).check()
+            (await asyncio.to_thread(parts.microvms.find)).check()
 
     workers = Workers(fleet, custody, facts.interpreters.keys(), check_isolation)
     stack.push_async_callback(workers.close)

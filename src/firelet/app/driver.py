@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 
 from firelet.app import microvm
-from firelet.linux.kvm import probe_kvm
 from firelet.model.isolation import Isolation
 from firelet.sandbox import cgroups
 from firelet.sandbox.driver import SandboxDriver
@@ -17,8 +16,7 @@ from firelet.sandbox.drivers import Drivers
 from firelet.sandbox.embryos import Bounds
 from firelet.sandbox.interpreters import Interpreter
 from firelet.sandbox.janitor import Janitor
-from firelet.sandbox.microvm.config import MicrovmConfig
-from firelet.sandbox.microvm.offer import MicrovmOffer, find_offer
+from firelet.sandbox.microvm.offer import MicrovmProbe
 from firelet.sandbox.namespaces import NamespacesDriver, NamespacesSettings
 from firelet.sandbox.seccomp_profile import compile_profile, compile_snapshot_profile
 
@@ -33,7 +31,7 @@ class DriverParts:
     cgroup_version: int | None
     interpreters: Mapping[str, Interpreter]
     embryos: Bounds
-    microvms: MicrovmConfig
+    microvms: MicrovmProbe
     isolation: Isolation = Isolation.NAMESPACES
     file_systems: Mapping[str, Path] = field(default_factory=dict)
 
@@ -77,19 +75,15 @@ async def open_namespaces_driver(parts: DriverParts) -> SandboxDriver:
 async def open_microvm_driver(parts: DriverParts) -> SandboxDriver:
     """A driver whose sandboxes are machines. IsolationMissing when the host has not got what they
     need."""
+    config = parts.microvms.config
     return await microvm.open_driver(
         microvm.MicrovmParts(
             code_store=parts.code_store,
-            images=parts.microvms.images,
-            egress=parts.microvms.egress,
-            resolver=parts.microvms.resolver,
+            images=config.images,
+            egress=config.egress,
+            resolver=config.resolver,
             cgroup_version=parts.cgroup_version,
             interpreters=parts.interpreters,
         ),
-        await find_microvms(parts.microvms),
+        await asyncio.to_thread(parts.microvms.find),
     )
-
-
-async def find_microvms(config: MicrovmConfig) -> MicrovmOffer:
-    """What this host has for them; tries whether KVM runs guests."""
-    return find_offer(config, await asyncio.to_thread(probe_kvm))

@@ -15,11 +15,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from firelet.app.config import PlatformConfig
-from firelet.linux.kvm import probe_kvm
 from firelet.model.errors import PlatformError
 from firelet.model.isolation import Isolation
 from firelet.sandbox.host import HostFacts
-from firelet.sandbox.microvm.offer import find_offer
+from firelet.sandbox.microvm.offer import MicrovmProbe
 
 log = logging.getLogger(__name__)
 
@@ -50,10 +49,10 @@ def check_walls(facts: HostFacts, config: PlatformConfig) -> None:
         log.warning("running with weaker isolation: %s: %s", item.name, item.consequence)
 
 
-def check_isolation(config: PlatformConfig) -> None:
+def check_isolation(isolation: Isolation, microvms: MicrovmProbe) -> None:
     """Refuses to run functions in microVMs where those cannot be. IsolationMissing says why."""
-    if config.isolation is Isolation.MICROVM:
-        find_offer(config.microvms, probe_kvm()).check()
+    if isolation is Isolation.MICROVM:
+        microvms.find().check()
 
 
 def check_file_systems(directories: Mapping[str, Path], is_rootless: bool) -> None:

@@ -50,6 +50,7 @@ from firelet.observe.invocation_meter import InvocationMeter
 from firelet.sandbox import cgroups
 from firelet.sandbox.host import HostFacts, probe_host
 from firelet.sandbox.interpreters import named_interpreter
+from firelet.sandbox.microvm.offer import MicrovmProbe
 from firelet.store.documents import DocumentStore
 from firelet.store.keyfile import load_key
 from firelet.store.queue import EventQueue
@@ -65,13 +66,14 @@ async def serve(config: PlatformConfig, on_ready: Callable[[str], None]) -> None
     for runtime, executable in config.interpreters.items():
         facts.interpreters[runtime] = named_interpreter(runtime, executable)
     check_walls(facts, config)
-    await asyncio.to_thread(check_isolation, config)
+    microvms = MicrovmProbe(config.microvms)
+    await asyncio.to_thread(check_isolation, config.isolation, microvms)
     check_file_systems(config.file_systems, facts.is_rootless)
     raise_open_files()
     async with AsyncExitStack() as stack:
         stack.enter_context(locked(config.data_dir))
         with _uncollected():
-            endpoint = await stack.enter_async_context(_assembled(config, facts))
+            endpoint = await stack.enter_async_context(_assembled(config, facts, microvms))
             host, port = await endpoint.listen(config.host, config.port)
         # What start-up made stays for good: the collector need not look at it again.
         gc.collect()
@@ -92,7 +94,9 @@ def _uncollected() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def _assembled(config: PlatformConfig, facts: HostFacts) -> AsyncIterator[Endpoint]:
+async def _assembled(
+    config: PlatformConfig, facts: HostFacts, microvms: MicrovmProbe
+) -> AsyncIterator[Endpoint]:
     """Everything in the order in which it depends on each other; closed in reverse."""
     async with AsyncExitStack() as stack:
         stores = await open_stores(stack, config)
@@ -102,7 +106,12 @@ async def _assembled(config: PlatformConfig, facts: HostFacts) -> AsyncIterator[
         links = CodeLinks(await asyncio.to_thread(load_key, data / "link.key"), stores.blobs)
         await asyncio.to_thread(cgroups.sweep)
         parts = DataPlaneParts(
-            config=config, facts=facts, code=stores.code, logs=stores.logs, sessions=sessions
+            config=config,
+            facts=facts,
+            microvms=microvms,
+            code=stores.code,
+            logs=stores.logs,
+            sessions=sessions,
         )
         plane = await open_data_plane(stack, parts)
         memory = HostMemory()

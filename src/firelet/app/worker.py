@@ -24,6 +24,7 @@ import uvloop
 from firelet.app.driver import DriverParts, open_drivers
 from firelet.app.worker_logs import LogForwarder
 from firelet.app.worker_streams import ForwardingSink
+from firelet.linux.kvm import KvmVerdict
 from firelet.model import limits
 from firelet.model.errors import PlatformError, SandboxEnded, Unavailable
 from firelet.model.function import FunctionKey, FunctionVersion
@@ -35,6 +36,7 @@ from firelet.sandbox.drivers import Drivers
 from firelet.sandbox.embryos import Bounds
 from firelet.sandbox.interpreters import Interpreter
 from firelet.sandbox.microvm.config import MicrovmConfig
+from firelet.sandbox.microvm.offer import MicrovmProbe
 from firelet.store.blobs import BlobStore
 from firelet.wire.rpc import Message, Peer
 from firelet.wire.worker_messages import (
@@ -68,7 +70,8 @@ log = logging.getLogger(__name__)
 
 
 class WorkerSettings(msgspec.Struct, frozen=True):
-    """What the control process knows of the host and has been configured to."""
+    """What the control process knows of the host and has been configured to. ``kvm`` None: it has
+    not been tried, because nothing has asked for it yet."""
 
     data_dir: Path
     is_rootless: bool
@@ -77,6 +80,7 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     embryos: Bounds
     log_level: int
     microvms: MicrovmConfig
+    kvm: KvmVerdict | None = None
     isolation: Isolation = Isolation.NAMESPACES
     file_systems: dict[str, Path] = {}
 
@@ -203,7 +207,7 @@ class Worker:
                 cgroup_version=settings.cgroup_version,
                 interpreters=settings.interpreters,
                 embryos=settings.embryos,
-                microvms=settings.microvms,
+                microvms=MicrovmProbe(settings.microvms, settings.kvm),
                 isolation=settings.isolation,
                 file_systems=settings.file_systems,
             )

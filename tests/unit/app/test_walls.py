@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from firelet.app import preflight
 from firelet.app.config import PlatformConfig, load_config
 from firelet.app.preflight import (
     check_address,
@@ -17,15 +16,19 @@ from firelet.app.preflight import (
     check_isolation,
     check_walls,
 )
+from firelet.linux.kvm import KvmVerdict
 from firelet.model.errors import IsolationMissing, PlatformError
 from firelet.model.isolation import Isolation
 from firelet.sandbox.host import Finding, HostFacts, Level
+from firelet.sandbox.microvm import offer
+from firelet.sandbox.microvm.offer import MicrovmProbe
 
 ACCESS_POINT = (
     "arn:aws:elasticfilesystem:us-east-1:000000000000:access-point/fsap-0123456789abcdef0"
 )
 OK = Finding("kernel", Level.OK, "Linux 6.18", "fine")
 NO_CGROUPS = Finding("cgroups", Level.WEAKER, "no hierarchy", "memory is limited per process")
+NO_KVM = KvmVerdict(False, False, "/dev/kvm does not exist")
 NO_SECCOMP = Finding("seccomp", Level.MISSING, "no library", "functions are not run")
 
 
@@ -61,16 +64,16 @@ def test_a_missing_wall_cannot_be_accepted(config: PlatformConfig) -> None:
 
 
 def test_microvms_are_refused_where_something_of_them_is_missing(config: PlatformConfig) -> None:
-    wanted = replace(config, isolation=Isolation.MICROVM)
+    probe = MicrovmProbe(config.microvms, NO_KVM)
     with pytest.raises(IsolationMissing, match="no guest image: make one with `firelet image"):
-        check_isolation(wanted)
+        check_isolation(Isolation.MICROVM, probe)
 
 
 def test_nothing_of_microvms_is_asked_of_a_host_whose_functions_do_not_want_them(
     config: PlatformConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(preflight, "probe_kvm", lambda: pytest.fail("a guest was tried"))
-    check_isolation(config)
+    monkeypatch.setattr(offer, "probe_kvm", lambda: pytest.fail("a guest was tried"))
+    check_isolation(Isolation.NAMESPACES, MicrovmProbe(config.microvms))
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "10.0.0.1", "::"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from firelet.app.worker import WorkerSettings
+from firelet.linux.kvm import KvmVerdict
 from firelet.model.isolation import Isolation
 from firelet.sandbox.embryos import Bounds
 from firelet.sandbox.interpreters import Interpreter
@@ -27,6 +28,7 @@ def test_settings_survive_the_way_to_the_process() -> None:
             image="ab" * 32,
             firecracker=Path("/opt/firecracker"),
         ),
+        kvm=KvmVerdict(True, False, "guests are emulated"),
         isolation=Isolation.MICROVM,
     )
     assert WorkerSettings.parse(settings.format()) == settings

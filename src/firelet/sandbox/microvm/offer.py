@@ -1,15 +1,16 @@
 """Whether this host can run functions in microVMs: the program, a guest image, the host's tools.
 
 Called for ``firelet doctor``, before a platform starts whose isolation they are, and when the first
-function asks for one. It starts nothing; KVM has been probed by the caller.
+function asks for one.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from firelet.linux.kvm import KvmVerdict
+from firelet.linux.kvm import KvmVerdict, probe_kvm
 from firelet.model.errors import IsolationMissing
 from firelet.sandbox.microvm import initramfs
 from firelet.sandbox.microvm.choice import VmmChoice, choose
@@ -39,6 +40,28 @@ class MicrovmOffer:
                 f"microVMs are not available on this host: {' '.join(self.missing)}"
                 " (`firelet doctor` tells what there is.)"
             )
+
+
+class MicrovmProbe:
+    """Looks at this host whenever it is asked, and tries KVM but once, since that starts a process
+    that runs a guest. ``kvm`` is what another process has found. Any thread may call."""
+
+    def __init__(self, config: MicrovmConfig, kvm: KvmVerdict | None = None) -> None:
+        self.config = config
+        self._kvm = kvm
+        self._lock = threading.Lock()
+
+    @property
+    def kvm(self) -> KvmVerdict | None:
+        """None: it has not been tried."""
+        return self._kvm
+
+    def find(self) -> MicrovmOffer:
+        """Blocks."""
+        with self._lock:
+            if self._kvm is None:
+                self._kvm = probe_kvm()
+        return find_offer(self.config, self._kvm)
 
 
 def find_offer(config: MicrovmConfig, verdict: KvmVerdict) -> MicrovmOffer:

@@ -12,11 +12,11 @@ import pytest
 
 from firelet.linux.kvm import KvmVerdict
 from firelet.model.errors import IsolationMissing
-from firelet.sandbox.microvm import choice, host_tools, initramfs
+from firelet.sandbox.microvm import choice, host_tools, initramfs, offer
 from firelet.sandbox.microvm.base_system import BaseManifest
 from firelet.sandbox.microvm.config import MicrovmConfig
 from firelet.sandbox.microvm.image import ImageStore, Manifest
-from firelet.sandbox.microvm.offer import find_offer
+from firelet.sandbox.microvm.offer import MicrovmProbe, find_offer
 
 BASE = BaseManifest("0" * 64, "0" * 64, "bookworm", "3.11", ())
 KVM = KvmVerdict(True, False, "guests are emulated")
@@ -66,6 +66,28 @@ def images(tmp_path: Path) -> Path:
     (directory / "incoming-x").mkdir(parents=True)
     (directory / ("3" * 64)).mkdir()
     return directory
+
+
+def test_kvm_is_tried_once_and_all_else_is_looked_at_again(
+    tools: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verdicts = [KVM]
+    monkeypatch.setattr(offer, "probe_kvm", verdicts.pop)
+    probe = MicrovmProbe(MicrovmConfig(images=images))
+    assert probe.kvm is None
+    with pytest.raises(IsolationMissing, match="no guest image"):
+        probe.find().check()
+    make_image(images, 1, BASE)
+    probe.find().check()
+    assert (probe.kvm, verdicts) == (KVM, [])
+
+
+def test_what_another_process_has_found_of_kvm_is_not_tried(
+    tools: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(offer, "probe_kvm", lambda: pytest.fail("a guest was tried"))
+    found = MicrovmProbe(MicrovmConfig(images=images), KVM).find()
+    assert KVM.detail in found.choice.reason
 
 
 def test_with_all_that_is_needed_the_newest_image_is_used(tools: Path, images: Path) -> None:
