@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import time
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,6 +24,7 @@ from extension_layers import ECHO, ExtensionLayers, until_logged
 from firelet.model.isolation import TAG
 from firelet.sandbox.host import HostFacts
 from firelet.sandbox.java import ensure_client, find_javas, has_compiler, java_homes
+from firelet.sandbox.microvm.choice import VmmKind
 from guest_images import QEMU, MachineRoom
 from running_platform import ACCOUNT, REGION, Deployer, Platform, pack, wait_until
 
@@ -421,6 +423,10 @@ def test_a_tag_is_enough_and_a_crash_leaves_no_machine(
         assert platform.invoke(tagged, 0).json == machine_room.image.manifest.release
         machines = machines_of(platform)
         assert machines
+        status = read_status(platform)
+        walls = {each["name"]: each["isolation"] for each in status["functions"]}
+        assert walls == {plain: ["namespaces"], tagged: ["microvm"]}
+        assert status["machines"] in {kind.value for kind in VmmKind}
         with ThreadPoolExecutor(1) as pool:
             asked = pool.submit(platform.invoke, tagged, 50)
             time.sleep(1)
@@ -453,6 +459,11 @@ def handler(event, context):
     time.sleep(event)
     return os.uname().release
 """
+
+
+def read_status(platform: Platform) -> Any:
+    with urllib.request.urlopen(f"{platform.url}/_firelet/status") as page:
+        return json.load(page)
 
 
 def machines_of(platform: Platform) -> list[int]:

@@ -85,7 +85,8 @@ def test_one_table_is_printed_for_a_pipe(deploy: Deployer, platform: Platform) -
     said = run(platform, "top", "--once")
     assert said.returncode == 0, said.stderr
     (row,) = [line.split("\t") for line in said.stdout.splitlines() if line.startswith(name)]
-    assert len(row) == 12
+    assert len(row) == 13
+    assert row[-1] == os.environ.get("FIRELET_TEST_ISOLATION", "namespaces")
 
 
 def test_on_a_terminal_it_goes_on_until_ctrl_c_and_ends_cleanly(

@@ -100,9 +100,12 @@ def _pages(parts: EndpointParts, callers: Callers) -> dict[bytes, App]:
     manager, clock = parts.manager, time.monotonic
     most = parts.config.account_concurrency
     warm = WarmPage(parts.registry, manager, callers, clock, most=most)
+    status = StatusPage(
+        manager, parts.latencies, clock, parts.config.isolation, parts.microvms.find_program
+    )
     return {
         PATH_PREFIX.encode(): parts.links.page,
-        STATUS_PATH.encode(): StatusPage(manager, parts.latencies, clock).page,
+        STATUS_PATH.encode(): status.page,
         WARM_PATH.encode(): warm.page,
         DEBUG_PATH.encode(): DebugPage(parts.registry, parts.debugging, callers).page,
     }

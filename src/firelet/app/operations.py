@@ -55,6 +55,7 @@ from firelet.iam.policies import Policies
 from firelet.iam.roles import Roles
 from firelet.observe.logs import LogStore
 from firelet.observe.metrics import MetricStore
+from firelet.sandbox.microvm.offer import MicrovmProbe
 
 
 class OperationFamily(Protocol):
@@ -68,6 +69,7 @@ class EndpointParts:
     """What the operations and the endpoint work with."""
 
     config: PlatformConfig
+    microvms: MicrovmProbe
     registry: Registry
     manager: Manager
     invoker: Invoker

@@ -147,6 +147,7 @@ async def _assembled(
         endpoint = Endpoint(
             EndpointParts(
                 config=config,
+                microvms=microvms,
                 registry=registry,
                 manager=manager,
                 invoker=invoker,

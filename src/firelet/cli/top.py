@@ -38,7 +38,9 @@ _COLUMNS = (
     "COLD",
     "P50",
     "P99",
+    "ISOLATION",
 )
+_TEXTS = ("FUNCTION", "ISOLATION")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +96,11 @@ def make_headline(before: Reading, now: Reading) -> str:
     held = sum(f.starting + f.busy + f.idle + f.frozen for f in functions)
     wanted = sum(f.wanted for f in functions)
     cold = _share(sum(f.cold for f in functions), sum(f.invocations for f in functions))
+    machines = now.status.machines
     return (
         f"up {format_uptime(now.status.uptime_s)} · {held:,} environments ({wanted:,} wanted)"
         f" · {calls:,.0f} calls/s · {now.status.starts_per_s:,.1f} starts/s · {cold} cold"
+        + (f" · microVMs by {machines}" if machines else "")
     )
 
 
@@ -130,7 +134,7 @@ def _draw(before: Reading, now: Reading) -> RenderableType:
 
     table = Table(box=None, header_style="bold", pad_edge=False, expand=True)
     for column in _COLUMNS:
-        table.add_column(column, justify="left" if column == "FUNCTION" else "right", no_wrap=True)
+        table.add_column(column, justify="left" if column in _TEXTS else "right", no_wrap=True)
     for row in make_rows(before, now):
         table.add_row(*(Text(cell) for cell in row))
     return Group(Text(make_headline(before, now), style="bold green"), Text(), table)
@@ -188,4 +192,5 @@ def _cells(function: FunctionStatus, calls: float, starts: float) -> Sequence[st
         _share(function.cold, function.invocations),
         format_duration(latency.p50_ms / 1_000) if latency else _NONE,
         format_duration(latency.p99_ms / 1_000) if latency else _NONE,
+        ", ".join(function.isolation) or _NONE,
     )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import defaultdict
 from collections.abc import Callable
 
 from firelet.control.agenda import Agenda
@@ -27,6 +28,7 @@ from firelet.control.upkeep import Upkeep
 from firelet.model import limits
 from firelet.model.errors import FireletError, TooManyRequests, Unavailable
 from firelet.model.function import FunctionKey, FunctionVersion, InitializationType
+from firelet.model.isolation import Isolation
 
 __all__ = ["Environment", "Fleet", "FunctionKey", "Manager", "PoolView", "VersionKey"]
 
@@ -189,7 +191,10 @@ class Manager:
 
     def view(self) -> list[PoolView]:
         """Every function version that has environments, or has had invocations within a day."""
-        return [pool.view(key) for key, pool in self._pools.items()]
+        isolations: defaultdict[VersionKey, set[Isolation | None]] = defaultdict(set)
+        for environment, (key, _) in self._generations.items():
+            isolations[key].add(environment.version.isolation)
+        return [pool.view(key, isolations.get(key, ())) for key, pool in self._pools.items()]
 
     def started_within(self, seconds: float) -> int:
         """How many environments were made in the last so many seconds."""

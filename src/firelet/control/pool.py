@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from firelet.control.floor import Floor
 from firelet.control.upkeep import Upkeep
 from firelet.model.function import FunctionVersion
 from firelet.model.invocation import Invocation, Outcome
+from firelet.model.isolation import Isolation
 
 # Account, region, name and version; and the tenant, where tenants are kept apart.
 VersionKey = tuple[str, str, str, str] | tuple[str, str, str, str, str]
@@ -53,7 +54,8 @@ class PoolView:
     (invocations that found no idle environment) count since the first invocation. ``wanted`` is
     how many environments the capacity policy would have, in use or not. ``provisioned``
     environments are there of the ``floor`` that is to be kept; ``provisioned_invocations`` were
-    served by those, and ``spilled`` by others while there was a floor."""
+    served by those, and ``spilled`` by others while there was a floor. ``isolations`` are those of
+    the environments and of the next one; None is the platform's own."""
 
     key: VersionKey
     starting: int
@@ -69,6 +71,7 @@ class PoolView:
     provisioned: int = 0
     provisioned_invocations: int = 0
     spilled: int = 0
+    isolations: frozenset[Isolation | None] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -183,7 +186,9 @@ class Pool:
             elif floor.target:
                 self.spilled += 1
 
-    def view(self, key: VersionKey) -> PoolView:
+    def view(self, key: VersionKey, isolations: Collection[Isolation | None] = ()) -> PoolView:
+        """``isolations`` of its environments, those in use included."""
+        following = () if self.version is None else (self.version.isolation,)
         idle = [environment for stack in self.idle_stacks for environment in stack]
         floor = self.floor
         return PoolView(
@@ -201,4 +206,5 @@ class Pool:
             provisioned=0 if floor is None else len(floor.members),
             provisioned_invocations=self.provisioned_invocations,
             spilled=self.spilled,
+            isolations=frozenset((*isolations, *following)),
         )

@@ -24,6 +24,7 @@ from firelet.frontend.callers import Callers
 from firelet.frontend.failures import failure_response
 from firelet.model.arn import FunctionRef, parse_function_ref
 from firelet.model.errors import CallerError, InvalidParameterValue, InvalidRequestContent
+from firelet.model.isolation import Isolation
 from firelet.wire.http1 import Request, Response
 
 STATUS_PATH = "/_firelet/status"
@@ -47,7 +48,8 @@ class FunctionStatus(msgspec.Struct, frozen=True):
     """One function, all its versions together. The first four count environments, each in one
     state, and ``wanted`` how many the capacity policy would have; ``waiting`` counts invocations
     that wait for one. The next three count since the first invocation, or the first after a day
-    without any."""
+    without any. ``isolation`` names the walls around its environments, and around the next one:
+    more than one while they are being replaced, none of a function that is gone."""
 
     account: str
     region: str
@@ -62,14 +64,17 @@ class FunctionStatus(msgspec.Struct, frozen=True):
     invocations: int
     cold: int
     latency: Latency | None
+    isolation: list[str]
 
 
 class PlatformStatus(msgspec.Struct, frozen=True):
-    """``starts_per_s`` is a mean over the last ten seconds."""
+    """``starts_per_s`` is a mean over the last ten seconds. ``machines`` says what runs microVMs:
+    None where no function is in one, or nothing is there to run them."""
 
     uptime_s: float
     starts_per_s: float
     functions: list[FunctionStatus]
+    machines: str | None
 
 
 class WarmOrder(msgspec.Struct, frozen=True):
@@ -94,12 +99,22 @@ class Functions(Protocol):
 
 
 class StatusPage:
-    """``GET``: a PlatformStatus as JSON."""
+    """``GET``: a PlatformStatus as JSON. ``isolation`` is the platform's own; ``find_machines``
+    says what runs microVMs, and blocks."""
 
-    def __init__(self, manager: Manager, latencies: Latencies, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        manager: Manager,
+        latencies: Latencies,
+        clock: Callable[[], float],
+        isolation: Isolation,
+        find_machines: Callable[[], str | None],
+    ) -> None:
         self._manager = manager
         self._latencies = latencies
         self._clock = clock
+        self._isolation = isolation
+        self._find_machines = find_machines
         self._began = clock()
 
     async def page(self, request: Request) -> Response:
@@ -108,11 +123,13 @@ class StatusPage:
             return refusal
         views = self._manager.view()
         samples = {key: self._latencies.of(key) for key in {view.key[:3] for view in views}}
-        status = PlatformStatus(
-            uptime_s=self._clock() - self._began,
-            starts_per_s=self._manager.started_within(_STARTS_OVER_S) / _STARTS_OVER_S,
-            functions=await asyncio.to_thread(summarise, views, samples),
-        )
+        uptime_s = self._clock() - self._began
+        starts = self._manager.started_within(_STARTS_OVER_S)
+        functions = await asyncio.to_thread(summarise, views, samples, self._isolation)
+        machines = None
+        if any(Isolation.MICROVM in function.isolation for function in functions):
+            machines = await asyncio.to_thread(self._find_machines)
+        status = PlatformStatus(uptime_s, starts / _STARTS_OVER_S, functions, machines)
         return Response(200, msgspec.json.encode(status), _JSON)
 
 
@@ -171,17 +188,22 @@ class WarmPage:
 
 
 def summarise(
-    views: Iterable[PoolView], samples: Mapping[FunctionKey, Sequence[float]]
+    views: Iterable[PoolView],
+    samples: Mapping[FunctionKey, Sequence[float]],
+    isolation: Isolation,
 ) -> list[FunctionStatus]:
-    """One row for each function, by name. ``samples`` are its last latencies in seconds."""
+    """One row for each function, by name. ``samples`` are its last latencies in seconds,
+    ``isolation`` that of functions which ask for none."""
     pools: defaultdict[FunctionKey, list[PoolView]] = defaultdict(list)
     for view in views:
         pools[view.key[:3]].append(view)
-    return [_summarise_one(key, pools[key], samples.get(key, ())) for key in sorted(pools)]
+    return [
+        _summarise_one(key, pools[key], samples.get(key, ()), isolation) for key in sorted(pools)
+    ]
 
 
 def _summarise_one(
-    key: FunctionKey, pools: Sequence[PoolView], samples: Sequence[float]
+    key: FunctionKey, pools: Sequence[PoolView], samples: Sequence[float], isolation: Isolation
 ) -> FunctionStatus:
     account, region, name = key
     frozen = sum(pool.frozen for pool in pools)
@@ -199,6 +221,7 @@ def _summarise_one(
         invocations=sum(pool.invocations for pool in pools),
         cold=sum(pool.cold for pool in pools),
         latency=_describe(samples),
+        isolation=sorted({each or isolation for pool in pools for each in pool.isolations}),
     )
 
 

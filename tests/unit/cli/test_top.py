@@ -18,18 +18,18 @@ def make_function(name: str = "greet", **changes: Any) -> FunctionStatus:
         ),
         0,
     )
-    fields = {"account": "000000000000", "region": "us-east-1", "latency": None}
+    fields = {"account": "000000000000", "region": "us-east-1", "latency": None, "isolation": []}
     return FunctionStatus(**{"name": name, **fields, **counts, **changes})
 
 
-def read(at: float, *functions: FunctionStatus) -> Reading:
-    return Reading(at, PlatformStatus(at, 0.5, list(functions)))
+def read(at: float, *functions: FunctionStatus, machines: str | None = None) -> Reading:
+    return Reading(at, PlatformStatus(at, 0.5, list(functions), machines))
 
 
 def test_rates_are_what_was_counted_between_two_readings() -> None:
     before = read(10, make_function(invocations=100, started=1))
     now = read(12, make_function(invocations=300, started=4))
-    ((name, *_, calls, starts, _, _, _),) = make_rows(before, now)
+    ((name, *_, calls, starts, _, _, _, _),) = make_rows(before, now)
     assert (name, calls, starts) == ("greet", "100.0", "1.5")
 
 
@@ -53,15 +53,21 @@ def test_a_row_shows_states_cold_share_and_latency() -> None:
         invocations=200,
         cold=3,
         latency=Latency(200, 0.31, 12.5),
+        isolation=["microvm"],
     )
     (row,) = make_rows(read(0, function), read(1, function))
     assert row[1:7] == ["1", "2", "3", "4", "9", "5"]
-    assert row[9:] == ["1.5%", "0.31 ms", "12.5 ms"]
+    assert row[9:] == ["1.5%", "0.31 ms", "12.5 ms", "microvm"]
 
 
 def test_what_was_never_invoked_has_no_share_and_no_latency() -> None:
     (row,) = make_rows(read(0), read(1, make_function()))
-    assert row[-3:] == ["-", "-", "-"]
+    assert row[9:] == ["-", "-", "-", "-"]
+
+
+def test_walls_that_are_being_replaced_are_shown_with_those_that_follow() -> None:
+    function = make_function(isolation=["microvm", "namespaces"])
+    assert make_rows(read(0), read(1, function))[0][-1] == "microvm, namespaces"
 
 
 def test_account_and_region_are_shown_only_where_there_are_several() -> None:
@@ -78,6 +84,11 @@ def test_the_headline_adds_up_all_functions() -> None:
     assert make_headline(before, read(12, one, other)) == (
         "up 12s · 10 environments (4 wanted) · 20 calls/s · 0.5 starts/s · 10.0% cold"
     )
+
+
+def test_the_headline_says_what_runs_machines_where_there_are_any() -> None:
+    now = read(12, make_function(isolation=["microvm"]), machines="QEMU, emulated")
+    assert make_headline(read(10), now).endswith(" cold · microVMs by QEMU, emulated")
 
 
 @pytest.mark.parametrize(

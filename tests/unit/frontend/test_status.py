@@ -27,6 +27,7 @@ from firelet.iam.accounts import Accounts
 from firelet.model.arn import FunctionRef
 from firelet.model.errors import PlatformError, ResourceNotFound
 from firelet.model.function import FunctionVersion, State
+from firelet.model.isolation import Isolation
 from firelet.wire.http1 import Request, Response
 from unit.control.fake_fleet import FakeClock, FakeFleet
 from unit.versions import make_version
@@ -58,9 +59,16 @@ class Platform:
         self.manager = Manager(self.fleet, self.clock)  # type: ignore[arg-type]
         self.latencies = Latencies()
         self.functions = OneFunction()
-        self._status = StatusPage(self.manager, self.latencies, self.clock)
+        self.looks = 0
+        self._status = StatusPage(
+            self.manager, self.latencies, self.clock, Isolation.NAMESPACES, self.find_machines
+        )
         callers = Callers(Accounts(default=ACCOUNT), REGION)
         self._warm = WarmPage(self.functions, self.manager, callers, self.clock, most=20)
+
+    def find_machines(self) -> str:
+        self.looks += 1
+        return "QEMU, emulated"
 
     async def status(self) -> PlatformStatus:
         page = await self._status.page(Request(b"GET", STATUS_PATH.encode(), {}, b"", ""))
@@ -96,7 +104,7 @@ def make_view(**changes: Any) -> PoolView:
 
 async def test_a_platform_that_has_done_nothing_says_so(platform: Platform) -> None:
     platform.clock.now += 42
-    assert await platform.status() == PlatformStatus(42.0, 0.0, [])
+    assert await platform.status() == PlatformStatus(42.0, 0.0, [], None)
 
 
 async def test_the_status_shows_what_runs_and_how_long_it_took(platform: Platform) -> None:
@@ -125,7 +133,7 @@ def test_an_environment_is_in_one_state_and_versions_are_one_function() -> None:
     first = make_view(idle=5, frozen=3, started=6, invocations=7, cold=1, starting=1, wanted=2)
     second = make_view(key=(*KEY, "1"), busy=2, started=2, invocations=3, waiting=4, wanted=3)
     other = make_view(key=(ACCOUNT, REGION, "alpha", "$LATEST"))
-    alpha, hello = summarise([first, other, second], {})
+    alpha, hello = summarise([first, other, second], {}, Isolation.NAMESPACES)
     assert (alpha.name, hello.name) == ("alpha", "hello")
     assert (hello.idle, hello.frozen, hello.busy, hello.starting) == (2, 3, 2, 1)
     assert hello.wanted == 5
@@ -134,10 +142,41 @@ def test_an_environment_is_in_one_state_and_versions_are_one_function() -> None:
 
 def test_percentiles_are_latencies_that_occurred() -> None:
     samples = [number / 1_000 for number in range(100, 0, -1)]
-    (function,) = summarise([make_view()], {KEY: samples})
+    (function,) = summarise([make_view()], {KEY: samples}, Isolation.NAMESPACES)
     assert function.latency == Latency(100, 50.0, 99.0)
-    (function,) = summarise([make_view()], {})
+    (function,) = summarise([make_view()], {}, Isolation.NAMESPACES)
     assert function.latency is None
+
+
+async def test_the_walls_of_each_function_are_shown_and_what_runs_machines_if_there_are_any(
+    platform: Platform,
+) -> None:
+    await platform.warm(function="hello")
+    status = await platform.status()
+    assert ([f.isolation for f in status.functions], status.machines) == ([["namespaces"]], None)
+    assert platform.looks == 0
+
+    platform.functions.version = make_version(isolation=Isolation.MICROVM)
+    await platform.warm(function="hello")
+    status = await platform.status()
+    assert status.functions[0].isolation == ["microvm", "namespaces"]
+    assert status.machines == "QEMU, emulated"
+
+
+async def test_one_that_serves_to_its_end_behind_other_walls_is_shown_with_them(
+    platform: Platform,
+) -> None:
+    busy = await platform.manager.acquire(platform.functions.version)
+    platform.manager.retire(KEY, None)
+    assert (await platform.status()).functions[0].isolation == ["namespaces"]
+    platform.manager.release(busy)
+    assert (await platform.status()).functions[0].isolation == []
+
+
+def test_what_asks_for_nothing_has_the_walls_of_the_platform() -> None:
+    view = make_view(isolations=frozenset({None}))
+    (function,) = summarise([view], {}, Isolation.MICROVM)
+    assert function.isolation == ["microvm"]
 
 
 async def test_more_are_warmed_than_are_started_at_once(platform: Platform) -> None:

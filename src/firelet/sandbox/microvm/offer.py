@@ -49,6 +49,7 @@ class MicrovmProbe:
     def __init__(self, config: MicrovmConfig, kvm: KvmVerdict | None = None) -> None:
         self.config = config
         self._kvm = kvm
+        self._found: MicrovmOffer | None = None
         self._lock = threading.Lock()
 
     @property
@@ -61,7 +62,14 @@ class MicrovmProbe:
         with self._lock:
             if self._kvm is None:
                 self._kvm = probe_kvm()
-        return find_offer(self.config, self._kvm)
+        self._found = find_offer(self.config, self._kvm)
+        return self._found
+
+    def find_program(self) -> str | None:
+        """What runs machines, in words, as it was found last; None: nothing does. Blocks if nobody
+        has looked yet."""
+        kind = (self._found or self.find()).choice.kind
+        return None if kind is None else kind.value
 
 
 def find_offer(config: MicrovmConfig, verdict: KvmVerdict) -> MicrovmOffer:
