@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from firelet.app.driver import DriverParts, open_microvm_driver, open_namespaces_driver
+from firelet.app.microvm import open_disks
 from firelet.linux.kvm import KvmVerdict
 from firelet.model.function import Code, FunctionVersion, LoggingConfig, State
 from firelet.model.isolation import Isolation
@@ -236,6 +237,7 @@ async def open_host(found: Found, scratch: Path) -> AsyncIterator[Host]:
     facts = found.facts
     parts = DriverParts(
         code_store=code.root,
+        disks=open_disks(scratch),
         is_rootless=facts.is_rootless,
         cgroup_version=facts.cgroup_version,
         interpreters=facts.interpreters,

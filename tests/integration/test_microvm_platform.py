@@ -371,6 +371,28 @@ def test_environments_are_provisioned_and_others_come_as_they_are_needed(
     ]
 
 
+def test_disks_of_code_that_no_function_has_any_more_are_removed(
+    platform: Platform, deploy: Deployer
+) -> None:
+    def disks() -> set[str]:
+        return {path.name for path in (platform.data_dir / "microvm/disks").glob("package-*")}
+
+    before = disks()
+    name = deploy(KERNEL + "# once", MemorySize=MEMORY, Timeout=60)
+    platform.invoke(name, 0)
+    old = disks() - before
+    assert len(old) == 1
+
+    deploy.update(name, KERNEL + "# twice")
+    platform.invoke(name, 0)
+    wait_until(lambda: not old & disks(), "the disk of the code of before is gone")
+    new = disks() - before
+    assert len(new) == 1
+
+    platform.client("lambda").delete_function(FunctionName=name)
+    wait_until(lambda: not new & disks(), "that of the function is gone as well")
+
+
 def test_directories_of_the_host_are_refused_as_aws_refuses_them(
     platform: Platform, deploy: Deployer
 ) -> None:

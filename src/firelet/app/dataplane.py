@@ -25,6 +25,7 @@ from firelet.observe.logs import LogStore
 from firelet.runtime.credentials import SessionCredentials
 from firelet.sandbox.embryos import Bounds
 from firelet.sandbox.host import HostFacts
+from firelet.sandbox.microvm.disk_store import DiskStore
 from firelet.sandbox.microvm.offer import MicrovmProbe
 from firelet.worker.codecache import CodeCache
 from firelet.worker.custody import Custody
@@ -58,6 +59,7 @@ class DataPlaneParts:
     facts: HostFacts
     microvms: MicrovmProbe
     code: CodeCache
+    disks: DiskStore
     logs: LogStore
     sessions: Sessions
 
@@ -110,6 +112,7 @@ async def _open_node(stack: AsyncExitStack, parts: DataPlaneParts) -> Node:
     driver = await open_drivers(
         DriverParts(
             code_store=parts.config.data_dir / "code",
+            disks=parts.disks,
             is_rootless=parts.facts.is_rootless,
             cgroup_version=parts.facts.cgroup_version,
             interpreters=parts.facts.interpreters,

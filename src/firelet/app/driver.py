@@ -16,6 +16,7 @@ from firelet.sandbox.drivers import Drivers
 from firelet.sandbox.embryos import Bounds
 from firelet.sandbox.interpreters import Interpreter
 from firelet.sandbox.janitor import Janitor
+from firelet.sandbox.microvm.disk_store import DiskStore
 from firelet.sandbox.microvm.offer import MicrovmProbe
 from firelet.sandbox.namespaces import NamespacesDriver, NamespacesSettings
 from firelet.sandbox.seccomp_profile import compile_profile, compile_snapshot_profile
@@ -24,9 +25,11 @@ from firelet.sandbox.seccomp_profile import compile_profile, compile_snapshot_pr
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriverParts:
     """What the probe of the host and the configuration say. ``cgroup_version`` is None where the
-    operator has accepted to run without control groups; ``isolation`` is the platform's own."""
+    operator has accepted to run without control groups; ``disks`` are those of machines;
+    ``isolation`` is the platform's own."""
 
     code_store: Path
+    disks: DiskStore
     is_rootless: bool
     cgroup_version: int | None
     interpreters: Mapping[str, Interpreter]
@@ -79,6 +82,7 @@ async def open_microvm_driver(parts: DriverParts) -> SandboxDriver:
     return await microvm.open_driver(
         microvm.MicrovmParts(
             code_store=parts.code_store,
+            disks=parts.disks,
             images=config.images,
             egress=config.egress,
             resolver=config.resolver,

@@ -39,6 +39,7 @@ from firelet.sandbox.microvm.runtime_disk import RuntimeDisk, ensure_runtime_dis
 from firelet.sandbox.microvm.vmm import Vmm, VmSpec
 from firelet.sandbox.seccomp_profile import compile_profile
 
+_HOME = "microvm"  # below the data directory
 _BRANCH = "machines"
 _MACHINES_GROUP = 1_899_999_999  # below the users of sandboxes
 _TRANSIT_PREFIX = 20  # 1,024 machines for each of 16 processes
@@ -47,15 +48,22 @@ _RESOLVERS = Path("/etc/resolv.conf")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MicrovmParts:
-    """``code_store`` is that of extracted packages, in the data directory; ``images`` the directory
-    of guest images; ``egress`` and ``resolver`` are as in ``MicrovmConfig``."""
+    """``code_store`` is that of extracted packages, in the data directory, ``disks`` those that are
+    made of them; ``images`` the directory of guest images; ``egress`` and ``resolver`` are as in
+    ``MicrovmConfig``."""
 
     code_store: Path
+    disks: DiskStore
     images: Path
     egress: Egress
     resolver: IPv4Address | None
     cgroup_version: int | None
     interpreters: Mapping[str, Interpreter]
+
+
+def open_disks(data_dir: Path) -> DiskStore:
+    """The disks of a data directory, which several processes may have open."""
+    return DiskStore(data_dir / _HOME / "disks")
 
 
 async def open_driver(parts: MicrovmParts, offer: MicrovmOffer) -> MicrovmDriver:
@@ -64,8 +72,7 @@ async def open_driver(parts: MicrovmParts, offer: MicrovmOffer) -> MicrovmDriver
     assert offer.image is not None
     image = await asyncio.to_thread(ImageStore(parts.images).load, offer.image.digest)
     profile = await asyncio.to_thread(compile_profile)
-    home = parts.code_store.parent / "microvm"
-    disks = DiskStore(home / "disks")
+    home = parts.code_store.parent / _HOME
     tree = janitor = resolver = gateway = None
     with contextlib.ExitStack() as undo:
         if parts.egress is Egress.NAT:
@@ -84,8 +91,8 @@ async def open_driver(parts: MicrovmParts, offer: MicrovmOffer) -> MicrovmDriver
             profile=profile,
             gateway=gateway,
         )
-        maker = _RuntimeDisks(parts, image, disks, resolver)
-        driver = MicrovmDriver(settings, parts.interpreters, disks, maker.of, tree, janitor)
+        maker = _RuntimeDisks(parts, image, resolver)
+        driver = MicrovmDriver(settings, parts.interpreters, parts.disks, maker.of, tree, janitor)
         undo.pop_all()  # the driver closes it
     try:
         await driver.open()
@@ -156,12 +163,10 @@ class _RuntimeDisks:
         self,
         parts: MicrovmParts,
         image: GuestImage,
-        disks: DiskStore,
         resolver: IPv4Address | None,
     ) -> None:
         self._parts = parts
         self._image = image
-        self._disks = disks
         self._resolver = None if resolver is None else str(resolver)
 
     def of(self, interpreter: Interpreter) -> RuntimeDisk:
@@ -179,4 +184,4 @@ class _RuntimeDisks:
         )
         base = self._image.manifest.base
         assert base is not None
-        return ensure_runtime_disk(interpreter, plan, base, self._disks)
+        return ensure_runtime_disk(interpreter, plan, base, parts.disks)

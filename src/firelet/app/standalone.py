@@ -110,6 +110,7 @@ async def _assembled(
             facts=facts,
             microvms=microvms,
             code=stores.code,
+            disks=stores.disks,
             logs=stores.logs,
             sessions=sessions,
         )

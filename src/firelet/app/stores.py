@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from firelet.app.config import PlatformConfig
+from firelet.app.microvm import open_disks
 from firelet.control import records
 from firelet.observe.log_tables import LOG_MIGRATIONS
 from firelet.observe.logs import LogStore
+from firelet.sandbox.microvm.disk_store import DiskStore
 from firelet.store.blobs import BlobStore
 from firelet.store.documents import SqliteDocuments
 from firelet.store.keyfile import load_key
@@ -27,13 +29,14 @@ from firelet.worker.images.store import ImageStore
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stores:
-    """Metadata, packages, logs, images, and code as sandboxes see it."""
+    """Metadata, packages, logs, images, code as sandboxes see it, and as machines do."""
 
     documents: SealedDocuments
     blobs: BlobStore
     logs: LogStore
     images: ImageStore
     code: CodeCache
+    disks: DiskStore
 
 
 async def open_stores(stack: AsyncExitStack, config: PlatformConfig) -> Stores:
@@ -49,10 +52,14 @@ async def open_stores(stack: AsyncExitStack, config: PlatformConfig) -> Stores:
     images = ImageStore(data, sources)
     await images.open()
     stack.push_async_callback(images.close)
-    code = CodeCache(data / "code", blobs, images.blobs)
+    disks = open_disks(data)
+    await asyncio.to_thread(disks.clear_unfinished)
+    code = CodeCache(data / "code", blobs, images.blobs, disks)
     await code.open()
     stack.push_async_callback(code.close)
-    return Stores(documents=documents, blobs=blobs, logs=logs, images=images, code=code)
+    return Stores(
+        documents=documents, blobs=blobs, logs=logs, images=images, code=code, disks=disks
+    )
 
 
 async def _open_documents(data: Path) -> SealedDocuments:

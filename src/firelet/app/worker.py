@@ -22,6 +22,7 @@ import msgspec
 import uvloop
 
 from firelet.app.driver import DriverParts, open_drivers
+from firelet.app.microvm import open_disks
 from firelet.app.worker_logs import LogForwarder
 from firelet.app.worker_streams import ForwardingSink
 from firelet.linux.kvm import KvmVerdict
@@ -203,6 +204,7 @@ class Worker:
         self._driver = await open_drivers(
             DriverParts(
                 code_store=code_store,
+                disks=open_disks(settings.data_dir),
                 is_rootless=settings.is_rootless,
                 cgroup_version=settings.cgroup_version,
                 interpreters=settings.interpreters,

@@ -38,13 +38,28 @@ class ZipFiles(Protocol):
     def path(self, digest: str) -> Path: ...
 
 
-class CodeCache:
-    """Owns ``root``. ``open`` first. ``layers`` is where the blobs of image layers are."""
+class Copies(Protocol):
+    """What is made of extracted packages; ``sandbox.microvm.disk_store.DiskStore`` is one."""
 
-    def __init__(self, root: Path, zips: ZipFiles, layers: ZipFiles | None = None) -> None:
+    def discard(self, digest: str) -> None:
+        """Removes all that has something of this package in it. Blocks."""
+
+
+class CodeCache:
+    """Owns ``root``. ``open`` first. ``layers`` is where the blobs of image layers are; ``copies``
+    of a package go with it."""
+
+    def __init__(
+        self,
+        root: Path,
+        zips: ZipFiles,
+        layers: ZipFiles | None = None,
+        copies: Copies | None = None,
+    ) -> None:
         self._root = root
         self._zips = zips
         self._layers = layers
+        self._copies = copies
         self._turns = asyncio.Semaphore(_LAYERS_AT_ONCE)
         self._extracting: dict[str, asyncio.Task[Path]] = {}
         self._removing: dict[str, asyncio.Task[None]] = {}
@@ -91,8 +106,8 @@ class CodeCache:
                 await self.discard(name)
 
     async def discard(self, digest: str) -> None:
-        """Removes the code. No sandbox may be using it. Whoever wants it from here on waits for
-        the removal and has it extracted again."""
+        """Removes the code and its copies. No sandbox may be using them. Whoever wants it from here
+        on waits for the removal and has it extracted again."""
         path = self.path(digest)
         earlier = self._removing.get(digest)
         if earlier is None:
@@ -148,7 +163,10 @@ class CodeCache:
             extract_archive(source, scratch)
 
     def _remove(self, path: Path) -> None:
-        """By way of a rename, so that a directory under its digest is never half there."""
+        """By way of a rename, so that a directory under its digest is never half there. Copies
+        first: what is left by a crash in between is removed by the sweep of the next start."""
+        if self._copies is not None:
+            self._copies.discard(path.name)
         scratch = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=self._root))
         try:
             os.rename(path, scratch)

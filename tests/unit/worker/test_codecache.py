@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,34 @@ async def test_a_sweep_leaves_what_is_needed(cache: CodeCache, zips: Zips) -> No
     await cache.sweep(lambda digest: digest == kept.name)
     assert kept.is_dir()
     assert not gone.exists()
+
+
+async def test_copies_of_code_go_before_it_and_who_wants_it_again_waits(
+    tmp_path: Path, zips: Zips
+) -> None:
+    digest = zips.add(make_zip())
+    path = tmp_path / "code" / digest
+    begun, may_end = threading.Event(), threading.Event()
+    was_there: list[bool] = []
+
+    class Copies:
+        def discard(self, digest: str) -> None:
+            was_there.append(path.is_dir())
+            begun.set()
+            assert may_end.wait(10)
+
+    cache = CodeCache(tmp_path / "code", zips, copies=Copies())
+    await cache.open()
+    await cache.ensure(digest)
+    removal = asyncio.create_task(cache.discard(digest))
+    await asyncio.to_thread(begun.wait)
+    again = asyncio.create_task(cache.ensure(digest))
+    await asyncio.sleep(0)
+    assert not again.done()
+    may_end.set()
+    await removal
+    assert (await again).is_dir()
+    assert was_there == [True]
 
 
 @pytest.mark.parametrize("digest", ["", "..", "../" + "0" * 61, "A" * 64, "0" * 63])

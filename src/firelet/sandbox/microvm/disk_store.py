@@ -73,6 +73,7 @@ class DiskStore:
         self._guard = threading.Lock()
         self._locks: dict[str, threading.Lock] = {}
         self._checked: dict[str, Disk] = {}
+        self._sources: dict[str, tuple[str, ...]] = {}
 
     def package(self, digests: Sequence[str], code_store: Path) -> Disk:
         """A slot with the extracted packages ``code_store/<digest>``, later ones over earlier ones;
@@ -136,12 +137,10 @@ class DiskStore:
         if not self._root.is_dir():
             return
         for name in sorted(os.listdir(self._root)):
-            if name.startswith(_UNFINISHED):
+            if name.startswith(_UNFINISHED) or all(map(is_needed, self._sources_of(name))):
                 continue
             with self._lock(name):
-                manifest = self._read_manifest(name)
-                if manifest is not None and not all(map(is_needed, manifest.sources)):
-                    self._remove(name)
+                self._remove(name)
 
     def discard(self, digest: str) -> None:
         """Removes every disk with the package of that digest."""
@@ -166,6 +165,17 @@ class DiskStore:
     def _lock(self, name: str) -> threading.Lock:
         with self._guard:
             return self._locks.setdefault(name, threading.Lock())
+
+    def _sources_of(self, name: str) -> tuple[str, ...]:
+        """Read once, for a disk of that name never has others; none when there is no such disk."""
+        sources = self._sources.get(name)
+        if sources is None:
+            with self._lock(name):
+                manifest = self._read_manifest(name)
+            if manifest is None:
+                return ()
+            sources = self._sources[name] = manifest.sources
+        return sources
 
     def _load(self, name: str) -> Disk | None:
         """None when it is not there, or is not what it should be and has been removed for that."""
@@ -230,6 +240,7 @@ class DiskStore:
     def _remove(self, name: str) -> None:
         """By way of a rename, so that it is never half there."""
         self._checked.pop(name, None)
+        self._sources.pop(name, None)
         with self._unfinished() as place, contextlib.suppress(FileNotFoundError):
             os.rename(self._root / name, place / "removed")
 

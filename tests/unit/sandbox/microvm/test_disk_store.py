@@ -195,6 +195,30 @@ def test_disks_of_code_that_is_gone_are_removed(store: DiskStore, code: Path) ->
     assert empty.path.exists()
 
 
+def test_a_disk_that_is_open_can_be_read_when_it_has_been_removed(
+    store: DiskStore, code: Path
+) -> None:
+    disk = store.package([A], code)
+    with disk.path.open("rb") as machine:
+        store.discard(A)
+        assert not disk.path.exists()
+        machine.seek(1_080)
+        assert machine.read(2) == b"\x53\xef"  # the magic number of ext4
+
+
+def test_a_disk_that_another_process_has_made_or_removed_is_seen(
+    store: DiskStore, code: Path, tmp_path: Path
+) -> None:
+    other = DiskStore(tmp_path / "disks")
+    disk = other.package([A], code)
+    store.discard(A)
+    assert not disk.path.exists()
+    assert other.package([A], code).path.exists()
+    store.discard(A)
+    assert not disk.path.exists()
+    store.discard(A)
+
+
 def test_disks_of_a_kind_that_nobody_needs_are_removed(store: DiskStore, code: Path) -> None:
     package = store.package([A], code)
     old, new = (store.obtain("runtime", [name], lambda place: place) for name in ("old", "new"))
