@@ -27,18 +27,6 @@ _NOT_SERVED = (
     "PublishTo",
 )
 LACKS = f"Runtime=custom; {', '.join(_NOT_SERVED)}"
-# AWS leaves these out of lists, and RuntimeVersionConfig.
-# Source: ListFunctions in the API reference.
-_NOT_LISTED = frozenset(
-    {
-        "State",
-        "StateReason",
-        "StateReasonCode",
-        "LastUpdateStatus",
-        "LastUpdateStatusReason",
-        "LastUpdateStatusReasonCode",
-    }
-)
 _VPC_ID_DIGITS = 17
 
 
@@ -72,21 +60,21 @@ def parse_settings(params: Mapping[str, Any]) -> Settings:
 
 def format_configuration(version: FunctionVersion, arn: str) -> dict[str, Any]:
     """FunctionConfiguration. ``arn`` is FunctionArn as the caller named the version."""
-    members = _configuration(version, arn)
+    members = _configuration(version, arn, has_state=True)
     if version.runtime is not None:
         build = format_runtime_version_arn(version.region, version.runtime)
         members["RuntimeVersionConfig"] = {"RuntimeVersionArn": build}
-    return {name: value for name, value in members.items() if value is not None}
+    return members
 
 
 def format_listed(version: FunctionVersion, arn: str) -> dict[str, Any]:
-    """FunctionConfiguration as an element of a list: without the state."""
-    members = _configuration(version, arn).items()
-    return {name: v for name, v in members if v is not None and name not in _NOT_LISTED}
+    """FunctionConfiguration as an element of a list: without the state, and RuntimeVersionConfig.
+    Source: ListFunctions in the API reference."""
+    return _configuration(version, arn, has_state=False)
 
 
-def _configuration(version: FunctionVersion, arn: str) -> dict[str, Any]:
-    """What both have; None where there is nothing."""
+def _configuration(version: FunctionVersion, arn: str, *, has_state: bool) -> dict[str, Any]:
+    """What both have, in the order of the answer."""
     shape: dict[str, Any] = {
         "FunctionName": version.name,
         "FunctionArn": arn,
@@ -100,7 +88,10 @@ def _configuration(version: FunctionVersion, arn: str) -> dict[str, Any]:
         "Version": version.version,
         "TracingConfig": {"Mode": version.tracing_mode},
         "RevisionId": version.revision_id,
-        "State": version.state.value,
+    }
+    if has_state:
+        shape["State"] = version.state.value
+    shape |= {
         "PackageType": version.package_type,
         "Architectures": [version.architecture],
         "EphemeralStorage": {"Size": version.ephemeral_mib},
@@ -111,15 +102,15 @@ def _configuration(version: FunctionVersion, arn: str) -> dict[str, Any]:
             ),
         },
         "LoggingConfig": _format_logging(version.logging),
-        "Runtime": version.runtime,
-        "Handler": version.handler,
-        "StateReason": version.state_reason,
-        "StateReasonCode": version.state_reason_code,
-        "LastUpdateStatusReason": version.last_update_reason,
-        "LastUpdateStatusReasonCode": version.last_update_reason_code,
     }
-    if version.state is not State.PENDING:
-        shape["LastUpdateStatus"] = version.last_update_status.value
+    if version.runtime is not None:
+        shape["Runtime"] = version.runtime
+    if version.handler is not None:
+        shape["Handler"] = version.handler
+    if has_state:
+        shape |= _format_reasons(version)
+        if version.state is not State.PENDING:
+            shape["LastUpdateStatus"] = version.last_update_status.value
     if version.environment is not None:
         shape["Environment"] = {"Variables": dict(version.environment)}
     if version.layers:
@@ -133,6 +124,16 @@ def _configuration(version: FunctionVersion, arn: str) -> dict[str, Any]:
         shape["ImageConfigResponse"] = {IMAGE_CONFIG: image_config}
     shape.update(extras)
     return shape
+
+
+def _format_reasons(version: FunctionVersion) -> dict[str, str]:
+    reasons = {
+        "StateReason": version.state_reason,
+        "StateReasonCode": version.state_reason_code,
+        "LastUpdateStatusReason": version.last_update_reason,
+        "LastUpdateStatusReasonCode": version.last_update_reason_code,
+    }
+    return {name: reason for name, reason in reasons.items() if reason is not None}
 
 
 def format_arn(version: FunctionVersion, qualifier: str | None) -> str:

@@ -199,4 +199,4 @@ def test_a_document_is_refused_or_can_be_kept_shown_and_served(
         shape = SERVICE.shape(name)
         for part in parts:
             assert list(find_unknown(shape, part)) == []
-            format_json(shape, part)
+            format_json(shape, part, [])

@@ -38,6 +38,9 @@ SHAPES: dict[str, Any] = {
         "member": {"shape": "Text", "locationName": "Item"},
         "flattened": True,
     },
+    "Inner": {"type": "structure", "members": {"Known": {"shape": "Text"}}},
+    "Inners": {"type": "list", "member": {"shape": "Inner"}},
+    "InnerMap": {"type": "map", "key": {"shape": "Text"}, "value": {"shape": "Inner"}},
     "FlatMap": {
         "type": "map",
         "key": {"shape": "Text", "locationName": "Name"},
@@ -101,7 +104,7 @@ def test_a_query_string_may_carry_a_whole_map() -> None:
 def test_a_payload_may_be_text() -> None:
     do = operation({"Body": {"shape": "Text"}}, payload="Body")
     assert parse_rest(do, {}, b"", {}, "größe".encode()) == {"Body": "größe"}
-    assert format_rest(do, {"Body": "größe"}).body == "größe".encode()
+    assert format_rest(do, {"Body": "größe"}, []).body == "größe".encode()
 
 
 def test_flattened_lists_and_maps_of_forms_have_no_wrapper() -> None:
@@ -193,6 +196,41 @@ def test_members_that_an_output_lacks_are_named_by_path() -> None:
     assert shape is not None
     output = {"Roles": [{"RoleName": "r", "Color": "red"}], "Extra": None}
     assert find_unknown(shape, output) == ["Roles.Color", "Extra"]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "members", "traits", "output"),
+    [
+        ("rest-json", {"In": {"shape": "Inner"}}, {}, {"In": {"Color": "red"}}),
+        ("json", {"In": {"shape": "Inner"}}, {}, {"In": {"Color": None}}),
+        ("query", {"In": {"shape": "Inner"}}, {}, {"In": {"Color": "red"}}),
+        ("rest-json", {"In": {"shape": "Inners"}}, {}, {"In": [{}, {"Color": "red"}]}),
+        ("json", {"In": {"shape": "InnerMap"}}, {}, {"In": {"a": {"Color": "red"}}}),
+        ("rest-json", {"In": {"shape": "Inner"}}, {"payload": "In"}, {"In": {"Color": "red"}}),
+        ("rest-json", {"In": {"shape": "Inner"}}, {"payload": "In"}, {"In": {}, "Color": "red"}),
+        ("rest-json", {"In": {"shape": "Text", "location": "header"}}, {}, {"Color": "red"}),
+    ],
+)
+def test_members_that_an_output_lacks_are_found_wherever_they_are(
+    protocol: str,
+    members: dict[str, Any],
+    traits: dict[str, Any],
+    output: dict[str, Any],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    route = Route(operation(members, protocol, **traits), protocol)
+    with pytest.raises(OutputMismatch, match=r"Do has no output members (In\.)?Color$"):
+        Protocol(Validator(), is_strict=True).format(route, output, "r")
+    answer = Protocol(Validator()).format(route, output, "r")
+    assert b"Color" not in answer.body
+    (said,) = caplog.messages
+    assert said.endswith("Color")
+
+
+def test_what_an_operation_without_an_output_answers_is_found() -> None:
+    do = SERVICES["lambda"].operations["DeleteAlias"]
+    with pytest.raises(OutputMismatch, match="DeleteAlias has no output members Extra"):
+        Protocol(Validator(), is_strict=True).format(Route(do, "rest-json"), {"Extra": 1}, "r")
 
 
 json_values = st.recursive(

@@ -6,11 +6,11 @@ What it is: the choice of protocol and the order parse, validate. Called by ``fr
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from firelet.wire.aws.cbor import format_cbor, parse_cbor
-from firelet.wire.aws.model import CBOR
+from firelet.wire.aws.model import CBOR, Operation
 from firelet.wire.aws.parse import parse_json, parse_rest
 from firelet.wire.aws.query import format_xml, parse_form
 from firelet.wire.aws.route import Route
@@ -57,19 +57,30 @@ class Protocol:
     def format(self, route: Route, output: Mapping[str, Any], request_id: str) -> Answer:
         """The answer that carries ``output``; raises ``OutputMismatch`` for a handler's mistake."""
         operation = route.operation
-        shape = operation.output
-        unknown = list(output) if shape is None else find_unknown(shape, output)
-        if unknown:
-            names = ", ".join(unknown)
-            if self._is_strict:
-                raise OutputMismatch(f"{operation.name} has no output members {names}")
-            log.error("output members unknown operation=%s members=%s", operation.name, names)
+        unknown: list[str] = []
         match route.protocol:
             case "rest-json":
-                return format_rest(operation, output)
+                answer = format_rest(operation, output, unknown)
             case "json":
-                return format_json_rpc(operation, output)
-            case protocol if protocol == CBOR:
-                return format_cbor(operation, output)
-        body = format_xml(operation, output, request_id)
-        return Answer(200, body, {"content-type": "text/xml"})
+                answer = format_json_rpc(operation, output, unknown)
+            case protocol:
+                unknown = _find_unknown(operation, output)
+                if protocol == CBOR:
+                    answer = format_cbor(operation, output)
+                else:
+                    body = format_xml(operation, output, request_id)
+                    answer = Answer(200, body, {"content-type": "text/xml"})
+        if unknown:
+            self._complain(operation, _find_unknown(operation, output))
+        return answer
+
+    def _complain(self, operation: Operation, unknown: Sequence[str]) -> None:
+        names = ", ".join(unknown)
+        if self._is_strict:
+            raise OutputMismatch(f"{operation.name} has no output members {names}")
+        log.error("output members unknown operation=%s members=%s", operation.name, names)
+
+
+def _find_unknown(operation: Operation, output: Mapping[str, Any]) -> list[str]:
+    shape = operation.output
+    return list(output) if shape is None else find_unknown(shape, output)

@@ -2,12 +2,13 @@
 
 What it is: Python values in; status, headers and body out, with only what the output shape has.
 None is left out. What it is not: errors (``wire.aws.errors``) or XML (``wire.aws.query``).
-Called by ``wire.aws.protocol``, which has checked the member names.
+Called by ``wire.aws.protocol``. Names of members that the shape does not have are added to
+``unknown`` on the way; ``find_unknown`` says where they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,82 +35,104 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-def format_rest(operation: Operation, output: Mapping[str, Any]) -> Answer:
+def format_rest(operation: Operation, output: Mapping[str, Any], unknown: list[str]) -> Answer:
     """The answer of a REST-JSON operation. It has no body when all that it could say is in the
     status and headers. Source: the sample response of InvokeAsync in the API reference of 2014."""
     answer = Answer(operation.status)
     shape = operation.output
     if shape is None:
+        unknown += output
         return answer
     for name, member in shape.members.items():
         value = output.get(name)
         if value is not None and member.location is not None:
             _write_location(answer, member, value)
     if shape.payload is not None:
-        _write_payload(answer, shape.members[shape.payload], output.get(shape.payload))
-    elif shape.members and all(member.location for member in shape.members.values()):
+        unknown += output.keys() - shape.members.keys()
+        _write_payload(answer, shape.members[shape.payload], output.get(shape.payload), unknown)
+    elif shape.members and not shape.body_members:
+        unknown += output.keys() - shape.members.keys()
         answer.headers["content-type"] = "application/json"
     else:
-        _write_body(answer, format_json(shape, output), "application/json")
+        _write_body(answer, format_json(shape, output, unknown), "application/json")
     return answer
 
 
-def format_json_rpc(operation: Operation, output: Mapping[str, Any]) -> Answer:
+def format_json_rpc(operation: Operation, output: Mapping[str, Any], unknown: list[str]) -> Answer:
     """The answer of a JSON 1.0 or 1.1 operation."""
     answer = Answer(200)
     content_type = f"application/x-amz-json-{operation.service.json_version}"
     if operation.output is None:
+        unknown += output
         answer.headers["content-type"] = content_type
     else:
-        _write_body(answer, format_json(operation.output, output), content_type)
+        _write_body(answer, format_json(operation.output, output, unknown), content_type)
     return answer
 
 
-def format_json(shape: Shape, value: Any, timestamp_format: str | None = None) -> object:
+def format_json(
+    shape: Shape, value: Any, unknown: list[str], timestamp_format: str | None = None
+) -> object:
     """A value as what ``orjson`` can write. Members bound to headers or the status are left out,
-    and so are those that the shape does not have; the order is the handler's."""
+    and so are those that the shape does not have; the order is the handler's. ``OutputMismatch``
+    where a container is missing."""
     match shape.type:
         case "structure":
-            return _format_structure(shape, value)
+            return _format_structure(shape, value, unknown)
         case "list":
-            return [_format_member(shape.element, item) for item in value]
+            return _format_list(shape, value, unknown)
         case "map":
-            member = shape.value
-            return {
-                str(key): _format_member(member, item)
-                for key, item in value.items()
-                if item is not None
-            }
+            return _format_map(shape, value, unknown)
     return format_json_scalar(shape, value, timestamp_format)
 
 
-def _format_member(member: Member, value: Any) -> object:
-    if type(value) is member.plain_type:
-        return value
-    return format_json(member.shape, value, member.timestamp_format)
-
-
-def _format_structure(shape: Shape, value: Mapping[str, Any]) -> dict[str, object]:
+def _format_structure(
+    shape: Shape, value: Mapping[str, Any], unknown: list[str]
+) -> dict[str, object]:
     """By what there is, not by what there may be: a configuration has 45 members, some twenty of
     them given, and a page has 50 configurations."""
     members = shape.body_members
     formatted = {}
-    for name, given in value.items():
-        if given is None or name not in members:
-            continue
-        member = members[name]
-        if type(given) is member.plain_type:  # most members: not worth a call
+    for name, given in _expect(_MAPPINGS, shape, value).items():
+        member = members.get(name)
+        if member is None:
+            if name not in shape.members:
+                unknown.append(name)
+        elif type(given) is member.plain_type:  # most members: not worth a call
             formatted[member.wire_name] = given
-        else:
-            formatted[member.wire_name] = _format_member(member, given)
+        elif given is not None:
+            formatted[member.wire_name] = format_json(
+                member.shape, given, unknown, member.timestamp_format
+            )
     return formatted
+
+
+def _format_list(shape: Shape, value: Sequence[Any], unknown: list[str]) -> list[object]:
+    element = shape.element
+    inner, plain, timestamp_format = element.shape, element.plain_type, element.timestamp_format
+    return [
+        item if type(item) is plain else format_json(inner, item, unknown, timestamp_format)
+        for item in _expect(_LISTS, shape, value)
+    ]
+
+
+def _format_map(shape: Shape, value: Mapping[Any, Any], unknown: list[str]) -> dict[str, object]:
+    entry = shape.value
+    inner, plain, timestamp_format = entry.shape, entry.plain_type, entry.timestamp_format
+    return {
+        str(key): item
+        if type(item) is plain
+        else format_json(inner, item, unknown, timestamp_format)
+        for key, item in _expect(_MAPPINGS, shape, value).items()
+        if item is not None
+    }
 
 
 def find_unknown(shape: Shape, value: Any) -> list[str]:
     """Paths of the members, at any depth, that the shape does not have.
 
-    Raises ``OutputMismatch`` where a container is missing, so that nothing after this needs to
-    ask; a scalar is checked when it is formatted.
+    Raises ``OutputMismatch`` where a container is missing, so that CBOR and XML, which are written
+    after this, need not ask; a scalar is checked when it is formatted.
     """
     found: list[str] = []
     _find_unknown(shape, value, "", found)
@@ -150,18 +173,19 @@ def _write_location(answer: Answer, member: Member, value: Any) -> None:
         case "statusCode":
             answer.status = value
         case "headers":
-            for name, text in value.items():
+            for name, text in _expect(_MAPPINGS, member.shape, value).items():
                 answer.headers[(member.wire_name + name).lower()] = text
         case "header" if member.shape.type == "list":
             element = member.shape.element.shape
-            texts = [format_text(element, item, RFC822) for item in value]
+            items = _expect(_LISTS, member.shape, value)
+            texts = [format_text(element, item, RFC822) for item in items]
             answer.headers[member.wire_name.lower()] = ", ".join(texts)
         case "header":
             text = format_text(member.shape, value, member.timestamp_format or RFC822)
             answer.headers[member.wire_name.lower()] = text
 
 
-def _write_payload(answer: Answer, member: Member, value: Any) -> None:
+def _write_payload(answer: Answer, member: Member, value: Any, unknown: list[str]) -> None:
     if value is None:
         return
     if member.shape.type == "blob":
@@ -173,7 +197,7 @@ def _write_payload(answer: Answer, member: Member, value: Any) -> None:
         answer.body = str(value).encode()
         answer.headers.setdefault("content-type", "text/plain")
     else:
-        _write_body(answer, format_json(member.shape, value), "application/json")
+        _write_body(answer, format_json(member.shape, value, unknown), "application/json")
 
 
 def _write_body(answer: Answer, value: object, content_type: str) -> None:
