@@ -98,7 +98,8 @@ class Manager:
         decide_at = pool.upkeep.released(self._clock())
         if decide_at < math.inf:
             self._agenda.put(key, decide_at)
-        environment.when_free(self._give_back)
+        pool.settling += 1
+        environment.when_free(self._on_free)
 
     async def warm(self, version: FunctionVersion, wait_s: float, count: int = 1) -> int:
         """Makes environments ahead of their first invocations; returns when they are there, or
@@ -369,6 +370,12 @@ class Manager:
         self._generations[environment] = (key, generation)
         self._born[environment] = self._clock()
         self._give_back(environment, is_new=True)
+
+    def _on_free(self, environment: Environment) -> None:
+        found = self._generations.get(environment)
+        if found is not None:
+            self._pools[found[0]].settling -= 1
+        self._give_back(environment)
 
     def _give_back(self, environment: Environment, *, is_new: bool = False) -> None:
         """To the invocation that has waited longest, else to the idle ones."""

@@ -86,7 +86,8 @@ class Waiter:
 class Pool:
     """The environments of one function version. ``idle`` is a stack: the last used serves first,
     so that the others grow old and stop; those that were made ahead and never used are below all
-    others, so that calls one after another stay with one environment. ``generation`` grows when
+    others, so that calls one after another stay with one environment. ``settling`` have answered
+    and cannot take another invocation yet: their extensions are at work. ``generation`` grows when
     the configuration changes. ``version`` is the record that was asked for last; None when there is
     no such version any more. None is started ahead of demand before ``ahead_from``. ``tenants_max``
     is how many all tenants of the function may have; None in the pool of no tenant."""
@@ -99,6 +100,7 @@ class Pool:
     waiting: deque[Waiter] = field(default_factory=deque)
     starting: int = 0
     busy: int = 0
+    settling: int = 0
     generation: int = 0
     started: int = 0
     invocations: int = 0
@@ -126,15 +128,16 @@ class Pool:
         """What the capacity policy says. Provisioned environments serve, and are not its to stop:
         to it they are as if they were in use."""
         floor = self.floor
+        in_use = self.busy + self.settling + (0 if floor is None else len(floor.idle))
         decision = self.upkeep.decide(
             now,
             starting=self.starts,
-            busy=self.busy + (0 if floor is None else len(floor.idle)),
+            busy=in_use,
             idle=sorted(environment.idle_since for environment in self.idle),
             pressure=pressure,
             keep_max_s=keep_max_s,
         )
-        have = self.starts + self.busy + sum(len(idle) for idle in self.idle_stacks)
+        have = self.starts + in_use + len(self.idle)
         self.wanted = have + decision.start - decision.stop
         return decision
 

@@ -236,6 +236,20 @@ class TestAheadOfDemand:
         assert len(platform.fleet.made) == 3
         assert platform.idle == 3
 
+    async def test_one_whose_extensions_are_at_work_counts_as_being_there(
+        self, platform: Platform
+    ) -> None:
+        await platform.manager.warm(VERSION, 1.0)
+        environment = await platform.acquire()
+        environment.is_busy_after = True
+        platform.manager.release(environment)
+        await platform.pass_time(60)
+        assert len(platform.fleet.made) == 1
+        assert platform.view().wanted == 1
+        environment.become_free()
+        await platform.pass_time(60)
+        assert (platform.idle, len(platform.fleet.made)) == (1, 1)
+
 
 class TestWhichServes:
     async def test_calls_one_after_another_stay_with_one_environment(
