@@ -22,7 +22,7 @@ OTHER_DIGEST = "07ce" * 16
 
 MakeDriver = Callable[..., SandboxDriver]
 
-_PATIENCE_S = 20.0
+_PATIENCE_S = 30.0
 
 
 class Packages:
@@ -217,6 +217,28 @@ def pid_of(box: Box) -> int:
         if line.startswith("Pid:")
     ]
     return int(line.split()[1])
+
+
+async def until_frozen(box: Box) -> None:
+    """Returns when nothing of it runs any more: a process that runs is frozen at its next
+    interruption, and one that waits for the CPU when it gets it."""
+    async with asyncio.timeout(_PATIENCE_S):
+        while not _is_frozen(pid_of(box)):
+            await asyncio.sleep(0.01)
+
+
+def _is_frozen(pid: int) -> bool:
+    """By the control group, or as it is seen of a process that is stopped where there is none."""
+    for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        if "firelet" not in path:
+            continue
+        if controllers == "freezer":
+            state = Path(f"/sys/fs/cgroup/freezer{path}/freezer.state").read_text()
+            return state.strip() == "FROZEN"
+        if not controllers:
+            return "frozen 1" in Path(f"/sys/fs/cgroup{path}/cgroup.events").read_text()
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
 def _namespace_of(pid: int) -> str | None:

@@ -6,13 +6,10 @@
 from __future__ import annotations
 
 import itertools
-import json
-import urllib.request
 import uuid
 from typing import Any
 
-from firelet.frontend.status import STATUS_PATH
-from running_platform import Platform, pack, wait_until
+from running_platform import Answer, Platform, pack, wait_until
 
 CLIENT = '''#!/usr/bin/env python3
 import http.server, json, os, signal, socket, sys, threading, time, urllib.error, urllib.request
@@ -155,6 +152,13 @@ class ExtensionLayers:
             self._client.delete_layer_version(LayerName=layer, VersionNumber=number)
 
 
+def invoke_to_the_end(platform: Platform, name: str, event: Any = None, **options: Any) -> Answer:
+    """An invocation that is answered when extensions are done as well. Its environment is free
+    then, so that the next one meets it; after any other answer it may still be at work, and the
+    next invocation gets another."""
+    return platform.invoke(name, event, LogType="Tail", **options)
+
+
 def log_of(platform: Platform, name: str) -> list[str]:
     return platform.log_lines(f"/aws/lambda/{name}")
 
@@ -171,6 +175,10 @@ def until_logged(platform: Platform, name: str, word: str) -> list[str]:
 
 
 def is_frozen(platform: Platform, name: str) -> bool:
-    with urllib.request.urlopen(platform.url + STATUS_PATH) as answer:
-        functions = json.load(answer)["functions"]
-    return any(each["name"] == name and each["frozen"] for each in functions)
+    return bool(platform.status_of(name).get("frozen"))
+
+
+def is_idle(platform: Platform, name: str) -> bool:
+    """Whether an environment of the function waits for an invocation, be it frozen or not."""
+    status = platform.status_of(name)
+    return bool(status and status["idle"] + status["frozen"])

@@ -13,7 +13,7 @@ from typing import Any
 
 from firelet.linux import multiplex
 
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 
 
 class GuestEnd:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
 _PR_SET_CHILD_SUBREAPER = 36
-_PATIENCE_S = 5.0
+_PATIENCE_S = 20.0
 _PAUSE_S = 0.02
 
 _LIBC = ctypes.CDLL(None, use_errno=True)

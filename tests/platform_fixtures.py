@@ -16,11 +16,11 @@ from extension_layers import ExtensionLayers
 from firelet.model.isolation import Isolation
 from firelet.sandbox.host import HostFacts
 from guest_images import MachineRoom
-from running_platform import Deployer, Platform, wait_until
+from running_platform import PATIENCE_S, Deployer, Platform, wait_until
 
 ISOLATION_VARIABLE = "FIRELET_TEST_ISOLATION"
 IN_MACHINES = os.environ.get(ISOLATION_VARIABLE) == Isolation.MICROVM
-PATIENCE_S = 90.0 if IN_MACHINES else 10.0
+_PATIENCE_S = 90.0 if IN_MACHINES else PATIENCE_S
 MakePlatform = Callable[..., Platform]
 
 
@@ -85,7 +85,7 @@ def make_platform(
 @pytest.fixture
 def deploy(platform: Platform) -> Iterator[Deployer]:
     """Deploys functions to the shared platform."""
-    deployer = Deployer(platform, PATIENCE_S)
+    deployer = Deployer(platform, _PATIENCE_S)
     yield deployer
     deployer.close()
 

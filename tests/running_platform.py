@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 import uuid
 import zipfile
 from collections.abc import Callable, Mapping
@@ -28,6 +29,8 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
+
+from firelet.frontend.status import STATUS_PATH
 
 REGION = "us-east-1"
 ACCOUNT = "000000000000"
@@ -71,8 +74,10 @@ while true; do
 done
 """
 
-_START_S = 20.0
-_STOP_S = 15.0
+# Until what is waited for is taken not to come: a machine may have much else to do.
+PATIENCE_S = 30.0
+_START_S = 60.0
+_STOP_S = 30.0
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
@@ -100,7 +105,7 @@ def archive_of(*entries: tuple[str, bytes, int]) -> bytes:
     return buffer.getvalue()
 
 
-def wait_until(condition: Callable[[], Any], what: str, seconds: float = 10.0) -> Any:
+def wait_until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_S) -> Any:
     """The first true answer of ``condition``; fails with ``what`` when none comes in time."""
     deadline = time.monotonic() + seconds
     while True:
@@ -297,6 +302,12 @@ class Platform:
         except logs.exceptions.ResourceNotFoundException:
             return []
 
+    def status_of(self, name: str) -> dict[str, Any]:
+        """What ``firelet top`` shows of one function; nothing when it is not there."""
+        with urllib.request.urlopen(self.url + STATUS_PATH) as answer:
+            functions = json.load(answer)["functions"]
+        return next((each for each in functions if each["name"] == name), {})
+
     def _read_line(self) -> str:
         assert self._process is not None
         assert self._process.stdout is not None
@@ -315,7 +326,7 @@ class Deployer:
 
     _numbers = itertools.count(1)
 
-    def __init__(self, platform: Platform, patience_s: float = 10.0) -> None:
+    def __init__(self, platform: Platform, patience_s: float = PATIENCE_S) -> None:
         self._platform = platform
         self._patience_s = patience_s
         self._names: list[str] = []

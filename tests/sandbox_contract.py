@@ -20,7 +20,7 @@ from firelet.model import limits
 from firelet.model.errors import PlatformError
 from firelet.sandbox.driver import ExtensionStart, RuntimeExit, RuntimeStart, Sandbox
 
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 
 
 class Watched:

@@ -26,6 +26,7 @@ T = TypeVar("T")
 
 DEVICE = "eth0"
 PORT = 8080
+CALL_TIMEOUT_S = 20.0
 CONNECT_TIMEOUT_S = 1.0
 _FRAME_BYTES = 70_000
 
@@ -114,7 +115,7 @@ def wired(machine: MachineNetwork) -> Iterator[WiredGuest]:
 def call(address: str, port: int) -> str | None:
     """What a server that is reached says at once, or None when it is not reached."""
     try:
-        with socket.create_connection((address, port), CONNECT_TIMEOUT_S) as client:
+        with socket.create_connection((address, port), CALL_TIMEOUT_S) as client:
             return client.recv(100).decode()
     except OSError:
         return None

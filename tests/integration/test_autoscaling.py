@@ -18,7 +18,7 @@ pytest_plugins = ("platform_fixtures",)
 SLOW = """
 import time
 def handler(event, context):
-    time.sleep(0.3)
+    time.sleep(1)
 """
 DIMENSION = "lambda:function:ProvisionedConcurrency"
 
@@ -119,7 +119,7 @@ def test_the_floor_rises_with_the_load_and_falls_after_it(target: Target) -> Non
 
 def test_a_scheduled_action_raises_the_floor(target: Target) -> None:
     target.register(0, 2)
-    due = datetime.now(UTC) + timedelta(seconds=2)
+    due = datetime.now(UTC) + timedelta(seconds=5)
     target.client.put_scheduled_action(
         ScheduledActionName="morning",
         Schedule=f"at({due:%Y-%m-%dT%H:%M:%S})",

@@ -15,7 +15,7 @@ def test_a_burst_on_a_cold_function_is_served_in_full(deploy: Deployer, platform
     name = deploy(
         "import time, uuid\n"
         "ME = uuid.uuid4().hex\n"
-        "def handler(event, context):\n    time.sleep(1.5)\n    return ME\n",
+        "def handler(event, context):\n    time.sleep(3)\n    return ME\n",
         Timeout=60,
     )
     with ThreadPoolExecutor(CALLERS) as callers:

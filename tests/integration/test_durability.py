@@ -166,7 +166,7 @@ def test_a_killed_platform_leaves_nothing_even_while_functions_run_and_are_froze
 
     platform.kill()
 
-    wait_until(lambda: not platform.leftovers(), "nothing is left", seconds=5)
+    wait_until(lambda: not platform.leftovers(), "nothing is left")
     platform.start()
     assert platform.invoke(frozen).json == 1
 

@@ -15,6 +15,7 @@ from extension_layers import (
     FAILS,
     HANDLES_SIGNAL,
     ExtensionLayers,
+    invoke_to_the_end,
     is_frozen,
     log_of,
     until_logged,
@@ -130,7 +131,9 @@ while True:
     event = next_event(identifier)
     say("HEARD", event["eventType"])
     if event["eventType"] == "SHUTDOWN":
-        time.sleep(0.1)
+        end, last = time.monotonic() + 1.5, {"platform.initReport", "platform.restoreReport"}
+        while time.monotonic() < end and not any(each["type"] in last for each in events):
+            time.sleep(0.01)
         say("KINDS", *(each["type"] for each in events))
         break
 """
@@ -142,10 +145,11 @@ while True:
             SnapStart={"ApplyOn": "PublishedVersions"},
             Runtime=runtime,
             Timeout=10,
+            MemorySize=1769,
         )
         assert self.publish(platform, name)["State"] == "Active"
         for number in (1, 2):
-            answer = platform.invoke(name, Qualifier="1")
+            answer = invoke_to_the_end(platform, name, Qualifier="1")
             assert answer.body == b"%d" % number
         platform.client("lambda").delete_function(FunctionName=name)
         # There is one of $LATEST as well, which went through INIT.
@@ -187,8 +191,14 @@ identifier = register("SHUTDOWN")
 say("TOLD", next_event(identifier)["shutdownReason"])
 """
         )
-        snap_start = {"ApplyOn": "PublishedVersions"}
-        name = deploy(FAILS, Layers=[layer], SnapStart=snap_start, Runtime=runtime, Timeout=2)
+        name = deploy(
+            FAILS,
+            Layers=[layer],
+            SnapStart={"ApplyOn": "PublishedVersions"},
+            Runtime=runtime,
+            Timeout=2,
+            MemorySize=1769,
+        )
         self.publish(platform, name)
         assert b"Runtime.ExitError" in platform.invoke(name, "exit", Qualifier="1").body
         until_logged(platform, name, "TOLD failure")

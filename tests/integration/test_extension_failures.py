@@ -108,7 +108,16 @@ class TestFailures:
         self, platform: Platform, deploy: Deployer, publish_extensions: ExtensionLayers
     ) -> None:
         layer = publish_extensions(
-            bad=CLIENT + "next_event(register('INVOKE')); time.sleep(0.3); sys.exit(7)"
+            bad=CLIENT
+            + """
+events = serve(8080)
+identifier = register("INVOKE")
+subscribe(identifier, 8080, ["platform"])
+next_event(identifier)
+while not any(each["type"] == "platform.runtimeDone" for each in events):
+    time.sleep(0.01)
+sys.exit(7)
+"""
         )
         name = deploy(ECHO, Layers=[layer], Timeout=10)
         assert platform.invoke(name, 1).body == b"1"
@@ -192,11 +201,11 @@ for _ in range(1000):
 assert call("POST", "/2020-01-01/extension/register", {}, Name=NAME)[0] == 403
 def ask():
     return call("GET", "/2020-01-01/extension/event/next", Identifier=identifier)[0]
-first = threading.Thread(target=ask)
-first.start()
-time.sleep(0.1)
+first = socket.create_connection(address)
+first.sendall(b"GET /2020-01-01/extension/event/next HTTP/1.1\\r\\nhost: a\\r\\n"
+              b"lambda-extension-identifier: " + identifier.encode() + b"\\r\\n\\r\\n")
 assert [ask() for _ in range(100)] == [403] * 100
-first.join()
+first.recv(65536)
 """,
         ],
     )

@@ -16,6 +16,8 @@ from extension_layers import (
     HANDLES_SIGNAL,
     SHELL,
     ExtensionLayers,
+    invoke_to_the_end,
+    is_idle,
     log_of,
     until_logged,
 )
@@ -104,7 +106,9 @@ while True:
 """
         )
         name = deploy(ECHO, Layers=[layer], Timeout=5)
+        before = time.time()
         answer = platform.invoke(name, {"a": 1})
+        after = time.time()
         assert json.loads(answer.body) == {"a": 1}
         deploy.update(name, ECHO + "\n")
         lines = until_logged(platform, name, '"SHUTDOWN"')
@@ -115,7 +119,7 @@ while True:
             "eventType", "deadlineMs", "requestId", "invokedFunctionArn", "tracing",
         }  # fmt: skip
         assert invoked["requestId"] == answer.request_id
-        assert 0 < invoked["deadlineMs"] / 1000 - time.time() + 10 < 15
+        assert before - 0.001 <= invoked["deadlineMs"] / 1000 - 5 <= after
         assert invoked["invokedFunctionArn"].endswith(f":function:{name}")
         assert invoked["tracing"]["type"] == "X-Amzn-Trace-Id"
         assert heard[1]["eventType"] == "SHUTDOWN"
@@ -143,7 +147,7 @@ while True:
     ) -> None:
         layer = publish_extensions(**{"in-shell": SHELL})
         name = deploy(ECHO, Layers=[layer], Timeout=5)
-        answers = [platform.invoke(name, number) for number in range(2)]
+        answers = [invoke_to_the_end(platform, name, number) for number in range(2)]
         assert [answer.body for answer in answers] == [b"0", b"1"]
         deploy.update(name, ECHO + "\n")
         lines = until_logged(platform, name, "shell got SHUTDOWN")
@@ -242,20 +246,24 @@ identifier = register("INVOKE", "SHUTDOWN")
 event = next_event(identifier)
 if not os.path.exists("/tmp/before"):
     open("/tmp/before", "w").close()
-    time.sleep(3)
+    time.sleep(60)
 event = next_event(identifier)
 say("THEN", event["eventType"], event.get("shutdownReason"))
 while event["eventType"] != "SHUTDOWN":
     event = next_event(identifier)
 """
         )
-        name = deploy(ECHO, Layers=[layer], Timeout=1)
+        # With a whole CPU INIT takes a fraction of its time, on a busy machine too.
+        name = deploy(ECHO, Layers=[layer], Timeout=3, MemorySize=1769)
         answer = platform.invoke(name, 1)
         assert (answer.body, answer.error) == (b"1", None)
         lines = until_logged(platform, name, "Status: timeout")
-        assert any("Task timed out after 1.00 seconds" in line for line in lines)
+        assert any("Task timed out after 3.00 seconds" in line for line in lines)
+        wait_until(lambda: is_idle(platform, name), "the environment is free again")
         # /tmp is kept, and INIT is repeated within the invocation.
         assert platform.invoke(name, 2).body == b"2"
+        streams = platform.client("logs").describe_log_streams(logGroupName=f"/aws/lambda/{name}")
+        assert len(streams["logStreams"]) == 1, "one environment has served both"
 
     def test_the_reason_of_a_shutdown_is_told(
         self, platform: Platform, deploy: Deployer, publish_extensions: ExtensionLayers
@@ -364,8 +372,8 @@ def handler(event, context):
 """,
             Timeout=5,
         )
-        assert platform.invoke(name).body == b"1"
-        assert platform.invoke(name).body == b"2"
+        assert invoke_to_the_end(platform, name).body == b"1"
+        assert invoke_to_the_end(platform, name).body == b"2"
         lines = log_of(platform, name)
         assert "EXTENSION\tName: inner\tState: Ready\tEvents: [INVOKE]\n" in lines
         refused = next(line for line in lines if line.startswith("REFUSED"))
@@ -375,7 +383,7 @@ def handler(event, context):
     @pytest.mark.skipif(not NODES, reason="no Node.js on this host")
     def test_one_in_node_takes_part(self, platform: Platform, deploy: Deployer) -> None:
         name = deploy({"app.mjs": NODE}, Runtime=NODES[-1] if NODES else "", Timeout=5)
-        answers = [platform.invoke(name) for _ in range(3)]
+        answers = [invoke_to_the_end(platform, name) for _ in range(3)]
         assert [answer.body for answer in answers] == [b"1", b"2", b"3"]
         lines = log_of(platform, name)
         assert "EXTENSION\tName: inner\tState: Ready\tEvents: [INVOKE]\n" in lines

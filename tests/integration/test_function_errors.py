@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from typing import Any
 
 import pytest
@@ -83,20 +82,19 @@ def test_a_timeout_ends_the_invocation_and_keeps_tmp_but_not_the_globals(
         "    global n\n    n += 1\n"
         "    if event:\n        open('/tmp/kept', 'w').write('here')\n        time.sleep(60)\n"
         "    return [n, open('/tmp/kept').read()]\n",
-        Timeout=1,
+        Timeout=2,
+        MemorySize=1769,
     )
-    began = time.monotonic()
 
     answer = platform.invoke(name, True, LogType="Tail")
 
-    assert time.monotonic() - began < 3
     assert answer.body == (
         b'{"errorType":"Sandbox.Timedout","errorMessage":"RequestId: '
         + answer.request_id.encode()
-        + b' Error: Task timed out after 1.00 seconds"}'
+        + b' Error: Task timed out after 2.00 seconds"}'
     )
     assert answer.error == "Unhandled"
-    assert f" {answer.request_id} Task timed out after 1.00 seconds" in answer.log
+    assert f" {answer.request_id} Task timed out after 2.00 seconds" in answer.log
     assert "Status: timeout" in answer.log
     after = platform.invoke(name, False, LogType="Tail")
     assert after.json == [1, "here"]

@@ -14,6 +14,8 @@ from running_platform import Deployer, Platform
 pytest_plugins = ("platform_fixtures",)
 
 ECHO = "def handler(event, context):\n    return event\n"
+# Less than what one is held up for who waits for another; plenty for a machine with much to do.
+PROMPT_S = 10.0
 Connect = Callable[[], socket.socket]
 
 
@@ -37,7 +39,7 @@ def still_well(deploy: Deployer, platform: Platform) -> Iterator[None]:
     yield
     began = time.monotonic()
     assert platform.invoke(name, "well").json == "well"
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - began < PROMPT_S
 
 
 def answer_to(connection: socket.socket, data: bytes) -> bytes:
@@ -165,7 +167,7 @@ def test_hundreds_of_half_open_and_slow_connections_do_not_slow_others_down(
         connections[number].sendall(b"y" if number % 3 else b"G")
         assert platform.invoke(name, number).json == number
 
-    assert time.monotonic() - began < 5.0
+    assert time.monotonic() - began < 2 * PROMPT_S
 
 
 @pytest.mark.usefixtures("still_well")

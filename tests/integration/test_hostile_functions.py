@@ -7,6 +7,7 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -15,6 +16,8 @@ from running_platform import Deployer, Platform, wait_until
 pytest_plugins = ("platform_fixtures",)
 
 ECHO = "def handler(event, context):\n    return event\n"
+# Less than what one is held up for who waits for another; plenty for a machine with much to do.
+PROMPT_S = 10.0
 # ``api(bytes)`` sends to the Runtime API from a socket of the function's own.
 SPEAKS = """
 import os, socket
@@ -54,7 +57,7 @@ def neighbour(deploy: Deployer, platform: Platform) -> Iterator[str]:
     for number in range(5):
         began = time.monotonic()
         assert platform.invoke(name, {"n": number}).json == {"n": number}
-        assert time.monotonic() - began < 2.0
+        assert time.monotonic() - began < PROMPT_S
 
 
 @pytest.mark.usefixtures("neighbour")
@@ -217,20 +220,17 @@ def test_a_neighbour_answers_fast_during_a_flood(
 ) -> None:
     name = deploy(
         "import os, time\ndef handler(event, context):\n"
-        "    end = time.time() + 2\n"
+        "    end = time.time() + 3\n"
         "    while time.time() < end:\n        os.write(1, b'line\\n' * 10_000)\n",
         Timeout=20,
     )
-    platform.invoke(name, InvocationType="Event")
-
-    slowest = 0.0
-    end = time.monotonic() + 2
-    while time.monotonic() < end:
-        began = time.monotonic()
-        assert platform.invoke(neighbour, 1).json == 1
-        slowest = max(slowest, time.monotonic() - began)
-
-    assert slowest < 1.0
+    with ThreadPoolExecutor(1) as pool:
+        flood = pool.submit(platform.invoke, name)
+        wait_until(lambda: platform.status_of(name)["busy"], "it is flooded")
+        for number in range(5):
+            assert platform.invoke(neighbour, number).json == number
+        assert not flood.done(), "the neighbour waited for the end of the flood"
+        assert flood.result().error is None
 
 
 @pytest.mark.usefixtures("neighbour")

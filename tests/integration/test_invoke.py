@@ -299,7 +299,8 @@ def test_a_client_that_leaves_does_not_stop_its_function(
 ) -> None:
     name = deploy(
         "import time\nn = 0\ndef handler(event, context):\n"
-        "    global n\n    time.sleep(event)\n    n += 1\n    return n\n"
+        "    global n\n    time.sleep(event)\n    n += 1\n    return n\n",
+        Timeout=20,
     )
     assert platform.invoke(name, 0).json == 1
     lambda_client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=1)
@@ -318,7 +319,7 @@ def test_a_client_that_leaves_does_not_stop_its_function(
     with socket.create_connection(("127.0.0.1", platform.port)) as connection:
         request = (
             f"POST /2015-03-31/functions/{name}/invocations HTTP/1.1\r\nHost: x\r\n"
-            "Content-Length: 3\r\n\r\n0.5".encode()
+            "Content-Length: 3\r\n\r\n3.0".encode()
         )
         connection.sendall(request)
         seen = [1]

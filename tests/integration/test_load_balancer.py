@@ -313,8 +313,8 @@ def test_health_checks_call_the_function(platform: Platform, deploy: Deployer) -
         name,
         HealthCheckEnabled=True,
         HealthCheckPath="/well",
-        HealthCheckIntervalSeconds=5,
-        HealthCheckTimeoutSeconds=2,
+        HealthCheckIntervalSeconds=31,
+        HealthCheckTimeoutSeconds=30,
         Matcher={"HttpCode": "200-299"},
     )
     assert health_of(platform, group)["Reason"] == "Target.NotInUse"

@@ -58,7 +58,7 @@ class Function:
             found = self.found(qualifier)
             return found if found["Status"] == status else None
 
-        return wait_until(reached, f"the status is {status}", 20.0)
+        return wait_until(reached, f"the status is {status}")
 
     def invoke(self, qualifier: str = "1", **event: Any) -> Answer:
         return self.platform.invoke(self.name, event, Qualifier=qualifier)
@@ -118,7 +118,7 @@ def test_one_invocation_more_than_there_are_environments_is_served_on_demand(
     function.wait_for("READY")
 
     with ThreadPoolExecutor(3) as pool:
-        answers = [pool.submit(function.invoke, sleep=1) for _ in range(3)]
+        answers = [pool.submit(function.invoke, sleep=3) for _ in range(3)]
         types = sorted(answer.result().json["type"] for answer in answers)
 
     assert types == ["on-demand", "provisioned-concurrency", "provisioned-concurrency"]
@@ -131,8 +131,8 @@ def test_one_that_exits_is_replaced_before_it_is_needed(function: Function) -> N
 
     assert function.invoke(exit=3).error == "Unhandled"
 
-    function.wait_for("READY")
     function.wait_for_lines("INIT_REPORT Init Duration: ", 2)
+    function.wait_for("READY")
     after = function.invoke().json
     assert after["type"] == "provisioned-concurrency"
     assert after["me"] != before
@@ -183,10 +183,9 @@ def test_an_init_that_fails_is_reported_and_not_repeated_silently(
 
     assert failed["StatusReason"] == "FUNCTION_ERROR_INIT_FAILURE"
     assert failed["AvailableProvisionedConcurrentExecutions"] == 0
+    function.wait_for_lines("INIT_START", 5)  # each of the three is begun once
     time.sleep(1.0)
-    begun = len(function.lines("INIT_START"))
-    time.sleep(1.0)
-    assert len(function.lines("INIT_START")) == begun
+    assert len(function.lines("INIT_START")) == 5
     assert function.invoke().error == "Unhandled"
 
 

@@ -68,7 +68,7 @@ def in_parallel(
     events: Sequence[Any] | None = None,
 ) -> list[Any]:
     """Invocations that run at the same time, each in an environment of its own."""
-    wanted = events or [{"sleep": 0.4}] * count
+    wanted = events or [{"sleep": 1.5}] * count
     with ThreadPoolExecutor(count) as pool:
         return list(
             pool.map(lambda event: platform.invoke(name, event, Qualifier=version).json, wanted)
@@ -123,7 +123,7 @@ def test_a_clone_reaches_nothing_of_its_siblings_and_of_the_snapshot(
         "def refused(call, *arguments):\n"
         "    return call(*arguments) == -1 and ctypes.get_errno() == 1\n"
         "def handler(event, context):\n"
-        "    time.sleep(0.4)\n"
+        "    time.sleep(1.5)\n"
         "    status = dict(l.split(':\\t', 1) for l in open('/proc/self/status') if ':\\t' in l)\n"
         "    pids = sorted(int(p) for p in os.listdir('/proc') if p.isdigit())\n"
         "    names = [open(f'/proc/{p}/comm').read().strip() for p in pids]\n"
@@ -191,7 +191,7 @@ def test_what_a_fork_would_share_is_the_clones_own(
         "    before = bytes(shared[:4]); shared[:4] = event['mark'].encode()\n"
         "    os.write(ends[1], event['mark'].encode()); pair[0].send(event['mark'].encode())\n"
         "    log.write(event['mark']); log.flush()\n"
-        "    time.sleep(0.4)\n"
+        "    time.sleep(1.5)\n"
         "    log.seek(0)\n"
         "    try:\n"
         "        client.send(b'x'); connected = True\n"
@@ -308,7 +308,8 @@ def test_states_and_optimization_status(
     deploy: Deployer, platform: Platform, lambda_client: Any, runtime: str
 ) -> None:
     name = deploy.name()
-    code = "import time\ntime.sleep(2)\ndef handler(event, context):\n    return 1\n"
+    # Longer than the answer to PublishVersion waits for it.
+    code = "import time\ntime.sleep(5)\ndef handler(event, context):\n    return 1\n"
     deploy.create(name, code, Runtime=runtime, SnapStart=SNAP_START)
     deploy.settle(name)
 
@@ -385,7 +386,8 @@ def test_a_clone_that_times_out_or_exits_is_replaced_by_a_fresh_one(
         lambda_client,
         runtime,
         COUNTS.replace("global calls", "global calls; event.get('exit') and os._exit(7)"),
-        Timeout=1,
+        Timeout=2,
+        MemorySize=1769,
     )
 
     assert platform.invoke(name, {}, Qualifier=version).json["calls"] == 1

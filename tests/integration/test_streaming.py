@@ -97,7 +97,8 @@ def steps(*all_steps: tuple[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture
 def generator(deploy: Deployer) -> str:
-    return deploy(GENERATOR)
+    """With a whole CPU, and time for megabytes on a busy machine."""
+    return deploy(GENERATOR, MemorySize=1769, Timeout=20)
 
 
 @pytest.fixture
@@ -499,7 +500,7 @@ def test_provisioned_environments_stream(platform: Platform, deploy: Deployer) -
 def test_the_bandwidth_may_be_that_of_aws(make_platform: Callable[..., Platform]) -> None:
     """8 MB more than is free take four seconds at 2 MB/s: less time is not enough for them."""
     platform = make_platform(FIRELET_STREAM_MIB_PER_S="2")
-    name = Deployer(platform)(GENERATOR, Timeout=3)
+    name = Deployer(platform)(GENERATOR, Timeout=3, MemorySize=1769)
     cut = stream(platform, name, steps(("bulk", 14 * 16)))
     assert cut.complete["ErrorCode"] == "Sandbox.Timedout"
     assert 6 * MIB < len(cut.body) < 14 * MIB

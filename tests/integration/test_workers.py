@@ -59,7 +59,7 @@ class Workers:
         assert len(found) == 1, f"one owner of {environment}: {found}"
         return int(found.pop().partition("-")[0])
 
-    def environments(self, name: str, count: int, wait_s: float = 0.4) -> list[str]:
+    def environments(self, name: str, count: int, wait_s: float = 1.0) -> list[str]:
         """As many environments of a function, all at work at the same time."""
         with ThreadPoolExecutor(count) as threads:
             answers = threads.map(lambda _: self.platform.invoke(name, wait_s).json, range(count))
@@ -103,7 +103,7 @@ def test_users_of_two_workers_are_never_the_same(
                 ranges.setdefault(workers.of(environment), set()).add(number)
         return len(ranges) == 2
 
-    wait_until(both_were_seen, "both worker processes have run it", 20.0)
+    wait_until(both_were_seen, "both worker processes have run it")
     one, other = ranges.values()
     assert not one & other
 
@@ -147,7 +147,7 @@ def test_errors_of_functions_and_of_their_init(workers: Workers) -> None:
     assert workers.platform.invoke(broken).json["errorType"] == "RuntimeError"
     ending = workers.deploy("import os\ndef handler(event, context):\n    os._exit(3)\n")
     assert workers.platform.invoke(ending).json["errorType"] == "Runtime.ExitError"
-    slow = workers.deploy(WHERE, Timeout=1)
+    slow = workers.deploy(WHERE, Timeout=2, MemorySize=1769)
     assert workers.platform.invoke(slow, 30).json["errorType"] == "Sandbox.Timedout"
     assert workers.platform.invoke(slow).json[1] == 1, "it is served after another INIT"
 

@@ -41,7 +41,7 @@ def doomed(packages: Packages) -> Iterator[Doom]:
         process.stdout.close()
         assert groups_of(owner), "it did not start"
         os.kill(process.pid, signal.SIGKILL)
-        process.wait(10)
+        process.wait(30)
         return owner
 
     yield start_and_kill
@@ -65,7 +65,7 @@ def groups_of(owner: str) -> list[Path]:
 
 
 def wait_until_gone(find: Callable[[], object]) -> None:
-    end = time.monotonic() + 10
+    end = time.monotonic() + 30
     while find():
         assert time.monotonic() < end, f"still there: {find()}"
         leaks.reap_adopted()

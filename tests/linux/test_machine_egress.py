@@ -61,7 +61,7 @@ async def test_a_machine_with_a_way_out_calls_the_world_by_the_hosts_address() -
 
 async def interfaces_become(place: wired_guests.Place, expected: list[tuple[int, str]]) -> None:
     """The kernel takes namespaces apart in the background."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while place.run(socket.if_nameindex) != expected:
             await asyncio.sleep(0.01)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from boxes import DIGEST, OTHER_DIGEST, PYTHON, SHELL, Box, BoxMaker, Packages, pid_of
+from boxes import DIGEST, OTHER_DIGEST, PYTHON, SHELL, Box, BoxMaker, Packages, pid_of, until_frozen
 from firelet.guest import machine_network
 from firelet.model.errors import FileSystemMountFailure, InvalidRuntime, PlatformError
 from firelet.model.layout import LIBRARY_PATH
@@ -233,7 +233,8 @@ class TestInside:
         box = await make_box(SHELL)
         before = time.time()
         said = float((await box.run_shell("date +%s.%N")).output)
-        assert before - 0.5 < said < time.time() + 0.5
+        # It is told the time, which takes a moment: the machine had rested for much longer.
+        assert before - 5 < said < time.time() + 0.5
 
 
 class TestLimits:
@@ -303,8 +304,7 @@ class TestFreeze:
         box.start_shell("echo ready; while true; do date +%s.%N; done")
         await box.says("ready")
         box.sandbox.freeze()
-        time.sleep(0.1)  # the kernel freezes a running process at its next interruption
-        await asyncio.sleep(0)
+        await until_frozen(box)
         box.output = b""
         frozen = self.cpu_ticks(box)
         time.sleep(0.7)
