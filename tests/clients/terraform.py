@@ -1,84 +1,54 @@
-"""Runs Terraform with its AWS provider, unmodified, against a platform."""
+"""Runs Terraform with its AWS provider, unmodified."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
-from running_platform import REGION, Platform, clean_environment
+from running_platform import clean_environment
 
 Terraform = Callable[..., "subprocess.CompletedProcess[str]"]
 
 # Where people keep a file-system mirror of providers: MIRROR/HOST/hashicorp/aws/VERSION/…
 _MIRRORS = ("~/.terraform.d", "/opt", "/usr/share/terraform", "/usr/local/share/terraform")
-_PROVIDER = """
-terraform {{
-  required_providers {{
-    aws = {{ source = "hashicorp/aws" }}
-  }}
-}}
-provider "aws" {{
-  region                      = "{region}"
-  access_key                  = "test"
-  secret_key                  = "test"
-  skip_credentials_validation = true
-  skip_metadata_api_check     = true
-  skip_requesting_account_id  = false
-  skip_region_validation      = true
-  max_retries                 = 2
-  endpoints {{
-{endpoints}
-  }}
-}}
-"""
 
 
-def make_runner(
-    directory: Path, platform: Platform, configuration: str, *, services: Sequence[str]
-) -> Terraform:
-    """As ``open_runner``, with a provider whose ``services`` are the platform's."""
-    endpoints = "\n".join(f'    {name} = "{platform.url}"' for name in services)
-    provider = _PROVIDER.format(region=REGION, endpoints=endpoints)
-    return open_runner(directory, provider + configuration)
-
-
-def open_runner(directory: Path, configuration: str) -> Terraform:
-    """``run(*arguments, expect=0)`` in ``directory/work``, which has been initialised with the
-    configuration. Skips where Terraform or its provider is missing."""
+def open_runner(work: Path, variables: Mapping[str, str]) -> Terraform:
+    """``run(*arguments, expect=0)`` in ``work``, which holds a configuration and has been
+    initialised; its ``variables`` have these values. Skips where Terraform or its provider is
+    missing."""
     program, mirror = shutil.which("terraform"), _find_mirror()
     if program is None:
         pytest.skip("terraform is not on PATH")
     if mirror is None:
         pytest.skip(f"no mirror of hashicorp/aws below {', '.join(_MIRRORS)}")
-    settings = directory / "cli.tfrc"
+    settings = work.parent / "cli.tfrc"
     settings.write_text(
         f'provider_installation {{\n  filesystem_mirror {{\n    path = "{mirror}"\n  }}\n}}\n'
     )
-    work = directory / "work"
-    work.mkdir(exist_ok=True)
-    (work / "main.tf").write_text(configuration)
-    variables = {
+    environment = {
         **clean_environment(),
         "TF_CLI_CONFIG_FILE": str(settings),
         "TF_IN_AUTOMATION": "1",
         "CHECKPOINT_DISABLE": "1",
-        "HOME": str(directory),
+        "HOME": str(work.parent),
+        **{f"TF_VAR_{name}": value for name, value in variables.items()},
     }
 
     def run(*arguments: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [program, *arguments, *(() if arguments[0] == "output" else ("-no-color",))],
             cwd=work,
-            env=variables,
+            env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=180,
+            timeout=240,
             check=False,
         )
         assert done.returncode == expect, done.stdout + done.stderr

@@ -1,328 +1,210 @@
-"""Terraform and its AWS provider, unmodified: apply, plan again, change, destroy."""
+"""Terraform and its AWS provider, unmodified: apply, plan again, change, destroy.
+
+One configuration has all that can be made: what a command of Terraform costs, it costs once, and
+its fixed delays pass while it makes the rest.
+"""
 
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from clients.terraform import Terraform, open_runner
 from running_platform import PYTHON, REGION, Platform, pack
+from web_client import fetch
 
 pytest_plugins = ("platform_fixtures",)
 
-CONFIGURATION = """
-terraform {
-  required_providers {
-    aws = { source = "hashicorp/aws" }
-  }
+CONFIGURATION = Path(__file__).parents[1] / "fixtures" / "terraform"
+CODE = {
+    "functions": (
+        "import os, tool\ndef handler(event, context):\n"
+        "    return [os.environ['COLOUR'], context.memory_limit_in_mb, tool.WORD]\n"
+    ),
+    "gateway": "def handler(event, context):\n    return event['routeKey']\n",
+    "load_balancer": (
+        "def handler(event, context):\n"
+        "    kind = 'multi' if 'multiValueHeaders' in event else 'single'\n"
+        "    return {'statusCode': 200, 'body': kind}\n"
+    ),
+    "rest_api": (
+        "def handler(event, context):\n"
+        "    return {'statusCode': 200, 'body': event['stageVariables']['colour']}\n"
+    ),
 }
-variable "memory" { default = 128 }
-provider "aws" {
-  region                      = "%(region)s"
-  access_key                  = "test"
-  secret_key                  = "test"
-  skip_credentials_validation = true
-  skip_metadata_api_check     = true
-  skip_requesting_account_id  = true
-  skip_region_validation      = true
-  max_retries                 = 2
-  endpoints {
-    lambda = "%(url)s"
-    iam    = "%(url)s"
-    sts    = "%(url)s"
-    logs   = "%(url)s"
-    appautoscaling = "%(url)s"
-  }
-}
-data "aws_caller_identity" "me" {}
-resource "aws_iam_role" "role" {
-  name               = "tf-role"
-  assume_role_policy = jsonencode({
-    Version   = "2012-10-17"
-    Statement = [{
-      Effect    = "Allow"
-      Action    = "sts:AssumeRole"
-      Principal = { Service = "lambda.amazonaws.com" }
-    }]
-  })
-  tags = { team = "red" }
-}
-resource "aws_iam_role_policy_attachment" "logs" {
-  role       = aws_iam_role.role.name
-  policy_arn = "arn:aws:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole"
-}
-resource "aws_iam_policy" "read" {
-  name        = "tf-read"
-  description = "reads a bucket"
-  policy = jsonencode({
-    Version   = "2012-10-17"
-    Statement = [{
-      Effect   = "Allow"
-      Action   = var.memory == 128 ? "s3:GetObject" : "s3:GetObjectVersion"
-      Resource = "arn:aws:s3:::bucket/*"
-    }]
-  })
-  tags = { team = "red" }
-}
-resource "aws_iam_role_policy_attachment" "read" {
-  role       = aws_iam_role.role.name
-  policy_arn = aws_iam_policy.read.arn
-}
-resource "aws_iam_role_policy" "own" {
-  name = "own"
-  role = aws_iam_role.role.id
-  policy = jsonencode({
-    Version   = "2012-10-17"
-    Statement = [{ Effect = "Allow", Action = "sqs:SendMessage", Resource = "*" }]
-  })
-}
-resource "aws_cloudwatch_log_group" "logs" {
-  name              = "/aws/lambda/tf-function"
-  retention_in_days = 14
-}
-resource "aws_lambda_layer_version" "tools" {
-  layer_name               = "tf-tools"
-  description              = "tools"
-  license_info             = "MIT"
-  filename                 = "${path.module}/layer.zip"
-  source_code_hash         = filebase64sha256("${path.module}/layer.zip")
-  compatible_runtimes      = ["python3.12", "python3.13"]
-  compatible_architectures = ["x86_64"]
-}
-resource "aws_lambda_layer_version_permission" "everyone" {
-  layer_name     = aws_lambda_layer_version.tools.layer_name
-  version_number = aws_lambda_layer_version.tools.version
-  statement_id   = "everyone"
-  action         = "lambda:GetLayerVersion"
-  principal      = "*"
-}
-resource "aws_lambda_function" "function" {
-  function_name    = "tf-function"
-  role             = aws_iam_role.role.arn
-  handler          = "app.handler"
-  runtime          = "%(runtime)s"
-  filename         = "${path.module}/code.zip"
-  source_code_hash = filebase64sha256("${path.module}/code.zip")
-  memory_size      = var.memory
-  timeout          = 5
-  layers           = [aws_lambda_layer_version.tools.arn]
-  publish          = true
+CHANGED = ("-input=false", "-var", "is_changed=true")
+Outputs = dict[str, Any]
+Check = Callable[[Platform, Outputs], None]
 
-  code_signing_config_arn = aws_lambda_code_signing_config.ours.arn
-  # What the changed configuration no longer has is as it was at the beginning.
-  description                    = var.memory == 128 ? "full" : null
-  reserved_concurrent_executions = var.memory == 128 ? 5 : -1
-  dead_letter_config { target_arn = "arn:aws:sqs:%(region)s:000000000000:dead" }
-  logging_config {
-    log_format            = "JSON"
-    application_log_level = var.memory == 128 ? "WARN" : "ERROR"
-    system_log_level      = "WARN"
-  }
-  tracing_config { mode = var.memory == 128 ? "Active" : "PassThrough" }
-  ephemeral_storage { size = var.memory == 128 ? 1024 : 512 }
-  environment {
-    variables = { COLOUR = "red" }
-  }
-  tags       = { team = "red" }
-  depends_on = [aws_cloudwatch_log_group.logs]
-}
-resource "aws_lambda_alias" "live" {
-  name             = "live"
-  function_name    = aws_lambda_function.function.function_name
-  function_version = aws_lambda_function.function.version
-}
-resource "aws_lambda_alias" "mixed" {
-  name             = "mixed"
-  description      = "the new version for all, and then a part for the old one"
-  function_name    = aws_lambda_function.function.function_name
-  function_version = aws_lambda_function.function.version
-  dynamic "routing_config" {
-    for_each = var.memory == 128 ? [] : [1]
-    content { additional_version_weights = { "1" = 0.25 } }
-  }
-}
-resource "aws_lambda_provisioned_concurrency_config" "warm" {
-  function_name                     = aws_lambda_function.function.function_name
-  qualifier                         = aws_lambda_function.function.version
-  provisioned_concurrent_executions = 1
-}
-resource "aws_lambda_function_recursion_config" "function" {
-  function_name  = aws_lambda_function.function.function_name
-  recursive_loop = var.memory == 128 ? "Allow" : "Terminate"
-}
-resource "aws_lambda_runtime_management_config" "function" {
-  function_name     = aws_lambda_function.function.function_name
-  update_runtime_on = "FunctionUpdate"
-}
-resource "aws_lambda_event_source_mapping" "queue" {
-  event_source_arn                   = "arn:aws:sqs:%(region)s:000000000000:jobs"
-  function_name                      = aws_lambda_alias.live.arn
-  batch_size                         = var.memory / 4
-  maximum_batching_window_in_seconds = 2
-  function_response_types            = ["ReportBatchItemFailures"]
-  scaling_config { maximum_concurrency = 5 }
-  filter_criteria {
-    filter { pattern = jsonencode({ body = { kind = ["a"] } }) }
-  }
-  tags = { team = "red" }
-}
-resource "aws_lambda_event_source_mapping" "stream" {
-  event_source_arn               = "arn:aws:kinesis:%(region)s:000000000000:stream/clicks"
-  function_name                  = aws_lambda_function.function.arn
-  starting_position              = "LATEST"
-  bisect_batch_on_function_error = true
-  maximum_retry_attempts         = 3
-  enabled                        = var.memory == 128
-  destination_config {
-    on_failure { destination_arn = "arn:aws:sqs:%(region)s:000000000000:dead" }
-  }
-}
-resource "aws_lambda_event_source_mapping" "kafka" {
-  function_name     = aws_lambda_function.function.arn
-  topics            = ["orders"]
-  starting_position = "TRIM_HORIZON"
-  self_managed_event_source {
-    endpoints = { KAFKA_BOOTSTRAP_SERVERS = "kafka.example.com:9092" }
-  }
-  source_access_configuration {
-    type = "SASL_SCRAM_512_AUTH"
-    uri  = "arn:aws:secretsmanager:%(region)s:000000000000:secret:kafka"
-  }
-}
-resource "aws_lambda_code_signing_config" "ours" {
-  description = "ours"
-  allowed_publishers {
-    signing_profile_version_arns = [
-      "arn:aws:signer:%(region)s:000000000000:/signing-profiles/release/abcdefghij"
-    ]
-  }
-  policies { untrusted_artifact_on_deployment = "Warn" }
-}
-resource "aws_lambda_permission" "bucket" {
-  statement_id   = "bucket"
-  action         = "lambda:InvokeFunction"
-  function_name  = aws_lambda_function.function.function_name
-  qualifier      = aws_lambda_alias.live.name
-  principal      = "s3.amazonaws.com"
-  source_arn     = "arn:aws:s3:::bucket"
-  source_account = "000000000000"
-}
-resource "aws_lambda_function_url" "live" {
-  function_name      = aws_lambda_function.function.function_name
-  qualifier          = aws_lambda_alias.live.name
-  authorization_type = "AWS_IAM"
-  cors {
-    allow_origins = ["https://example.com"]
-    allow_methods = ["GET"]
-    max_age       = 60
-  }
-}
-resource "aws_lambda_function_event_invoke_config" "live" {
-  function_name                = aws_lambda_function.function.function_name
-  qualifier                    = aws_lambda_alias.live.name
-  maximum_event_age_in_seconds = 60
-  maximum_retry_attempts       = 0
-}
-resource "aws_appautoscaling_target" "floor" {
-  service_namespace  = "lambda"
-  resource_id        = "function:${aws_lambda_alias.live.function_name}:live"
-  scalable_dimension = "lambda:function:ProvisionedConcurrency"
-  min_capacity       = 0
-  max_capacity       = 2
-  tags               = { team = "red" }
-}
-resource "aws_appautoscaling_policy" "follow" {
-  name               = "follow"
-  policy_type        = "TargetTrackingScaling"
-  service_namespace  = aws_appautoscaling_target.floor.service_namespace
-  resource_id        = aws_appautoscaling_target.floor.resource_id
-  scalable_dimension = aws_appautoscaling_target.floor.scalable_dimension
-  target_tracking_scaling_policy_configuration {
-    target_value      = 0.7
-    scale_in_cooldown = 60
-    predefined_metric_specification {
-      predefined_metric_type = "LambdaProvisionedConcurrencyUtilization"
-    }
-  }
-}
-resource "aws_appautoscaling_scheduled_action" "night" {
-  name               = "night"
-  service_namespace  = aws_appautoscaling_target.floor.service_namespace
-  resource_id        = aws_appautoscaling_target.floor.resource_id
-  scalable_dimension = aws_appautoscaling_target.floor.scalable_dimension
-  schedule           = "cron(0 3 1 1 ? *)"
-  timezone           = "Europe/Berlin"
-  scalable_target_action {
-    min_capacity = 0
-    max_capacity = 1
-  }
-}
-output "arn" { value = aws_lambda_function.function.arn }
-output "account" { value = data.aws_caller_identity.me.account_id }
-"""
-CODE = (
-    "import os, tool\ndef handler(event, context):\n"
-    "    return [os.environ['COLOUR'], context.memory_limit_in_mb, tool.WORD]\n"
-)
+
+@pytest.fixture
+def platform(make_platform: Callable[..., Platform]) -> Platform:
+    """One of its own: at the end nothing is on it."""
+    return make_platform()
 
 
 @pytest.fixture
 def terraform(platform: Platform, tmp_path: Path) -> Terraform:
     """Runs ``terraform`` in a directory with the configuration, initialised."""
     work = tmp_path / "work"
-    work.mkdir()
-    (work / "code.zip").write_bytes(pack({"app.py": CODE}))
-    (work / "layer.zip").write_bytes(pack({"python/tool.py": "WORD = 'layer'\n"}))
-    values = {"url": platform.url, "region": REGION, "runtime": PYTHON}
-    return open_runner(tmp_path, CONFIGURATION % values)
+    shutil.copytree(CONFIGURATION, work)
+    for part, code in CODE.items():
+        (work / part / "code.zip").write_bytes(pack({"app.py": code}))
+    (work / "functions" / "layer.zip").write_bytes(pack({"python/tool.py": "WORD = 'layer'\n"}))
+    return open_runner(work, {"url": platform.url, "runtime": PYTHON})
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_terraform_applies_sees_no_drift_changes_and_destroys(
-    terraform: Terraform, platform: Platform
+    terraform: Terraform, platform: Platform, subtests: pytest.Subtests
 ) -> None:
+    def check(*checks: Check) -> None:
+        for part in checks:
+            with subtests.test(part.__name__.strip("_")):
+                part(platform, outputs)
+
     terraform("apply", "-auto-approve", "-input=false")
-    outputs = json.loads(terraform("output", "-json").stdout)
-    arn = outputs["arn"]["value"]
-
-    assert platform.invoke(arn).json == ["red", "128", "layer"]
-    assert outputs["account"]["value"] == arn.split(":")[4]
-
+    outputs = {
+        part: output["value"]
+        for part, output in json.loads(terraform("output", "-json").stdout).items()
+    }
+    check(_functions_are_made, _gateway_is_made, _load_balancer_is_made, _rest_api_is_made)
     # Exit code 0 with -detailed-exitcode: nothing would be changed.
     terraform("plan", "-detailed-exitcode", "-input=false")
 
-    terraform("apply", "-auto-approve", "-input=false", "-var", "memory=256")
+    terraform("apply", "-auto-approve", *CHANGED)
+    check(
+        _functions_are_changed,
+        _gateway_is_changed,
+        _load_balancer_is_changed,
+        _rest_api_is_changed,
+    )
+    # After the change too: what is read is what was written.
+    terraform("plan", "-detailed-exitcode", *CHANGED)
+
+    terraform("destroy", "-auto-approve", *CHANGED)
+    check(_functions_are_gone, _gateway_is_gone, _load_balancer_is_gone, _rest_api_is_gone)
+
+
+def _functions_are_made(platform: Platform, outputs: Outputs) -> None:
+    arn = outputs["functions"]["arn"]
+    assert platform.invoke(arn).json == ["red", "128", "layer"]
+    assert outputs["functions"]["account"] == arn.split(":")[4]
+
+
+def _functions_are_changed(platform: Platform, outputs: Outputs) -> None:
+    arn = outputs["functions"]["arn"]
     answer = platform.invoke(arn, Qualifier="live")
     assert answer.json == ["red", "256", "layer"]
     assert answer.version == "2"
-    # After the change too: what is read is what was written.
-    terraform("plan", "-detailed-exitcode", "-input=false", "-var", "memory=256")
-    client, iam = platform.client("lambda"), platform.client("iam")
+    client = platform.client("lambda")
     mixed = client.get_alias(FunctionName=arn, Name="mixed")
     assert mixed["RoutingConfig"] == {"AdditionalVersionWeights": {"1": 0.25}}
     provided = client.list_provisioned_concurrency_configs(FunctionName=arn)
     (warm,) = provided["ProvisionedConcurrencyConfigs"]
     assert (warm["FunctionArn"], warm["Status"]) == (f"{arn}:2", "READY")
-    mappings = platform.client("lambda").list_event_source_mappings()["EventSourceMappings"]
+    mappings = client.list_event_source_mappings()["EventSourceMappings"]
     assert sorted((item["BatchSize"], item["State"]) for item in mappings) == [
         (64, "Enabled"),
         (100, "Disabled"),
         (100, "Enabled"),
     ]
 
-    terraform("destroy", "-auto-approve", "-input=false", "-var", "memory=256")
+
+def _functions_are_gone(platform: Platform, outputs: Outputs) -> None:
+    client, iam = platform.client("lambda"), platform.client("iam")
     scaling = platform.client("application-autoscaling")
     left = scaling.describe_scalable_targets(ServiceNamespace="lambda")
     assert left["ScalableTargets"] == []
     with pytest.raises(client.exceptions.ResourceNotFoundException):
-        client.get_function(FunctionName=arn)
+        client.get_function(FunctionName=outputs["functions"]["arn"])
     assert client.list_event_source_mappings()["EventSourceMappings"] == []
     assert client.list_layer_versions(LayerName="tf-tools")["LayerVersions"] == []
     assert client.list_code_signing_configs()["CodeSigningConfigs"] == []
     assert iam.list_policies(Scope="Local")["Policies"] == []
-    groups = platform.client("logs").describe_log_groups(logGroupNamePrefix="/aws/lambda/tf-")
+    groups = platform.client("logs").describe_log_groups(
+        logGroupNamePrefix="/aws/lambda/tf-function"
+    )
     assert groups["logGroups"] == []
     with pytest.raises(iam.exceptions.NoSuchEntityException):
         iam.get_role(RoleName="tf-role")
+
+
+def _gateway_is_made(platform: Platform, outputs: Outputs) -> None:
+    gateway = outputs["gateway"]
+    assert fetch(gateway["url"]).body == b"$default"
+    assert fetch(gateway["endpoint"] + "/one").body == b"GET /one"
+    assert fetch(gateway["endpoint"] + "/guarded").status == 401
+    assert urlsplit(gateway["sockets"]).scheme == "ws"
+
+
+def _gateway_is_changed(platform: Platform, outputs: Outputs) -> None:
+    endpoint = outputs["gateway"]["endpoint"]
+    assert fetch(endpoint + "/two").body == b"GET /two"
+    assert fetch(endpoint + "/one").status == 404
+
+
+def _gateway_is_gone(platform: Platform, outputs: Outputs) -> None:
+    assert platform.client("apigatewayv2").get_apis()["Items"] == []
+
+
+def _load_balancer_is_made(platform: Platform, outputs: Outputs) -> None:
+    name = outputs["load_balancer"]["name"]
+    assert name.endswith(f".{REGION}.elb.localhost")
+    address = _load_balancer(platform, outputs)
+    assert fetch(f"{address}/").body == b"single"
+    assert fetch(f"{address}/fixed/x").body == b"red"
+    assert fetch(f"{address}/?secure=1", headers={"X-Secure": "yes"}).status == 301
+    assert fetch(f"{address}/", headers={"Host": "www.example.com"}).body == b"single"
+
+
+def _load_balancer_is_changed(platform: Platform, outputs: Outputs) -> None:
+    address = _load_balancer(platform, outputs)
+    assert fetch(f"{address}/").body == b"multi"
+    assert fetch(f"{address}/fixed/x").body == b"blue"
+
+
+def _load_balancer_is_gone(platform: Platform, outputs: Outputs) -> None:
+    client = platform.client("elbv2")
+    assert client.describe_load_balancers()["LoadBalancers"] == []
+    assert client.describe_target_groups()["TargetGroups"] == []
+
+
+def _load_balancer(platform: Platform, outputs: Outputs) -> str:
+    label = outputs["load_balancer"]["name"].partition(".")[0]
+    return f"{platform.url}/_firelet/elb/{label}"
+
+
+def _rest_api_is_made(platform: Platform, outputs: Outputs) -> None:
+    made = outputs["rest_api"]
+    assert made["url"].startswith(f"https://{made['api']}.execute-api.{REGION}.")
+    address = _rest_api(platform, outputs)
+    assert fetch(f"{address}/x").json == {"message": "Forbidden"}
+    assert fetch(f"{address}/x", headers={"x-api-key": made["key"]}).body == b"red"
+    preflight = fetch(f"{address}/cors", "OPTIONS")
+    assert preflight.headers["access-control-allow-origin"] == "https://red.example"
+
+
+def _rest_api_is_changed(platform: Platform, outputs: Outputs) -> None:
+    address, key = _rest_api(platform, outputs), outputs["rest_api"]["key"]
+    assert fetch(f"{address}/x", headers={"x-api-key": key}).status == 400
+    assert fetch(f"{address}/x?mode=a", headers={"x-api-key": key}).body == b"blue"
+    missing = fetch(f"{address}/")
+    assert (missing.status, missing.headers["x-colour"]) == (404, "blue")
+
+
+def _rest_api_is_gone(platform: Platform, outputs: Outputs) -> None:
+    client = platform.client("apigateway")
+    assert client.get_rest_apis(limit=500)["items"] == []
+    assert client.get_usage_plans(limit=500)["items"] == []
+    assert client.get_api_keys(limit=500)["items"] == []
+
+
+def _rest_api(platform: Platform, outputs: Outputs) -> str:
+    return f"{platform.url}/_firelet/api/{outputs['rest_api']['api']}/prod"
