@@ -302,6 +302,7 @@ async def test_a_step_that_is_not_reached_in_time_is_the_platforms_fault(
     sandbox: MachineSandbox, bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(machine_sandbox, "STEP_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(sandbox._awaited, "_timeout_s", 0.01)  # made with the longer one
     bench.host.withheld |= {"assigned", "resting"}
     with pytest.raises(PlatformError, match="'assigned' in time"):
         await sandbox.assign(spec())
