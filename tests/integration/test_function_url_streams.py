@@ -87,26 +87,16 @@ def test_a_result_that_is_whole_is_sent_as_it_is(url: str) -> None:
     assert answer.headers["content-type"] == "application/json"
 
 
-def test_pieces_arrive_while_the_function_runs(url: str, platform: Platform) -> None:
-    steps = [("yield", HEAD), ("yield", "early"), ("sleep", 1), ("yield", "late")]
+def test_pieces_arrive_while_the_function_runs(name: str, url: str, platform: Platform) -> None:
+    steps = [("yield", HEAD), ("yield", "early"), ("sleep", 3), ("yield", "late")]
     connection = http.client.HTTPConnection("127.0.0.1", platform.port, timeout=30)
     headers = {**JSON, "Host": urlsplit(url).netloc}
     connection.request("POST", "/", json.dumps(steps).encode(), headers)
     response = connection.getresponse()
     assert response.read1(100) == b"early"
-    assert not any("END" in line for line in platform.log_lines(log_group(url, platform)))
+    assert not any("END" in line for line in platform.log_lines(f"/aws/lambda/{name}"))
     assert response.read() == b"late"
     connection.close()
-
-
-def log_group(url: str, platform: Platform) -> str:
-    """The one in which functions of these tests log."""
-    client = platform.client("lambda")
-    for function in client.list_functions()["Functions"]:
-        configs = client.list_function_url_configs(FunctionName=function["FunctionName"])
-        if any(config["FunctionUrl"] == url for config in configs["FunctionUrlConfigs"]):
-            return f"/aws/lambda/{function['FunctionName']}"
-    raise AssertionError(url)
 
 
 def test_megabytes_come_whole(url: str) -> None:

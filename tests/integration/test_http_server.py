@@ -345,7 +345,7 @@ def test_a_response_that_does_not_come_in_time_costs_the_connection(run: Run) ->
                 await asyncio.Event().wait()
             return Response(200, b"hi")
 
-        async with serving(app) as address, HttpClient(*address, response_s=0.05) as client:
+        async with serving(app) as address, HttpClient(*address, response_s=1.0) as client:
             with pytest.raises(TimeoutError):
                 await client.request(b"GET", b"/slow")
             assert (await client.request(b"GET", b"/")).body == b"hi"

@@ -109,7 +109,7 @@ async def platform(tmp_path: Path) -> AsyncIterator[Platform]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not condition():
             await asyncio.sleep(0.005)
 

@@ -122,7 +122,7 @@ class ManagedFleet:
         self.manager = Manager(self.fleet, self.clock, memory_mib)  # type: ignore[arg-type]
 
     async def acquire(self, version: FunctionVersion | None = None) -> FakeEnvironment:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             environment: Any = await self.manager.acquire(version or self.version)
         return environment
 

@@ -41,7 +41,7 @@ class Platform:
     ) -> Any:
         self.clock.now += 1
         invocation = make_invocation(version, tenant_id=tenant)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             return await self.invoker.invoke(invocation, version.function_key, reserved)
 
     async def fill(self, version: FunctionVersion = VERSION) -> None:

@@ -23,7 +23,7 @@ class LoopClock:
         for _ in range(_TURNS):
             await asyncio.sleep(0)
 
-    async def until(self, condition: Callable[[], object], patience_s: float = 5.0) -> None:
+    async def until(self, condition: Callable[[], object], patience_s: float = 30.0) -> None:
         """Turns the loop until something has happened that needs the kernel's help."""
         end = self._real() + patience_s
         while not condition():

@@ -132,13 +132,13 @@ class Bench:
         return self
 
     async def invoke(self, **changes: Any) -> Outcome:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             return await self.slot.invoke(make_invocation(self.version, **changes))
 
     async def free(self) -> None:
         freed = asyncio.Event()
         self.slot.when_free(lambda _: freed.set())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await freed.wait()
 
 
@@ -175,6 +175,9 @@ class TestInit:
         bench = Bench(echo, {"early": listener(), "late": late})
         await bench.slot.open()
         opening = asyncio.create_task(bench.slot.initialise())
+        async with asyncio.timeout(30):
+            while "extension late" not in bench.sandbox.calls:
+                await asyncio.sleep(0)
         await asyncio.sleep(0.05)
         assert bench.sandbox.calls == ["vcpus None", "extension early", "extension late"]
         gate.set()
@@ -319,7 +322,7 @@ class TestInvoke:
 
         bench = await bring(echo, {"mortal": mortal})
         gate.set()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while "kill" not in bench.sandbox.calls:
                 await asyncio.sleep(0)
         outcome = await bench.invoke(payload=b"2")
