@@ -22,8 +22,12 @@ from firelet.model import limits
 _ROOT = Path("/sys/fs/cgroup")
 _V1_CONTROLLERS = ("memory", "cpu", "pids", "freezer")
 _V2_CONTROLLERS = ("memory", "cpu", "pids")
-_REMOVE_ATTEMPTS = 200
+# Ten seconds: a process that is killed needs CPU time to end, of which it has no more than the
+# share of its group, on a host that may be busy.
+_REMOVE_ATTEMPTS = 2_000
 _REMOVE_WAIT_S = 0.005
+# Of a file in a group that is gone, or that has gone since it was opened.
+_REMOVED = (errno.ENOENT, errno.ENODEV)
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +312,8 @@ def sweep(root: Path = _ROOT, ended: str | None = None) -> list[str]:
     """Ends and removes what dead owners left in any hierarchy; returns their names.
 
     ``ended`` is an owner known to have ended, even if its process can still be seen (as a zombie,
-    or on its way out).
+    or on its way out). Another process may be at it as well: the janitor of a platform that was
+    killed, and the next start of that platform.
     """
     # The freezer first: a frozen process of version 1 does not die before it is thawed, and the
     # other hierarchies cannot thaw it.
@@ -335,9 +340,11 @@ def _is_alive(owner: str) -> bool:
 
 def remove_tree(home: Path) -> None:
     """Removes a directory of control groups with everything below it."""
-    if not home.is_dir():
+    try:
+        children = list(home.iterdir())
+    except FileNotFoundError:
         return
-    for child in home.iterdir():
+    for child in children:
         if child.is_dir():
             remove_tree(child)
     remove_directory(home)
@@ -373,11 +380,17 @@ def remove_directory(path: Path) -> None:
 
 
 def _end_processes(path: Path, spared: int = 0) -> None:
-    for name, text in (("freezer.state", "THAWED"), ("cgroup.freeze", "0")):
-        if (path / name).exists():
-            _write(path / name, text)
-    with contextlib.suppress(FileNotFoundError):
-        for line in (path / "cgroup.procs").read_text().split():
-            if int(line) != spared:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(int(line), signal.SIGKILL)
+    """Of a group that somebody else may remove meanwhile."""
+    try:
+        for name, text in (("freezer.state", "THAWED"), ("cgroup.freeze", "0")):
+            if (path / name).exists():
+                _write(path / name, text)
+        processes = (path / "cgroup.procs").read_text().split()
+    except OSError as error:
+        if error.errno not in _REMOVED:
+            raise
+        return
+    for line in processes:
+        if int(line) != spared:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(line), signal.SIGKILL)

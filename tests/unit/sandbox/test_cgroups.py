@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -240,6 +241,22 @@ class TestSweep:
 
     def test_what_a_dead_owner_left_frozen_is_ended_and_removed(self, host: FakeCgroups) -> None:
         self.leave_behind(host, is_frozen=True)
+        assert cgroups.sweep(host.root) == [DEAD_OWNER]
+        assert host.groups(DEAD_OWNER) == []
+
+    @pytest.mark.parametrize("number", [errno.ENOENT, errno.ENODEV], ids=["early", "late"])
+    def test_another_may_be_faster(
+        self, host: FakeCgroups, monkeypatch: pytest.MonkeyPatch, number: int
+    ) -> None:
+        """A janitor and the next start of a platform may sweep at once."""
+        self.leave_behind(host, is_frozen=True)
+
+        def write_too_late(path: Path, _text: str) -> None:
+            monkeypatch.setattr(cgroups, "_write", host.write)
+            assert cgroups.sweep(host.root) == [DEAD_OWNER]
+            raise OSError(number, "the group is gone", str(path))
+
+        monkeypatch.setattr(cgroups, "_write", write_too_late)
         assert cgroups.sweep(host.root) == [DEAD_OWNER]
         assert host.groups(DEAD_OWNER) == []
 
