@@ -8,6 +8,8 @@ machines are emulated. All of it is found by what it was made of.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import platform
@@ -30,6 +32,7 @@ PATIENCE_S = 60.0  # for an emulated guest on a machine with much else to do
 
 _CACHE = Path("~/.cache/firelet/machines").expanduser()
 _OTHERS_KEPT = 2  # up to 2 GB each
+_IN_USE = "in-use"
 # What is in guests, and who makes images and disks. What else machines at rest depend on, they are
 # found by.
 _SOURCES = ("guest", "linux", "sandbox/microvm")
@@ -87,6 +90,7 @@ def open_room() -> MachineRoom:
     place = _CACHE / _key()
     place.mkdir(parents=True, exist_ok=True)
     os.utime(place)
+    _use(place)
     _forget_others(place)
     images, name = place / IMAGES, place / "image"
     store = ImageStore(images)
@@ -120,12 +124,20 @@ def _sources(package: Path) -> Iterator[Path]:
         yield from sorted((package / name).rglob("*.py"))
 
 
+def _use(place: Path) -> None:
+    """Keeps other runs from forgetting it as long as this process lives."""
+    fcntl.flock(os.open(place / _IN_USE, os.O_RDONLY | os.O_CREAT, 0o600), fcntl.LOCK_SH)
+
+
 def _forget_others(place: Path) -> None:
-    """Those of other sources, but for the last ones: another run may be using them."""
+    """Those of other sources, but for the last ones and those that another run is using."""
     others = [other for other in place.parent.iterdir() if other != place]
     others.sort(key=lambda other: other.stat().st_mtime, reverse=True)
     for other in others[_OTHERS_KEPT:]:
-        shutil.rmtree(other, ignore_errors=True)
+        meanwhile = contextlib.suppress(BlockingIOError, FileNotFoundError)
+        with meanwhile, (other / _IN_USE).open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(other, ignore_errors=True)
 
 
 def _missing_file(variable: str, what: str) -> str | None:
