@@ -158,7 +158,7 @@ def _run(
 
 def _communicate(process: subprocess.Popen[bytes]) -> tuple[str, str]:
     try:
-        stdout, stderr = process.communicate(timeout=30)
+        stdout, stderr = process.communicate(timeout=60)
         # Decoded here: text mode would turn the carriage returns that are tested into newlines.
         return stdout.decode(), stderr.decode()
     except subprocess.TimeoutExpired:

@@ -114,7 +114,7 @@ def test_the_list_of_functions_says_what_each_asks_for(
         capture_output=True,
         text=True,
         check=True,
-        timeout=30,
+        timeout=60,
     ).stdout
     cells = {row.split("\t")[0]: row.split("\t")[-1] for row in listed.splitlines()}
     assert (cells[plain], cells[named]) == ("-", "namespaces")
@@ -157,7 +157,7 @@ def test_a_platform_of_microvms_does_not_start_where_there_are_none(tmp_path: Pa
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=60,
     )
     assert ended.returncode == 1
     assert ended.stdout == ""

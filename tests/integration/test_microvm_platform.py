@@ -357,10 +357,11 @@ def test_environments_are_provisioned_and_others_come_as_they_are_needed(
         return bool(config["Status"] == "READY")
 
     wait_until(is_ready, "two environments are ready", PATIENCE_S)
+    # Longer than it takes to restore a machine on a busy host.
     with ThreadPoolExecutor(4) as pool:
         said = list(
             pool.map(
-                lambda _: platform.invoke(worker, ["sleep", 4], Qualifier=version).json, range(4)
+                lambda _: platform.invoke(worker, ["sleep", 15], Qualifier=version).json, range(4)
             )
         )
     assert len({each["born"] for each in said}) == 4
