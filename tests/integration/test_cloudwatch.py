@@ -71,7 +71,7 @@ def test_invocations_become_metrics_within_seconds(
     assert total(platform, "Throttles", name) == 0
     assert total(platform, "ConcurrentExecutions", name, "Maximum") == 1
     assert total(platform, "Duration", name, "SampleCount") == 4
-    assert 0 < total(platform, "Duration", name, "Maximum") < 3_000
+    assert 0 < total(platform, "Duration", name, "Maximum") < 20_000
     assert total(platform, "Invocations", name, Resource=name) == 4
 
 

@@ -20,7 +20,7 @@ VALUE = (
 @pytest.fixture
 def two_versions(deploy: Deployer, lambda_client: Any) -> str:
     """Version 1 says one, version 2 says two, $LATEST says three."""
-    name = deploy(VALUE.format("one"))
+    name = deploy(VALUE.format("one"), Timeout=6)
     for text in ("two", "three"):
         lambda_client.publish_version(FunctionName=name)
         deploy.update(name, VALUE.format(text))
@@ -40,14 +40,14 @@ def test_published_versions_keep_their_code_and_configuration(
 
     assert said == {"1": "one", "2": "two", "$LATEST": "three"}
     old = lambda_client.get_function_configuration(FunctionName=two_versions, Qualifier="1")
-    assert (old["Version"], old["Timeout"]) == ("1", 3)
+    assert (old["Version"], old["Timeout"]) == ("1", 6)
     assert old["FunctionArn"].endswith(f":{two_versions}:1")
 
 
 def test_publishing_without_a_change_gives_the_same_version(
     deploy: Deployer, lambda_client: Any
 ) -> None:
-    name = deploy(VALUE.format("one"))
+    name = deploy(VALUE.format("one"), Timeout=6)
 
     versions = [lambda_client.publish_version(FunctionName=name)["Version"] for _ in range(2)]
 
