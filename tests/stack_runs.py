@@ -27,7 +27,7 @@ class Stacks:
 
     def run(self, *arguments: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
         process = self.start(*arguments)
-        stdout, stderr = process.communicate(timeout=90)
+        stdout, stderr = process.communicate(timeout=250)
         assert process.returncode == expect, stdout + stderr
         return subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)
 

@@ -48,7 +48,7 @@ def open_runner(work: Path, variables: Mapping[str, str]) -> Terraform:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=400,
             check=False,
         )
         assert done.returncode == expect, done.stdout + done.stderr

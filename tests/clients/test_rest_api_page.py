@@ -51,7 +51,7 @@ def run(script: str, platform: Platform, home: Path) -> str:
         cwd=home,
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=280,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

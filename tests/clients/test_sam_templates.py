@@ -180,7 +180,7 @@ def test_what_sam_build_makes_is_deployed(stacks: Stacks, platform: Platform, co
         env={**clean_environment(), "SAM_CLI_TELEMETRY": "0", "HOME": str(folder)},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=280,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

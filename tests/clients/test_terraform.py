@@ -60,7 +60,7 @@ def terraform(platform: Platform, tmp_path: Path) -> Terraform:
     return open_runner(work, {"url": platform.url, "runtime": PYTHON})
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_terraform_applies_sees_no_drift_changes_and_destroys(
     terraform: Terraform, platform: Platform, subtests: pytest.Subtests
 ) -> None:
