@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import guest_images
 import leaks
@@ -18,6 +19,12 @@ from firelet.sandbox.microvm.driver import MicrovmDriver
 from firelet.sandbox.namespaces import NamespacesDriver, NamespacesSettings
 from guest_images import MachineRoom
 from machine_drivers import MakeMicrovmDriver, make_microvm_driver_of
+
+# How fast this machine is just now says nothing about a property.
+settings.register_profile(
+    "patient", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("patient")
 
 
 @pytest.fixture
