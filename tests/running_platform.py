@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import io
 import itertools
 import json
@@ -17,6 +18,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 import uuid
@@ -79,6 +81,7 @@ PATIENCE_S = 30.0
 _START_S = 60.0
 _STOP_S = 30.0
 _CGROUPS = Path("/sys/fs/cgroup")
+_MAKING_A_CLIENT = threading.Lock()  # of which sessions allow one at a time
 
 
 def pack(files: Mapping[str, str | bytes], *, executable: tuple[str, ...] = ()) -> bytes:
@@ -252,21 +255,22 @@ class Platform:
         """A boto3 client that never retries; the account is chosen by the access key. One that is
         not strict sends what boto3 itself would refuse."""
         key = (service, account, region, is_strict)
-        if key not in self._clients:
-            self._clients[key] = boto3.session.Session().client(
-                service,
-                endpoint_url=self.url,
-                region_name=region,
-                aws_access_key_id=account,
-                aws_secret_access_key="any",
-                config=Config(
-                    retries={"total_max_attempts": 1},
-                    read_timeout=60,
-                    max_pool_connections=64,
-                    parameter_validation=is_strict,
-                    proxies={},
-                ),
-            )
+        with _MAKING_A_CLIENT:
+            if key not in self._clients:
+                self._clients[key] = _session().client(
+                    service,
+                    endpoint_url=self.url,
+                    region_name=region,
+                    aws_access_key_id=account,
+                    aws_secret_access_key="any",
+                    config=Config(
+                        retries={"total_max_attempts": 1},
+                        read_timeout=60,
+                        max_pool_connections=64,
+                        parameter_validation=is_strict,
+                        proxies={},
+                    ),
+                )
         return self._clients[key]
 
     def invoke(self, name: str, event: Any = None, **options: Any) -> Answer:
@@ -396,6 +400,12 @@ class Deployer:
         for name in self._names:
             with contextlib.suppress(client.exceptions.ResourceNotFoundException):
                 client.delete_function(FunctionName=name)
+
+
+@functools.cache
+def _session() -> Any:
+    """One for all clients: it keeps what it has read of AWS's models, which is most of the work."""
+    return boto3.session.Session()
 
 
 def cgroup_homes() -> list[Path]:
