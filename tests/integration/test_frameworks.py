@@ -27,11 +27,11 @@ MakeFunction = Callable[..., str]
 
 
 @pytest.fixture(scope="session")
-def install(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """A copy of an example with what it depends on. Skips when that cannot be had."""
-    made: dict[str, Path] = {}
+def package(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], bytes]:
+    """The package of an example with what it depends on. Skips when that cannot be had."""
+    made: dict[str, bytes] = {}
 
-    def make(name: str) -> Path:
+    def make(name: str) -> bytes:
         if name not in made:
             folder = tmp_path_factory.mktemp(name) / name
             shutil.copytree(EXAMPLES / name, folder)
@@ -47,7 +47,7 @@ def install(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
             )
             if ended.returncode:
                 pytest.skip(f"cannot install what {name} needs: {ended.stderr.strip()[-300:]}")
-            made[name] = folder
+            made[name] = open_package(folder).zipped
         return made[name]
 
     return make
@@ -55,13 +55,13 @@ def install(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 @pytest.fixture
 def function(
-    install: Callable[[str], Path], deploy: Deployer, platform: Platform
+    package: Callable[[str], bytes], deploy: Deployer, platform: Platform
 ) -> Callable[..., str]:
     """``function(example, Handler=…)``: deployed; its name."""
 
     def make(example: str, **settings: Any) -> str:
         return deploy(
-            open_package(install(example)).zipped,
+            package(example),
             **{"Runtime": PYTHON, "MemorySize": 512, "Timeout": 30, **settings},
         )
 
