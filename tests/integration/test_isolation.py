@@ -21,7 +21,7 @@ MakePlatform = Callable[..., Platform]
 # Every environment has another one.
 BORN = "import uuid\nBORN = str(uuid.uuid4())\ndef handler(event, context):\n    return BORN\n"
 MICROVM = {TAG: "microvm"}
-MISSING = "There is no guest image: make one with `firelet image build`."
+MISSING = "/guest-images: make one with `firelet image build`."
 
 
 @pytest.fixture(params=[0, 2], ids=["one process", "two workers"])

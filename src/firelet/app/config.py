@@ -161,6 +161,12 @@ def _parse_isolation(value: Any) -> Isolation:
     return Isolation(value)
 
 
+def _parse_egress(value: Any) -> Egress:
+    if value not in [egress.value for egress in Egress]:
+        raise ValueError(f"it must be one of {', '.join(egress.value for egress in Egress)}")
+    return Egress(value)
+
+
 def _parse_digest(value: Any) -> str:
     if re.fullmatch("[0-9a-f]{64}", str(value)) is None:
         raise ValueError("it must be a digest: 64 hexadecimal digits")
@@ -198,7 +204,7 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "isolation": _parse_isolation,
     "microvm_image": _parse_digest,
     "firecracker": lambda value: Path(value).expanduser(),
-    "microvm_egress": Egress,
+    "microvm_egress": _parse_egress,
     "microvm_resolver": IPv4Address,
 }
 

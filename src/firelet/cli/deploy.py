@@ -23,7 +23,7 @@ from firelet.cli.terminal import format_duration, progress, say
 
 def deploy(
     source: Annotated[Path, typer.Argument(metavar="DIR|FILE", help="What to deploy.")],
-    name: Annotated[str | None, typer.Option(help="Function name [that of the source].")] = None,
+    name: Annotated[str | None, typer.Option(help="Function name \\[that of the source].")] = None,
     runtime: Annotated[str | None, typer.Option(help="For example python3.12.")] = None,
     handler: Annotated[str | None, typer.Option(help="For example main.handler.")] = None,
     memory: Annotated[int | None, typer.Option(metavar="MIB", help="Memory [128].")] = None,
@@ -32,10 +32,10 @@ def deploy(
         list[str] | None, typer.Option(metavar="K=V", help="Environment variable; repeat.")
     ] = None,
     role: Annotated[
-        str | None, typer.Option(metavar="ARN", help="Execution role [made when missing].")
+        str | None, typer.Option(metavar="ARN", help="Execution role \\[made when missing].")
     ] = None,
     stack: Annotated[
-        str | None, typer.Option(help="Name of a template's stack [that of its folder].")
+        str | None, typer.Option(help="Name of a template's stack \\[that of its folder].")
     ] = None,
     parameter: Annotated[
         list[str] | None, typer.Option(metavar="K=V", help="Parameter of a template; repeat.")

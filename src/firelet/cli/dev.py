@@ -51,7 +51,7 @@ _QUIET_MS = 500
 
 def dev(
     source: Annotated[Path, typer.Argument(metavar="DIR|FILE", help="What to deploy and watch.")],
-    name: Annotated[str | None, typer.Option(help="Function name [that of the source].")] = None,
+    name: Annotated[str | None, typer.Option(help="Function name \\[that of the source].")] = None,
     runtime: Annotated[str | None, typer.Option(help="For example python3.12.")] = None,
     handler: Annotated[str | None, typer.Option(help="For example main.handler.")] = None,
     memory: Annotated[int | None, typer.Option(metavar="MIB", help="Memory [128].")] = None,

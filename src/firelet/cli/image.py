@@ -16,6 +16,7 @@ from firelet.cli.terminal import format_duration, print_table, progress, say
 if TYPE_CHECKING:
     from firelet.sandbox.microvm.image import GuestImage, ImageStore
 
+_DIGEST_DIGITS = 64
 _MEMORY_MIB = 256
 _PATIENCE_S = 60.0
 _PROGRAM = "print(6 * 7)"
@@ -27,7 +28,9 @@ image = typer.Typer(
     no_args_is_help=True,
 )
 
-_DataDir = Annotated[Path | None, typer.Option(help="Where images are kept.")]
+_DataDir = Annotated[
+    Path | None, typer.Option(help="Below which images are kept; else as `firelet up` has it.")
+]
 
 
 @image.command()
@@ -105,6 +108,14 @@ def _build(parts: _Parts, download: bool, data_dir: Path | None, place: Path) ->
         return store.build(package, initramfs.default_python(), initramfs.find_busybox(), base)
 
 
+@image.command()
+def packages() -> None:
+    """Print the packages of a base system, for the --include of an mmdebstrap elsewhere."""
+    from firelet.sandbox.microvm import base_system
+
+    print(",".join(base_system.PACKAGES))
+
+
 @image.command(name="list")
 def list_images(data_dir: _DataDir = None) -> None:
     """The images that are there, the newest first. They are not checked."""
@@ -122,19 +133,25 @@ def list_images(data_dir: _DataDir = None) -> None:
                 f"{size / 1_048_576:.0f} MiB",
             ]
         )
+    if not rows:
+        say(f"no images in {_directory(data_dir)}: make one with `firelet image build`")
+        return
     print_table(("DIGEST", "KERNEL", "BASE SYSTEM", "SIZE"), rows)
 
 
 @image.command()
 def check(
-    digest: Annotated[str, typer.Argument(help="What `firelet image build` has printed.")],
+    digest: Annotated[
+        str, typer.Argument(help="What `firelet image build` has printed, or its beginning.")
+    ],
     data_dir: _DataDir = None,
 ) -> None:
     """Boot a guest, have it run a program, and end it. Exit code 1 when it does not."""
     from firelet.model.errors import PlatformError
 
     try:
-        found = _store(data_dir).load(digest)
+        store = _store(data_dir)
+        found = store.load(find_digest(store, digest))
         with progress("booting"), tempfile.TemporaryDirectory(prefix="firelet-vm-") as place:
             rows = asyncio.run(_boot(found, Path(place)))
     except PlatformError as error:
@@ -155,7 +172,7 @@ async def _boot(found: GuestImage, directory: Path) -> list[list[str]]:
     if choice.program is None:
         raise CliError(choice.reason)
     spec = VmSpec(
-        kernel=found.kernel, initrd=found.initrd, memory_mib=_MEMORY_MIB, directory=directory
+        kernel=found.vmlinux, initrd=found.initrd, memory_mib=_MEMORY_MIB, directory=directory
     )
     has_kvm = choice.kind is VmmKind.QEMU_KVM
     machine = QemuVmm(spec, has_kvm=has_kvm, program=choice.program)
@@ -190,9 +207,29 @@ async def _boot(found: GuestImage, directory: Path) -> list[list[str]]:
     ]
 
 
+def _directory(data_dir: Path | None) -> Path:
+    """Where the platform looks for images."""
+    from firelet.app.config import load_config
+    from firelet.model.errors import PlatformError
+
+    try:
+        return load_config({"data_dir": data_dir}).microvms.images
+    except PlatformError as error:
+        raise CliError(error.message) from error
+
+
 def _store(data_dir: Path | None) -> ImageStore:
-    from firelet.app.config import default_data_dir
-    from firelet.sandbox.microvm.config import IMAGES
     from firelet.sandbox.microvm.image import ImageStore
 
-    return ImageStore((data_dir or default_data_dir()) / IMAGES)
+    return ImageStore(_directory(data_dir))
+
+
+def find_digest(store: ImageStore, text: str) -> str:
+    """What ``text`` is the beginning of."""
+    if len(text) == _DIGEST_DIGITS:
+        return text
+    found = [image.digest for image in store.images() if image.digest.startswith(text)]
+    if len(found) != 1:
+        count = "no image" if not found else f"{len(found)} images"
+        raise CliError(f"{text!r} is the beginning of {count}: `firelet image list`")
+    return found[0]

@@ -28,7 +28,7 @@ def up(
     isolation: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="What isolates functions: namespaces or microvm [namespaces]."
+            metavar="NAME", help="What isolates functions: namespaces or microvm \\[namespaces]."
         ),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="Configuration [./firelet.toml].")] = None,

@@ -88,7 +88,8 @@ def probe_host(microvms: MicrovmConfig | None = None) -> HostFacts:
     if microvms is not None:
         verdict = probe_kvm()
         offer = find_offer(microvms, verdict)
-        findings += [_kvm(verdict), _microvm(offer), _guest_images(offer), *_networks()]
+        findings += [_kvm(verdict), _microvm(offer), _guest_images(offer, microvms.images)]
+        findings += _networks()
     findings.append(_runtimes(interpreters))
     return HostFacts(tuple(findings), is_rootless, version, interpreters)
 
@@ -186,12 +187,12 @@ def _microvm(offer: MicrovmOffer) -> Finding:
     return Finding("microvm", Level.NOTE, detail, consequence)
 
 
-def _guest_images(offer: MicrovmOffer) -> Finding:
-    count = str(len(offer.images))
+def _guest_images(offer: MicrovmOffer, directory: Path) -> Finding:
+    found = f"{len(offer.images)} in {directory}"
     if offer.image is None:
-        return Finding("guest images", Level.NOTE, count, "`firelet image build` makes one")
+        return Finding("guest images", Level.NOTE, found, "`firelet image build` makes one")
     started = f"{offer.image.digest[:12]}…"
-    return Finding("guest images", Level.NOTE, count, f"microVMs start {started}")
+    return Finding("guest images", Level.NOTE, found, f"microVMs start {started}")
 
 
 def _networks() -> list[Finding]:

@@ -21,6 +21,7 @@ from firelet.model.errors import IsolationMissing, PlatformError
 from firelet.model.isolation import Isolation
 from firelet.sandbox.host import Finding, HostFacts, Level
 from firelet.sandbox.microvm import offer
+from firelet.sandbox.microvm.config import Egress
 from firelet.sandbox.microvm.offer import MicrovmProbe
 
 ACCESS_POINT = (
@@ -65,7 +66,7 @@ def test_a_missing_wall_cannot_be_accepted(config: PlatformConfig) -> None:
 
 def test_microvms_are_refused_where_something_of_them_is_missing(config: PlatformConfig) -> None:
     probe = MicrovmProbe(config.microvms, NO_KVM)
-    with pytest.raises(IsolationMissing, match="no guest image: make one with `firelet image"):
+    with pytest.raises(IsolationMissing, match="guest-images: make one with `firelet image"):
         check_isolation(Isolation.MICROVM, probe)
 
 
@@ -162,6 +163,15 @@ class TestConfig:
         assert load_config({}, environment=environment).idle_stop_after_s == math.inf
         environment["FIRELET_IDLE_STOP_AFTER_S"] = "60"
         assert load_config({}, environment=environment).idle_stop_after_s == 60
+
+    def test_a_way_out_that_there_is_not_is_refused_with_those_that_there_are(
+        self, tmp_path: Path
+    ) -> None:
+        environment = {"HOME": str(tmp_path), "FIRELET_MICROVM_EGRESS": "all"}
+        with pytest.raises(PlatformError, match="to 'all': it must be one of none, nat"):
+            load_config({}, environment=environment)
+        environment["FIRELET_MICROVM_EGRESS"] = "nat"
+        assert load_config({}, environment=environment).microvm_egress is Egress.NAT
 
     def test_one_process_is_the_default(self, tmp_path: Path) -> None:
         assert load_config({}, environment={"HOME": str(tmp_path)}).workers == 0

@@ -5,6 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
+from rich.markup import render
+from typer.core import TyperGroup, TyperOption
 from typer.testing import CliRunner
 
 from firelet.cli import main
@@ -53,6 +56,21 @@ def test_every_command_explains_itself(runner: CliRunner, command: str) -> None:
     result = runner.invoke(main.app, [command, "--help"])
     assert result.exit_code == 0
     assert command in result.output
+
+
+def test_no_help_loses_what_is_in_brackets() -> None:
+    """Brackets around a word are a mark of Rich's, which it leaves out."""
+    group = typer.main.get_command(main.app)
+    assert isinstance(group, TyperGroup)
+    texts = [
+        parameter.help
+        for command in group.commands.values()
+        for parameter in command.params
+        if isinstance(parameter, TyperOption) and parameter.help
+    ]
+    assert [text for text in texts if "[" in text]
+    for text in texts:
+        assert str(render(text)) == text.replace("\\[", "[")
 
 
 @pytest.mark.parametrize(

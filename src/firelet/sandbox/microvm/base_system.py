@@ -42,7 +42,7 @@ PYTHON = "usr/bin/python3"
 # Those that the scripts of the packages would make.
 _LINKS = (("usr/bin/awk", "mawk"), ("usr/bin/which", "which.debianutils"))
 
-_PACKAGES = (
+PACKAGES = (
     # What a shell script may expect.
     *("dash", "bash", "coreutils", "debianutils", "diffutils", "findutils", "grep", "gzip"),
     *("hostname", "libc-bin", "mawk", "procps", "sed", "tar", "util-linux", "bzip2", "xz-utils"),
@@ -118,7 +118,7 @@ def fetch(suite: str, target: Path) -> None:
     run_tool(
         "mmdebstrap",
         *("--quiet", f"--mode={mode}", "--variant=extract", "--format=tar"),
-        *(f"--include={','.join(_PACKAGES)}", suite, target),
+        *(f"--include={','.join(PACKAGES)}", suite, target),
         # No time in it is newer, so that it does not depend on when it was made.
         environment={"SOURCE_DATE_EPOCH": str(ext4.EPOCH)},
     )
@@ -142,7 +142,8 @@ def build(archive: Path, suite: str, target: Path) -> BaseManifest:
         try:
             _unpack(archive, root)
         except (OSError, tarfile.TarError) as error:
-            raise ImageBuildError(f"{archive} cannot be unpacked: {error}.") from error
+            reason = str(error).partition(":\n")[0]  # without what each kind of archive misses
+            raise ImageBuildError(f"{archive} cannot be unpacked: {reason}.") from error
         version = _python_version(root)
         _compile(root, version)
         libraries = sorted({path.name for path in _libraries(root)})

@@ -108,7 +108,7 @@ def _lacking(image: GuestImage | None, config: MicrovmConfig) -> list[str]:
     if image is None and config.image is not None:
         return [f"The guest image {config.image} is not in {config.images}."]
     if image is None:
-        return ["There is no guest image: make one with `firelet image build`."]
+        return [f"There is no guest image in {config.images}: make one with `firelet image build`."]
     if image.base is None:
         return [
             f"The guest image {image.digest} has no base system for functions: make another with"

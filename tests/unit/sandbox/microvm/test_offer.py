@@ -158,7 +158,7 @@ def test_all_that_is_missing_is_told_at_once(tools: Path, tmp_path: Path) -> Non
     said = caught.value.message
     assert "qemu-system-x86_64 is not installed" in said
     assert "guests are emulated" in said
-    assert "no guest image: make one with `firelet image build`" in said
+    assert f"no guest image in {tmp_path / 'none'}: make one with `firelet image build`" in said
     assert "mke2fs is not installed: it comes with the package e2fsprogs" in said
     assert "firelet doctor" in said
 
