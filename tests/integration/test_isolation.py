@@ -120,6 +120,39 @@ def test_the_list_of_functions_says_what_each_asks_for(
     assert (cells[plain], cells[named]) == ("-", "namespaces")
 
 
+def test_a_deployment_says_it_and_leaves_it_when_it_says_nothing(
+    small: Platform, tmp_path: Path
+) -> None:
+    (tmp_path / "app.py").write_text(BORN)
+    client = small.client("lambda")
+
+    def run(*more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*FIRELET, "deploy", str(tmp_path), "--name", "said", "--endpoint", small.url, *more],
+            env=clean_environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    def deploy(*more: str) -> dict[str, str]:
+        done = run("--runtime", PYTHON, "--handler", "app.handler", *more)
+        assert done.returncode == 0, done.stderr
+        tags: dict[str, str] = client.list_tags(Resource=arn_of(small, "said"))["Tags"]
+        return tags
+
+    assert deploy() == {}
+    assert deploy("--isolation", "namespaces") == {TAG: "namespaces"}
+    assert deploy() == {TAG: "namespaces"}
+    refused = run("--runtime", PYTHON, "--handler", "app.handler", "--isolation", "microvm")
+    assert refused.returncode == 1
+    assert MISSING in refused.stderr
+    refused = run("--runtime", PYTHON, "--handler", "app.handler", "--isolation", "docker")
+    assert refused.returncode == 1
+    assert TAG in refused.stderr
+
+
 def test_a_template_says_it_by_the_tags_of_its_function(platform: Platform, tmp_path: Path) -> None:
     pytest.importorskip("samtranslator", reason="the extra `sam` is missing")
     (tmp_path / "src").mkdir()

@@ -34,6 +34,13 @@ def deploy(
     role: Annotated[
         str | None, typer.Option(metavar="ARN", help="Execution role \\[made when missing].")
     ] = None,
+    isolation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Isolation: namespaces or microvm \\[the platform's].",
+        ),
+    ] = None,
     stack: Annotated[
         str | None, typer.Option(help="Name of a template's stack \\[that of its folder].")
     ] = None,
@@ -51,7 +58,7 @@ def deploy(
     from firelet.cli.package import open_package
 
     target = find_endpoint(endpoint)
-    of_code = (name, runtime, handler, memory, timeout, env, role)
+    of_code = (name, runtime, handler, memory, timeout, env, role, isolation)
     is_stack = is_template(source)
     of_stack = (stack, parameter, dry_run or None)
     if any(option is not None for option in (of_code if is_stack else of_stack)):
@@ -74,7 +81,7 @@ def deploy(
         runtime, handler = runtime or guessed.runtime, handler or guessed.handler
     settings |= {"Runtime": runtime, "Handler": handler}
     with reach(target), progress(f"deploying {function}"):
-        verb = create_or_update(target, function, package, settings, role)
+        verb = create_or_update(target, function, package, settings, role, isolation)
     took = format_duration(time.monotonic() - started)
     size = f"{len(package.zipped) / 1_024:.1f} KiB"
     say(f"{verb} {function} ({runtime}, {handler}, {size}) in {took}")

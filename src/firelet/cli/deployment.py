@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from firelet.cli.endpoint import Endpoint, error_code
 from firelet.cli.failure import CliError
+from firelet.model.isolation import TAG
 
 if TYPE_CHECKING:
     from firelet.cli.package import Package
@@ -102,7 +103,9 @@ def create_or_update(
     package: Package,
     settings: Mapping[str, Any],
     role: str | None,
+    isolation: str | None = None,
 ) -> str:
+    """What was done. ``isolation`` None: the tag that says it stays as it is, or is not set."""
     import botocore.exceptions as failures
 
     functions = endpoint.client("lambda")
@@ -115,10 +118,13 @@ def create_or_update(
             FunctionName=function,
             Role=role or ensure_role(endpoint.client("iam")),
             Code={"ZipFile": package.zipped},
+            Tags={} if isolation is None else {TAG: isolation},
             **settings,
         )
         wait_until(functions, "function_active_v2", function)
         return "created"
+    if isolation is not None:
+        _isolate(functions, function, current["FunctionArn"], isolation)
     functions.update_function_code(FunctionName=function, ZipFile=package.zipped)
     wait_until(functions, "function_updated_v2", function)
     changed = {key: value for key, value in settings.items() if current.get(key) != value}
@@ -128,6 +134,13 @@ def create_or_update(
         functions.update_function_configuration(FunctionName=function, **changed)
         wait_until(functions, "function_updated_v2", function)
     return "updated"
+
+
+def _isolate(functions: Any, function: str, arn: str, isolation: str) -> None:
+    """Before there is other code, which is to be behind these walls from its first moment."""
+    if functions.list_tags(Resource=arn)["Tags"].get(TAG) != isolation:
+        functions.tag_resource(Resource=arn, Tags={TAG: isolation})
+        wait_until(functions, "function_updated_v2", function)
 
 
 def wait_until(functions: Any, waiter: str, function: str) -> None:
