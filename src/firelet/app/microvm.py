@@ -35,7 +35,8 @@ from firelet.sandbox.microvm.image import GuestImage, ImageStore
 from firelet.sandbox.microvm.jailer import JailPolicy
 from firelet.sandbox.microvm.offer import MicrovmOffer
 from firelet.sandbox.microvm.qemu import QemuVmm
-from firelet.sandbox.microvm.runtime_disk import RuntimeDisk, ensure_runtime_disk
+from firelet.sandbox.microvm.runtime_disk import RUNTIME_KIND, RuntimeDisk, ensure_runtime_disk
+from firelet.sandbox.microvm.templates import UNUSED_S
 from firelet.sandbox.microvm.vmm import Vmm, VmSpec
 from firelet.sandbox.seccomp_profile import compile_profile
 
@@ -64,6 +65,13 @@ class MicrovmParts:
 def open_disks(data_dir: Path) -> DiskStore:
     """The disks of a data directory, which several processes may have open."""
     return DiskStore(data_dir / _HOME / "disks")
+
+
+def tidy_disks(disks: DiskStore) -> None:
+    """Before any process uses them: removes what a crash left unfinished, and the disks of runtimes
+    that are of the past. Those of code go with the code."""
+    disks.clear_unfinished()
+    disks.remove_unused(RUNTIME_KIND, UNUSED_S)
 
 
 async def open_driver(parts: MicrovmParts, offer: MicrovmOffer) -> MicrovmDriver:

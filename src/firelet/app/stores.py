@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from firelet.app.config import PlatformConfig
-from firelet.app.microvm import open_disks
+from firelet.app.microvm import open_disks, tidy_disks
 from firelet.control import records
 from firelet.observe.log_tables import LOG_MIGRATIONS
 from firelet.observe.logs import LogStore
@@ -53,7 +53,7 @@ async def open_stores(stack: AsyncExitStack, config: PlatformConfig) -> Stores:
     await images.open()
     stack.push_async_callback(images.close)
     disks = open_disks(data)
-    await asyncio.to_thread(disks.clear_unfinished)
+    await asyncio.to_thread(tidy_disks, disks)
     code = CodeCache(data / "code", blobs, images.blobs, disks)
     await code.open()
     stack.push_async_callback(code.close)

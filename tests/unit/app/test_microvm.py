@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -49,6 +50,16 @@ def spec(directory: Path) -> VmSpec:
         user=1_900_000_001,
         nic=Nic("tap0", "02:fc:00:00:00:02", Path("/proc/1/fd/7")),
     )
+
+
+def test_disks_that_are_of_no_use_are_removed_before_any_is_used(tmp_path: Path) -> None:
+    root = tmp_path / "microvm" / "disks"
+    places = {name: root / name for name in (".unfinished-x", "runtime-old", "runtime-new")}
+    for place in places.values():
+        place.mkdir(parents=True)
+    os.utime(places["runtime-old"], (1_000_000, 1_000_000))
+    microvm.tidy_disks(microvm.open_disks(tmp_path))
+    assert [path.name for path in root.iterdir()] == ["runtime-new"]
 
 
 def test_qemu_runs_machines_where_it_was_chosen(tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -146,16 +147,15 @@ class DiskStore:
         """Removes every disk with the package of that digest."""
         self.sweep(lambda source: source != digest)
 
-    def remove_unused(self, kind: str, needed: Collection[str]) -> None:
-        """Removes every disk of that kind whose name is not in ``needed``: of runtimes, those of
-        interpreters that have been changed or have gone. No machine may be about to be made of
-        them."""
-        if not self._root.is_dir():
-            return
-        for name in sorted(os.listdir(self._root)):
-            if name.rpartition("-")[0] == kind and name not in needed:
-                with self._lock(name):
-                    self._remove(name)
+    def remove_unused(self, kind: str, unused_s: float) -> None:
+        """Removes every disk of that kind that no process has begun to use for so long: of
+        runtimes, those of interpreters that have been changed or have gone. No other process may be
+        using them: at start-up."""
+        oldest = time.time() - unused_s
+        for place in self._root.glob(f"{kind}-*"):
+            if place.stat().st_mtime < oldest:
+                with self._lock(place.name):
+                    self._remove(place.name)
 
     def clear_unfinished(self) -> None:
         """Removes what a crash left half built. No other process may be building: at start-up."""
@@ -189,6 +189,7 @@ class DiskStore:
             log.warning("disk damaged, building it again name=%s", name)
             self._remove(name)
             return None
+        os.utime(path.parent)  # see ``remove_unused``
         return Disk(name, path, manifest.digest, manifest.size_bytes)
 
     def _read_manifest(self, name: str) -> _Manifest | None:

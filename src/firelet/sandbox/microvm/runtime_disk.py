@@ -33,6 +33,7 @@ BASE = "/drives/base"
 RUNTIME = "/drives/runtime"
 STORE = "/drives/store"
 
+RUNTIME_KIND = "runtime"  # of a disk, in its store
 _RECIPE = "1"  # another one for every change of what disks look like
 # The platform's own files, the AWS SDK and libraries: one directory, and so one mount.
 _PLATFORM = "/var/runtime"
@@ -83,7 +84,7 @@ def ensure_runtime_disk(
         ingredients = _fingerprint(interpreter, pieces, base)
     except OSError as error:
         raise ImageBuildError(f"Files of {interpreter.runtime} cannot be read: {error}.") from error
-    disk = store.obtain("runtime", ingredients, populate)
+    disk = store.obtain(RUNTIME_KIND, ingredients, populate)
     return RuntimeDisk(disk, _rewrite(interpreter, plan, pieces))
 
 

@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 IDLE_S = 600.0
 BOOT_TIMEOUT_S = 120.0  # emulated, on a host with much else to do
 _CONSOLE_TAIL = 2_000
-_UNUSED_S = 14 * 86_400.0
+UNUSED_S = 14 * 86_400.0
 CLOSED = "No machines are made any more."
 
 
@@ -131,7 +131,7 @@ class Templates:
         are no more. Blocks."""
         if not self._root.is_dir():
             return
-        oldest = time.time() - _UNUSED_S
+        oldest = time.time() - UNUSED_S
         for place in self._root.iterdir():
             if place.stat().st_mtime < oldest:
                 shutil.rmtree(place, ignore_errors=True)  # another process may do the same

@@ -219,14 +219,21 @@ def test_a_disk_that_another_process_has_made_or_removed_is_seen(
     store.discard(A)
 
 
-def test_disks_of_a_kind_that_nobody_needs_are_removed(store: DiskStore, code: Path) -> None:
+def test_disks_of_a_kind_that_nobody_has_used_for_long_are_removed(
+    store: DiskStore, code: Path, tmp_path: Path
+) -> None:
+    def obtain(store: DiskStore, name: str) -> Disk:
+        return store.obtain("runtime", [name], lambda place: place)
+
+    old, used, new = (obtain(store, name) for name in ("old", "used", "new"))
     package = store.package([A], code)
-    old, new = (store.obtain("runtime", [name], lambda place: place) for name in ("old", "new"))
-    store.remove_unused("runtime", [new.name])
-    assert package.path.exists()
-    assert new.path.exists()
-    assert not old.path.exists()
-    assert store.obtain("runtime", ["old"], lambda place: place).path.exists()
+    for disk in (old, used, package):
+        os.utime(disk.path.parent, (1_000_000, 1_000_000))
+    later = DiskStore(tmp_path / "disks")
+    obtain(later, "used")
+    later.remove_unused("runtime", 3_600)
+    assert [disk.path.exists() for disk in (old, used, new, package)] == [False, True, True, True]
+    assert obtain(later, "old").path.exists()
 
 
 def test_what_a_crash_left_is_removed(store: DiskStore, tmp_path: Path) -> None:
