@@ -118,7 +118,10 @@ def packages() -> None:
 
 @image.command(name="list")
 def list_images(data_dir: _DataDir = None) -> None:
-    """The images that are there, the newest first. They are not checked."""
+    """The images that are there, the newest first, and whether functions can run in them. Their
+    files are not checked."""
+    from firelet.sandbox.microvm.offer import fault_of
+
     rows = []
     for found in _store(data_dir).images():
         base = found.manifest.base
@@ -131,12 +134,13 @@ def list_images(data_dir: _DataDir = None) -> None:
                 found.manifest.release,
                 "-" if base is None else f"{base.suite}, python {base.python}",
                 f"{size / 1_048_576:.0f} MiB",
+                fault_of(found) or "ok",
             ]
         )
     if not rows:
         say(f"no images in {_directory(data_dir)}: make one with `firelet image build`")
         return
-    print_table(("DIGEST", "KERNEL", "BASE SYSTEM", "SIZE"), rows)
+    print_table(("DIGEST", "KERNEL", "BASE SYSTEM", "SIZE", "STATE"), rows)
 
 
 @image.command()

@@ -21,7 +21,7 @@ from firelet.sandbox.interpreters import Interpreter, discover
 from firelet.sandbox.microvm.config import MicrovmConfig
 from firelet.sandbox.microvm.egress import probe_nat
 from firelet.sandbox.microvm.network import probe_network
-from firelet.sandbox.microvm.offer import MicrovmOffer, find_offer
+from firelet.sandbox.microvm.offer import MicrovmOffer, fault_of, find_offer
 
 _KERNEL_NEEDED = (5, 12)
 _PROBE_TIMEOUT_S = 10.0
@@ -189,7 +189,7 @@ def _microvm(offer: MicrovmOffer) -> Finding:
 
 def _guest_images(offer: MicrovmOffer, directory: Path) -> Finding:
     found = f"{len(offer.images)} in {directory}"
-    if offer.image is None:
+    if offer.image is None or fault_of(offer.image) is not None:
         return Finding("guest images", Level.NOTE, found, "`firelet image build` makes one")
     started = f"{offer.image.digest[:12]}…"
     return Finding("guest images", Level.NOTE, found, f"microVMs start {started}")

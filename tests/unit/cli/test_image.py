@@ -51,8 +51,17 @@ def digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_images_are_listed_with_what_is_in_them(tmp_path: Path, digest: str) -> None:
     result = CliRunner().invoke(main.app, ["image", "list", "--data-dir", str(tmp_path)])
     assert result.exit_code == 0
-    columns = ["6.1.0-cloud", "bookworm, python 3.11", "0 MiB"]
+    columns = ["6.1.0-cloud", "bookworm, python 3.11", "0 MiB", "ok"]
     assert result.stdout.strip().split("\t") == [digest, *columns]
+
+
+def test_images_that_no_function_can_run_in_are_told(
+    tmp_path: Path, digest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(initramfs, "code_digest", lambda: "0" * 64)
+    said = CliRunner().invoke(main.app, ["image", "list", "--data-dir", str(tmp_path)]).stdout
+    assert said.startswith(digest)
+    assert said.endswith("\tis of another version of firelet\n")
 
 
 @pytest.mark.parametrize("is_file", [True, False])

@@ -97,11 +97,19 @@ def _choose_image(images: Sequence[GuestImage], wanted: str | None) -> GuestImag
     """The one that is wanted, or else the newest that functions can run in, or any."""
     if wanted is not None:
         return next((image for image in images if image.digest == wanted), None)
-    return next((image for image in images if _is_good(image)), next(iter(images), None))
+    for image in images:
+        if fault_of(image) is None:
+            return image
+    return next(iter(images), None)
 
 
-def _is_good(image: GuestImage) -> bool:
-    return image.base is not None and image.manifest.code == initramfs.code_digest()
+def fault_of(image: GuestImage) -> str | None:
+    """Why functions cannot run in an image, as what is said of it; None: they can."""
+    if image.base is None:
+        return "has no base system for functions"
+    if image.manifest.code != initramfs.code_digest():
+        return "is of another version of firelet"
+    return None
 
 
 def _lacking(image: GuestImage | None, config: MicrovmConfig) -> list[str]:
@@ -109,14 +117,7 @@ def _lacking(image: GuestImage | None, config: MicrovmConfig) -> list[str]:
         return [f"The guest image {config.image} is not in {config.images}."]
     if image is None:
         return [f"There is no guest image in {config.images}: make one with `firelet image build`."]
-    if image.base is None:
-        return [
-            f"The guest image {image.digest} has no base system for functions: make another with"
-            " `firelet image build`."
-        ]
-    if not _is_good(image):
-        return [
-            f"The guest image {image.digest} is of another version of firelet: make another with"
-            " `firelet image build`."
-        ]
-    return []
+    fault = fault_of(image)
+    if fault is None:
+        return []
+    return [f"The guest image {image.digest} {fault}: make another with `firelet image build`."]

@@ -12,6 +12,7 @@ import pytest
 
 from firelet.linux.kvm import KvmVerdict
 from firelet.model.errors import IsolationMissing
+from firelet.sandbox import host
 from firelet.sandbox.microvm import choice, host_tools, initramfs, offer
 from firelet.sandbox.microvm.base_system import BaseManifest
 from firelet.sandbox.microvm.config import MicrovmConfig
@@ -123,6 +124,19 @@ def test_an_image_of_another_version_is_passed_by_and_told(tools: Path, images: 
     found = find_offer(MicrovmConfig(images=images), KVM)
     assert found.image is not None
     assert found.image.digest == own
+
+
+def test_the_doctor_does_not_say_that_an_image_is_started_which_no_function_can_run_in(
+    tools: Path, images: Path
+) -> None:
+    config = MicrovmConfig(images=images)
+    make_image(images, 1, BASE, code="0" * 64)
+    finding = host._guest_images(find_offer(config, KVM), images)
+    assert finding.detail == f"1 in {images}"
+    assert finding.consequence == "`firelet image build` makes one"
+    digest = make_image(images, 1, BASE)
+    finding = host._guest_images(find_offer(config, KVM), images)
+    assert finding.consequence == f"microVMs start {digest[:12]}…"
 
 
 def test_an_image_may_be_named(tools: Path, images: Path) -> None:
