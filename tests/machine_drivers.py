@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from boxes import Packages
 from firelet.sandbox import cgroups, rootfs, seccomp_profile
@@ -38,7 +39,9 @@ def make_microvm_driver_of(
         plan = rootfs.plan_root(interpreter, packages.root, is_rootless=False, java_client=client)
         return ensure_runtime_disk(interpreter, plan, base, runtime_disks)
 
-    def make(gateway: NatGateway | None = None) -> MicrovmDriver:
+    def make(
+        gateway: NatGateway | None = None, file_systems: Mapping[str, Path] | None = None
+    ) -> MicrovmDriver:
         has_tree = host.cgroup_version is not None and not host.is_rootless
         return MicrovmDriver(
             MicrovmSettings(
@@ -49,6 +52,7 @@ def make_microvm_driver_of(
                 make_vmm=lambda spec: QemuVmm(spec, has_kvm=False),
                 profile=profile,
                 gateway=gateway,
+                file_systems=file_systems or {},
             ),
             host.interpreters,
             disks,

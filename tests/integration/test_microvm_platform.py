@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
 from extension_layers import ECHO, ExtensionLayers, invoke_to_the_end, log_of, until_logged
 from firelet.model.isolation import TAG
@@ -58,6 +57,16 @@ def handler(event, context):
     if kind == "sleep":
         time.sleep(value)
     return {"born": BORN, "how": os.environ["AWS_LAMBDA_INITIALIZATION_TYPE"]}
+"""
+APPENDS = """
+import os
+def handler(event, context):
+    with open("/mnt/shared/file", "a") as file:
+        file.write(event)
+    return {
+        "text": open("/mnt/shared/file").read(), "kernel": os.uname().release,
+        "is_own": os.stat("/mnt/shared/file").st_uid == os.getuid(),
+    }
 """
 YIELDS = """
 import time
@@ -129,13 +138,22 @@ def handler(event, context):
 
 
 @pytest.fixture(scope="module")
-def platform(
-    tmp_path_factory: pytest.TempPathFactory, accepted: str | None, machine_room: MachineRoom
-) -> Iterator[Platform]:
-    """The platform that the tests of this module share; at the end it leaves nothing."""
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory that is not root's."""
     shared = tmp_path_factory.mktemp("shared")
     if os.geteuid() == 0:
         os.chown(shared, OWNER, OWNER)
+    return shared
+
+
+@pytest.fixture(scope="module")
+def platform(
+    tmp_path_factory: pytest.TempPathFactory,
+    accepted: str | None,
+    machine_room: MachineRoom,
+    shared: Path,
+) -> Iterator[Platform]:
+    """The platform that the tests of this module share; at the end it leaves nothing."""
     variables = {"FIRELET_ISOLATION": "microvm", "FIRELET_FILE_SYSTEMS": f"{ARN}={shared}"}
     made = Platform(tmp_path_factory.mktemp("machines") / "data", accepted, variables)
     made.data_dir.mkdir()
@@ -393,23 +411,24 @@ def test_disks_of_code_that_no_function_has_any_more_are_removed(
     wait_until(lambda: not new & disks(), "that of the function is gone as well")
 
 
-def test_directories_of_the_host_are_refused_as_aws_refuses_them(
-    platform: Platform, deploy: Deployer
+def test_a_directory_is_shared_with_functions_that_are_in_no_machine(
+    platform: Platform, deploy: Deployer, shared: Path
 ) -> None:
-    name = deploy.name()
-    deploy.create(
-        name,
-        DOES,
-        MemorySize=MEMORY,
-        FileSystemConfigs=[{"Arn": ARN, "LocalMountPath": "/mnt/shared"}],
-        VpcConfig={"SubnetIds": ["subnet-1"], "SecurityGroupIds": ["sg-1"]},
-    )
-    deploy.settle(name)
-    with pytest.raises(ClientError) as caught:
-        platform.invoke(name, ["echo", 1])
-    error = caught.value.response["Error"]
-    assert error["Code"] == "EFSMountFailureException"
-    assert "a microVM shares no directories" in error["Message"]
+    mounted: dict[str, Any] = {
+        "MemorySize": MEMORY,
+        "Timeout": 20,
+        "FileSystemConfigs": [{"Arn": ARN, "LocalMountPath": "/mnt/shared"}],
+        "VpcConfig": {"SubnetIds": ["subnet-1"], "SecurityGroupIds": ["sg-1"]},
+    }
+    inside = deploy(APPENDS, **mounted)
+    outside = deploy(APPENDS, **mounted, Tags={TAG: "namespaces"})
+    said = [platform.invoke(name, text).json for name, text in ((inside, "a"), (outside, "b"))]
+    said.append(platform.invoke(inside, "c").json)
+    assert [each["text"] for each in said] == ["a", "ab", "abc"]
+    assert [each["is_own"] for each in said] == [True] * 3
+    assert len({each["kernel"] for each in said}) == 2
+    assert (shared / "file").read_text() == "abc"
+    assert (shared / "file").stat().st_uid == shared.stat().st_uid
 
 
 def test_the_end_of_a_machine_is_an_error_and_the_next_invocation_works(

@@ -16,7 +16,7 @@ import pytest
 
 from boxes import DIGEST, OTHER_DIGEST, PYTHON, SHELL, Box, BoxMaker, Packages, pid_of, until_frozen
 from firelet.guest import machine_network
-from firelet.model.errors import FileSystemMountFailure, InvalidRuntime, PlatformError
+from firelet.model.errors import InvalidRuntime, PlatformError
 from firelet.model.layout import LIBRARY_PATH
 from firelet.model.limits import MIB
 from firelet.sandbox.driver import (
@@ -156,19 +156,6 @@ class TestRuntimes:
     async def test_code_that_is_not_there_is_told(self, microvm_driver: MicrovmDriver) -> None:
         spec = SandboxSpec(runtime=SHELL, code=OTHER_DIGEST, memory_mib=256, tmp_mib=16)
         with pytest.raises(PlatformError, match="cannot be read"):
-            await microvm_driver.create(spec)
-
-    async def test_directories_of_the_host_are_not_shared(
-        self, microvm_driver: MicrovmDriver
-    ) -> None:
-        spec = SandboxSpec(
-            runtime=SHELL,
-            code=DIGEST,
-            memory_mib=256,
-            tmp_mib=16,
-            file_systems=(("arn:aws:elasticfilesystem:r:0:access-point/a", "/mnt/shared"),),
-        )
-        with pytest.raises(FileSystemMountFailure):
             await microvm_driver.create(spec)
 
 

@@ -13,8 +13,6 @@ from boxes import PYTHON, Box, BoxMaker, MakeDriver
 from firelet.model.errors import FileSystemMountFailure
 from firelet.sandbox.driver import SandboxDriver
 
-pytestmark = pytest.mark.only_namespaces("machines share no directories of the host")
-
 ARN = "arn:aws:elasticfilesystem:us-east-1:000000000000:access-point/fsap-0123456789abcdef0"
 OTHER = ARN.replace("fsap-0", "fsap-1")
 SHARED = ((ARN, "/mnt/shared"),)

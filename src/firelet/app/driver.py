@@ -88,6 +88,7 @@ async def open_microvm_driver(parts: DriverParts) -> SandboxDriver:
             resolver=config.resolver,
             cgroup_version=parts.cgroup_version,
             interpreters=parts.interpreters,
+            file_systems=parts.file_systems,
         ),
         await asyncio.to_thread(parts.microvms.find),
     )

@@ -11,7 +11,7 @@ import contextlib
 import functools
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
@@ -51,7 +51,7 @@ _RESOLVERS = Path("/etc/resolv.conf")
 class MicrovmParts:
     """``code_store`` is that of extracted packages, in the data directory, ``disks`` those that are
     made of them; ``images`` the directory of guest images; ``egress`` and ``resolver`` are as in
-    ``MicrovmConfig``."""
+    ``MicrovmConfig``; ``file_systems`` are directories that functions may share, by ARN."""
 
     code_store: Path
     disks: DiskStore
@@ -60,6 +60,7 @@ class MicrovmParts:
     resolver: IPv4Address | None
     cgroup_version: int | None
     interpreters: Mapping[str, Interpreter]
+    file_systems: Mapping[str, Path] = field(default_factory=dict)
 
 
 def open_disks(data_dir: Path) -> DiskStore:
@@ -98,6 +99,7 @@ async def open_driver(parts: MicrovmParts, offer: MicrovmOffer) -> MicrovmDriver
             make_vmm=vmm_maker(offer.choice),
             profile=profile,
             gateway=gateway,
+            file_systems=parts.file_systems,
         )
         maker = _RuntimeDisks(parts, image, resolver)
         driver = MicrovmDriver(settings, parts.interpreters, parts.disks, maker.of, tree, janitor)

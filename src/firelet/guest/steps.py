@@ -233,8 +233,11 @@ def mount_file_systems(
 
 
 def _map_to_owner(tree: int, uid: int, gid: int) -> None:
-    """A file system that cannot map (as NFS) will do if its directory is open to everybody."""
+    """A file system that cannot map (as NFS) will do if its directory is open to everybody, or
+    shows it as the function's already."""
     owner = os.fstat(tree)
+    if (owner.st_uid, owner.st_gid) == (uid, gid):
+        return
     namespace = namespaces.open_mapped_namespace(owner.st_uid, uid, owner.st_gid, gid)
     try:
         mount.map_owners(tree, namespace)

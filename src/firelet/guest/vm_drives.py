@@ -17,14 +17,14 @@ BASE, RUNTIME, STORE = "/drives/base", "/drives/runtime", "/drives/store"
 SLOTS = {"code": "/dev/vdc", "layers": "/dev/vdd"}
 
 _FIXED = (("/dev/vda", BASE), ("/dev/vdb", RUNTIME))
-_STAGE = "/drives/stage"
+STAGE = "/drives/stage"  # where something is mounted for a moment
 _READ_ONLY = mount.MS_RDONLY | mount.MS_NOSUID | mount.MS_NODEV
 _BLKFLSBUF = 0x1261
 
 
 def mount_fixed() -> None:
     """Those that stay. In the store there is a place for each slot."""
-    for path in (_STAGE, *(f"{STORE}/{name}" for name in SLOTS)):
+    for path in (STAGE, *(f"{STORE}/{name}" for name in SLOTS)):
         os.makedirs(path)
     for device, path in _FIXED:
         os.makedirs(path)
@@ -40,9 +40,14 @@ def mount_slot(name: str, mount_namespace: int, place: str) -> None:
         fcntl.ioctl(fd, _BLKFLSBUF, 0)
     finally:
         os.close(fd)
-    mount.mount(device, _STAGE, "ext4", _READ_ONLY)
-    tree = mount.open_copy(_STAGE)
-    mount.detach(_STAGE)
+    mount.mount(device, STAGE, "ext4", _READ_ONLY)
+    show_stage(mount_namespace, place)
+
+
+def show_stage(mount_namespace: int, place: str) -> None:
+    """Moves what is mounted at ``STAGE`` to ``place`` of another mount namespace."""
+    tree = mount.open_copy(STAGE)
+    mount.detach(STAGE)
     own = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     try:
         namespaces.setns(mount_namespace, namespaces.CLONE_NEWNS)

@@ -6,9 +6,9 @@ Runs from the initial file system, where ``/init`` calls ``main``. It speaks ove
 Messages from the platform, by ``do``:
 - ``enter`` (``plan``, ``profile``, ``request``, ``network``): builds the root of a runtime and
   makes a sandbox in it that waits for its function; ``assign`` (``message``, ``memory_bytes``,
-  ``pids``, ``slots``), ``tell`` (``message``, for the sandbox's pid 1), ``extension`` (the same,
-  with an output), ``end all``: see ``vm_sandbox``. Streams that are opened ``for`` ``connect``
-  lead to a ``port`` of it.
+  ``pids``, ``slots``, ``file_systems``: names in the store), ``tell`` (``message``, for the
+  sandbox's pid 1), ``extension`` (the same, with an output), ``end all``: see ``vm_sandbox``.
+  Streams that are opened ``for`` ``connect`` lead to a ``port`` of it.
 - ``rest``: a snapshot is about to be taken; ``awaken`` (``seed`` as hexadecimal, ``now_ns``): the
   first message to whoever was at rest; ``clock`` (``now_ns``); ``reopen``: requests to the Runtime
   API that waited for their answers may be sent again.
@@ -47,6 +47,7 @@ MODULES = "/.firelet/modules"
 OPTIONAL_MODULES = "/.firelet/modules-optional"
 
 _VSOCK_MODULES = ("vsock", "vmw_vsock_virtio_transport_common", "vmw_vsock_virtio_transport")
+_FUSE_MODULES = ("fuse",)
 _NETWORK_MODULES = ("failover", "net_failover", "virtio_net")
 _MEMORY_MODULES = ("virtio_balloon",)
 _STAGE = "/run"
@@ -192,6 +193,8 @@ class _Init:
         if self._sandbox is None:
             raise ValueError("there is no sandbox")
         if kind == "assign":
+            if message["file_systems"]:
+                _load_modules(OPTIONAL_MODULES, _FUSE_MODULES)
             self._sandbox.assign(message)
         elif kind == "tell":
             self._sandbox.tell(message["message"])

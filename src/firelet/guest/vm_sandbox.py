@@ -16,7 +16,7 @@ import signal
 import socket
 from typing import Any, Callable
 
-from firelet.guest import enter, machine_network, vm_drives
+from firelet.guest import enter, machine_network, vm_drives, vm_fuse
 from firelet.guest.vm_cgroup import Group
 from firelet.guest.vm_link import Link, Relay
 from firelet.linux import interfaces, messages, namespaces, process
@@ -82,10 +82,14 @@ class Sandbox:
             os.close(own)
 
     def assign(self, message: dict[str, Any]) -> None:
-        """Limits, and what is in the slots; the rest is pid 1's."""
+        """Limits, what is in the slots, and the file systems; the rest is pid 1's."""
         self._group.limit(message["memory_bytes"], message["pids"])
         for name in message["slots"]:
             vm_drives.mount_slot(name, self._mount_namespace, f"{_STORE}/{name}")
+        for name in message["file_systems"]:
+            os.mkdir(f"{vm_drives.STORE}/{name}")
+            fd = vm_fuse.mount_file_system(self._mount_namespace, f"{_STORE}/{name}")
+            self._link.relay(vm_fuse.FuseRelay(fd, {"for": "file system", "name": name}))
         self.tell(message["message"])
 
     def tell(self, message: dict[str, Any]) -> None:

@@ -12,26 +12,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import shutil
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from firelet.model.errors import (
-    FileSystemMountFailure,
-    InvalidRuntime,
-    PlatformError,
-    SandboxEnded,
-)
+from firelet.model.errors import InvalidRuntime, PlatformError, SandboxEnded
 from firelet.sandbox.cgroups import CgroupTree, owner_name
 from firelet.sandbox.driver import Sandbox, SandboxSpec
 from firelet.sandbox.interpreters import Interpreter
 from firelet.sandbox.janitor import Janitor
 from firelet.sandbox.microvm import machine_sizes
+from firelet.sandbox.microvm.directory_server import mount_failure
 from firelet.sandbox.microvm.disk_store import Disk, DiskStore
 from firelet.sandbox.microvm.egress import NatGateway
 from firelet.sandbox.microvm.image import GuestImage
@@ -57,7 +54,8 @@ class MicrovmSettings:
 
     ``directory`` is for templates and running machines; ``make_vmm`` makes a machine that has not
     been started, of the kind that was chosen, which ``opens_taps`` by itself or gets them open.
-    With a ``gateway``, which the driver closes, machines have a network.
+    With a ``gateway``, which the driver closes, machines have a network. ``file_systems`` are
+    directories of the host that functions may share, by ARN.
     """
 
     directory: Path
@@ -68,6 +66,7 @@ class MicrovmSettings:
     make_vmm: Callable[[VmSpec], Vmm]
     gateway: NatGateway | None = None
     profile: Profile
+    file_systems: Mapping[str, Path] = field(default_factory=dict)
 
 
 class MicrovmDriver:
@@ -172,10 +171,11 @@ class MicrovmDriver:
 
     async def _restore_embryo(self, kind: type[M], spec: SandboxSpec) -> M:
         interpreter, slots = await self._prepare(spec)
+        shared = [self._directory(arn) for arn, _ in spec.file_systems]
         size = self._size(spec)
         template = await self._templates.of(interpreter, size)
         try:
-            return await self._make_of(kind, template, slots, spec)
+            return await self._make_of(kind, template, slots, spec, shared)
         except (VmmEnded, VmmRefused, SandboxEnded) as error:
             if self._is_closed:
                 raise
@@ -183,14 +183,19 @@ class MicrovmDriver:
             log.warning("machine not restored runtime=%s: %s", spec.runtime, error.message)
             await self._templates.give_up(template)
         template = await self._templates.of(interpreter, size)
-        return await self._make_of(kind, template, slots, spec)
+        return await self._make_of(kind, template, slots, spec, shared)
 
     async def _make_of(
-        self, kind: type[M], template: Template, slots: tuple[Disk, Disk], spec: SandboxSpec
+        self,
+        kind: type[M],
+        template: Template,
+        slots: tuple[Disk, Disk],
+        spec: SandboxSpec,
+        shared: Sequence[Path],
     ) -> M:
         machine = await self._restore(kind, template.snapshot, (*template.drives, *slots), spec)
         try:
-            await machine.assign(spec)
+            await machine.assign(spec, shared)
         except BaseException:
             await machine.stop()
             raise
@@ -219,10 +224,6 @@ class MicrovmDriver:
 
     async def _prepare(self, spec: SandboxSpec) -> tuple[Interpreter, tuple[Disk, Disk]]:
         """What runs it, and what is in its slots."""
-        if spec.file_systems:
-            raise FileSystemMountFailure(
-                "The function couldn't mount its file system: a microVM shares no directories."
-            )
         interpreter = self._interpreters.get(spec.runtime)
         if interpreter is None:
             raise InvalidRuntime(f"This host has no interpreter for {spec.runtime}.")
@@ -234,6 +235,13 @@ class MicrovmDriver:
         if not spec.layers:
             return interpreter, (code, await asyncio.to_thread(self._disks.empty))
         return interpreter, (code, await asyncio.to_thread(self._disks.package, spec.layers, store))
+
+    def _directory(self, arn: str) -> Path:
+        """Of this host, behind an access point. FileSystemMountFailure."""
+        directory = self._settings.file_systems.get(arn)
+        if directory is None or not directory.is_dir():
+            raise mount_failure(os.strerror(errno.ENOENT))
+        return directory
 
     def _size(self, spec: SandboxSpec) -> Size:
         memory = machine_sizes.machine_memory_mib(spec.memory_mib)

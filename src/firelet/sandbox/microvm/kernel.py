@@ -20,8 +20,9 @@ MODULES = (
     *("virtio_ring", "virtio", "virtio_mmio", "virtio_console", "virtio_blk", "virtio_rng"),
     "overlay",
 )
-# For guests with a network or a balloon, and for Firecracker's channel.
+# For guests with a network, a balloon or shared directories, and for Firecracker's channel.
 OPTIONAL_MODULES = (
+    "fuse",
     *("failover", "net_failover", "virtio_net", "virtio_balloon"),
     *("vsock", "vmw_vsock_virtio_transport_common", "vmw_vsock_virtio_transport"),
 )

@@ -17,7 +17,7 @@ import os
 import shutil
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,6 +36,7 @@ from firelet.sandbox.driver import (
     SandboxSpec,
 )
 from firelet.sandbox.microvm import api_listener
+from firelet.sandbox.microvm.directory_server import DirectoryServers
 from firelet.sandbox.microvm.disk_store import Disk
 from firelet.sandbox.microvm.guest_channel import GuestChannel
 from firelet.sandbox.microvm.guest_link import Carrier, PipeCarrier, SocketCarrier
@@ -50,6 +51,7 @@ from firelet.sandbox.pid1_messages import (
     start_message,
     step_error,
 )
+from firelet.sandbox.rootfs import HIDDEN
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +59,7 @@ log = logging.getLogger(__name__)
 STEP_TIMEOUT_S = 60.0
 KILL_GRACE_S = 1.0
 GUEST_UID = 993
+STORE = f"{HIDDEN}/code"  # in the guest
 _CONSOLE_TAIL = 1_000
 _ERROR_MAX = 4_000
 _PIPE_BYTES = 256 * 1024
@@ -102,6 +105,7 @@ class MachineSandbox:
         self._awaited = AwaitedEvent("machine", STEP_TIMEOUT_S)
         self._on_exit: Callable[[RuntimeExit], None] | None = None
         self._watcher: ExtensionWatcher | None = None
+        self._shared = DirectoryServers(self._on_server_end)
         self._outputs: dict[str, int] = {}
         self._connecting: dict[int, asyncio.Future[None]] = {}
         self._peak_bytes = 0
@@ -189,20 +193,29 @@ class MachineSandbox:
             await self.vmm.pause()
             return await self.vmm.snapshot(directory)
 
-    async def assign(self, spec: SandboxSpec) -> None:
-        """Makes the guest's embryo a sandbox of one function, whose files are in the slots."""
+    async def assign(self, spec: SandboxSpec, shared: Sequence[Path] = ()) -> None:
+        """Makes the guest's embryo a sandbox of one function, whose files are in the slots.
+        ``shared`` are the directories of its file systems. FileSystemMountFailure."""
+        self._check()
+        cgroup_files = [] if self._cgroup is None else self._cgroup.procs_fds
+        names = self._shared.start(shared, GUEST_UID, cgroup_files)
         answer = self._awaited.expect("assigned")
         self._tell(
             do="assign",
             memory_bytes=spec.memory_mib * limits.MIB,
             pids=limits.PIDS_MAX,
             slots=["code", *(["layers"] if spec.layers else [])],
+            file_systems=names,
             message=assign_message(
                 GUEST_UID,
                 code="code",
                 layers=["layers"] if spec.layers else [],
                 image=["code"] if spec.image else [],
                 tmp_mib=spec.tmp_mib,
+                file_systems=[
+                    (f"{STORE}/{name}", path)
+                    for name, (_, path) in zip(names, spec.file_systems, strict=True)
+                ],
             ),
         )
         await self._awaited.wait(answer)
@@ -322,6 +335,7 @@ class MachineSandbox:
         self._fail(PlatformError("The sandbox was stopped."))
         if self._channel is not None:
             self._channel.close()
+        self._shared.kill()
         self._signal(signal.SIGKILL)
 
     async def stop(self) -> None:
@@ -341,6 +355,7 @@ class MachineSandbox:
         try:
             async with self._at_work:
                 await self.vmm.stop()
+            await self._shared.stop()
             if self.network is not None:
                 self.network.close()
             await asyncio.to_thread(_remove, self._cgroup, self.directory)
@@ -386,6 +401,8 @@ class MachineSandbox:
                 return PipeCarrier(link, stream, fd)
             case "extension":
                 return PipeCarrier(link, stream, self._outputs.pop(purpose["name"]))
+            case "file system":
+                return SocketCarrier(link, stream, self._shared.take_connection(purpose["name"]))
             case unexpected:
                 raise ValueError(f"an unexpected stream for {unexpected!r}")
 
@@ -453,6 +470,13 @@ class MachineSandbox:
             waiting.set_exception(ConnectionRefusedError(errno.ECONNREFUSED, "nothing listens"))
         else:
             waiting.set_exception(OSError(message["errno"], os.strerror(message["errno"])))
+
+    def _on_server_end(self, error: PlatformError) -> None:
+        """Of a directory: whoever uses it would wait for ever."""
+        if self._channel is not None and not self.is_dead:
+            self._channel.close()
+            self._fail(error)
+            self._on_close(error)
 
     def _on_close(self, error: PlatformError) -> None:
         """The machine has ended, or was cut off: then it is ended. It may be frozen, for what is
