@@ -111,6 +111,7 @@ class Bench:
     tree: FakeTree | None = None
     disks: FakeDisks = field(default_factory=FakeDisks)
     runtime_disk_failure: PlatformError | None = None
+    file_systems: dict[str, Path] = field(default_factory=dict)
 
     def driver(self, image_digest: str = "d") -> MicrovmDriver:
         manifest = Manifest(
@@ -132,6 +133,7 @@ class Bench:
                 is_emulated=True,
                 make_vmm=self.host.make,
                 profile=Profile(inherited=None, final=b""),
+                file_systems=self.file_systems,
             ),
             {RUNTIME: Interpreter(RUNTIME, "python", Path("/opt/python"), "bin/python3.13")},
             cast(DiskStore, self.disks),

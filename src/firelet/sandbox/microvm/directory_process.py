@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import select
 import socket
 import sys
 
@@ -23,10 +24,9 @@ if __name__ == "__main__":
 from firelet.linux import mount, namespaces, process
 from firelet.sandbox.microvm import fuse_protocol
 from firelet.sandbox.microvm.fuse_protocol import Breach, Owners
-from firelet.sandbox.microvm.shared_directory import SharedDirectory
+from firelet.sandbox.microvm.shared_directory import Bounds, SharedDirectory
 
-NODES_MAX = 65_536
-HANDLES_MAX = 4_096
+WANTED = Bounds(nodes=65_536, handles=4_096, locks=1_024)
 _OTHER_FDS = 64
 _NAMESPACES = (
     namespaces.CLONE_NEWNS
@@ -35,6 +35,7 @@ _NAMESPACES = (
     | namespaces.CLONE_NEWUTS
 )
 _STAGE = "/tmp"  # noqa: S108 - any directory serves: the mount is seen by us alone
+_LOCK_PAUSE_MS = 20  # between two attempts to get a lock that somebody else has
 _READ_BYTES = 256 * 1024
 _NOTHING_SPECIAL = mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NODEV | mount.MOUNT_ATTR_NOEXEC
 
@@ -44,13 +45,7 @@ def main(connection: socket.socket, directory: str, guest_id: int) -> None:
     own_fds = _confine(directory)
     root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     owners = Owners(os.geteuid(), os.getegid(), guest_id)
-    allowed = _allow_descriptors()
-    handles_max = min(HANDLES_MAX, allowed // 4)
-    nodes_max = allowed - handles_max - _OTHER_FDS
-    _serve(
-        connection,
-        SharedDirectory(root, own_fds, owners, nodes_max=nodes_max, handles_max=handles_max),
-    )
+    _serve(connection, SharedDirectory(root, own_fds, owners, _allow_descriptors()))
 
 
 def _confine(path: str) -> int:
@@ -84,23 +79,33 @@ def _confine(path: str) -> int:
     return own_fds
 
 
-def _allow_descriptors() -> int:
-    """As many as may be wanted, if there may be so many."""
+def _allow_descriptors() -> Bounds:
+    """As many as may be wanted, if there may be so many: each node, open file and owner of locks
+    has one."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    allowed = min(NODES_MAX + HANDLES_MAX + _OTHER_FDS, hard)
+    allowed = min(sum(WANTED) + _OTHER_FDS, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, allowed))
-    return allowed
+    handles, locks = min(WANTED.handles, allowed // 4), min(WANTED.locks, allowed // 8)
+    return Bounds(allowed - _OTHER_FDS - handles - locks, handles, locks)
 
 
 def _serve(connection: socket.socket, shared: SharedDirectory) -> None:
     """One request after the other: whoever does not read the answers is not heard meanwhile."""
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
     buffer = bytearray()
-    while data := connection.recv(_READ_BYTES):
-        buffer += data
-        for request in fuse_protocol.split(buffer):
-            answer = shared.serve(request)
-            if answer is not None:
-                connection.sendall(answer)
+    while True:
+        if poll.poll(_LOCK_PAUSE_MS if shared.locks.is_awaited else None):
+            data = connection.recv(_READ_BYTES)
+            if not data:
+                return
+            buffer += data
+            for request in fuse_protocol.split(buffer):
+                answer = shared.serve(request)
+                if answer is not None:
+                    connection.sendall(answer)
+        for answer in shared.locks.retry():
+            connection.sendall(answer)
 
 
 if __name__ == "__main__":

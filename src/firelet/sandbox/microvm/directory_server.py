@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from firelet.linux import process as processes
-from firelet.model.errors import FileSystemMountFailure, PlatformError
+from firelet.model.errors import FileSystemMountFailure
 from firelet.sandbox.microvm import directory_process, vmm_process
 from firelet.sandbox.microvm.console import Console
 from firelet.sandbox.microvm.vmm_process import VmmProcess
@@ -43,11 +43,10 @@ class DirectoryServer:
             raise LookupError("it is connected already")
         return connection
 
-    async def wait(self) -> FileSystemMountFailure:
+    async def wait(self) -> str:
         """Until it has ended, and why it has."""
         status = await self._process.wait()
-        said = self._console.text().strip()[-_SAID_MAX:] or f"status {status}"
-        return mount_failure(said)
+        return self._console.text().strip()[-_SAID_MAX:] or f"status {status}"
 
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -68,9 +67,9 @@ class DirectoryServer:
 
 class DirectoryServers:
     """Those of one machine, by the names that it has for them. ``on_end`` hears of one that ends by
-    itself, which is the end of the machine."""
+    itself, and why."""
 
-    def __init__(self, on_end: Callable[[PlatformError], None]) -> None:
+    def __init__(self, on_end: Callable[[str], None]) -> None:
         self._on_end = on_end
         self._servers: dict[str, DirectoryServer] = {}
         self._watches: list[asyncio.Task[None]] = []

@@ -8,9 +8,10 @@ Source: include/uapi/linux/fuse.h; Documentation/filesystems/fuse.rst.
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -20,10 +21,6 @@ MAJOR, MINOR = 7, 31
 WRITE_MAX_BYTES = 128 * 1024  # what a request holds without a further word about pages
 READ_MAX_BYTES = WRITE_MAX_BYTES
 PATH_MAX_BYTES = 4096
-
-GETATTR_OF_HANDLE = 1
-FSYNC_DATA = 1
-FORGET_BYTES = 16
 
 _HEADER = struct.Struct("<IIQQIIII")  # length, operation, unique, node, uid, gid, pid, padding
 _ANSWER = struct.Struct("<IiQ")
@@ -38,11 +35,15 @@ _DIRENT = struct.Struct("<QQII")
 HEADER_BYTES = _HEADER.size
 REQUEST_MAX_BYTES = WRITE_MAX_BYTES + 4096
 
-# Of INIT: reads may come together; truncation comes with the open; what is cached of a file is
-# dropped when its size or time has changed; larger writes; lookups in one directory together.
-_ASYNC_READ, _ATOMIC_O_TRUNC, _BIG_WRITES = 1 << 0, 1 << 3, 1 << 5
-_AUTO_INVAL_DATA, _PARALLEL_DIROPS = 1 << 12, 1 << 18
-_WANTED = _ASYNC_READ | _ATOMIC_O_TRUNC | _BIG_WRITES | _AUTO_INVAL_DATA | _PARALLEL_DIROPS
+# Of INIT: reads may come together; locks are ours; truncation comes with the open; what is cached
+# of a file is dropped when its size or time has changed; larger writes; lookups in one directory
+# together.
+_ASYNC_READ, _POSIX_LOCKS, _ATOMIC_O_TRUNC, _BIG_WRITES = 1 << 0, 1 << 1, 1 << 3, 1 << 5
+_FLOCK_LOCKS, _AUTO_INVAL_DATA, _PARALLEL_DIROPS = 1 << 10, 1 << 12, 1 << 18
+_WANTED = (
+    *(_ASYNC_READ, _POSIX_LOCKS, _ATOMIC_O_TRUNC, _BIG_WRITES),
+    *(_FLOCK_LOCKS, _AUTO_INVAL_DATA, _PARALLEL_DIROPS),
+)
 _BACKGROUND_MAX, _CONGESTION = 16, 12
 
 
@@ -77,6 +78,9 @@ class Operation(IntEnum):
     READDIR = 28
     RELEASEDIR = 29
     FSYNCDIR = 30
+    GETLK = 31
+    SETLK = 32
+    SETLKW = 33
     ACCESS = 34
     CREATE = 35
     INTERRUPT = 36
@@ -126,6 +130,10 @@ class Fields:
         return found
 
 
+Operations = dict[int, Callable[[int, Fields], bytes]]
+"""Who serves which operation: gets the number of a node, returns the content of the answer."""
+
+
 class Owners(NamedTuple):
     """Who is whom: ``uid`` and ``gid`` of the host are ``guest_id`` in the guest, all others are
     nobody there."""
@@ -172,6 +180,13 @@ def refusal(unique: int, number: int) -> bytes:
     return _ANSWER.pack(_ANSWER.size, -number, unique)
 
 
+def position(value: int) -> int:
+    """In a file. OSError EINVAL for one that no file can have."""
+    if value >= 2**63:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    return value
+
+
 def answer_init(body: memoryview) -> bytes:
     """What is agreed on. Breach for a kernel that is too old."""
     major, minor, readahead, flags = Fields(body).take(_INIT_IN)
@@ -181,7 +196,7 @@ def answer_init(body: memoryview) -> bytes:
         MAJOR,
         MINOR,
         min(readahead, READ_MAX_BYTES),
-        flags & _WANTED,
+        flags & sum(_WANTED),
         _BACKGROUND_MAX,
         _CONGESTION,
         WRITE_MAX_BYTES,

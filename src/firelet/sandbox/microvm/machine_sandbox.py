@@ -36,7 +36,7 @@ from firelet.sandbox.driver import (
     SandboxSpec,
 )
 from firelet.sandbox.microvm import api_listener
-from firelet.sandbox.microvm.directory_server import DirectoryServers
+from firelet.sandbox.microvm.directory_server import DirectoryServers, mount_failure
 from firelet.sandbox.microvm.disk_store import Disk
 from firelet.sandbox.microvm.guest_channel import GuestChannel
 from firelet.sandbox.microvm.guest_link import Carrier, PipeCarrier, SocketCarrier
@@ -471,12 +471,12 @@ class MachineSandbox:
         else:
             waiting.set_exception(OSError(message["errno"], os.strerror(message["errno"])))
 
-    def _on_server_end(self, error: PlatformError) -> None:
-        """Of a directory: whoever uses it would wait for ever."""
+    def _on_server_end(self, reason: str) -> None:
+        """Nobody serves a directory any more: whoever uses it would wait for ever."""
         if self._channel is not None and not self.is_dead:
             self._channel.close()
-            self._fail(error)
-            self._on_close(error)
+            self._fail(mount_failure(reason))
+            self._on_close(PlatformError(f"A directory is not served any more: {reason}"))
 
     def _on_close(self, error: PlatformError) -> None:
         """The machine has ended, or was cut off: then it is ended. It may be frozen, for what is

@@ -266,8 +266,10 @@ async def test_what_cannot_be_had_is_said_before_anything_is_made(
 ) -> None:
     with pytest.raises(InvalidRuntime):
         await driver.create(spec(runtime="cobol"))
-    with pytest.raises(FileSystemMountFailure):
-        await driver.create(spec(file_systems=(("arn", "/mnt/x"),)))
+    bench.file_systems["missing"] = bench.root / "missing"
+    for arn in ("unknown", "missing"):
+        with pytest.raises(FileSystemMountFailure, match="No such file or directory"):
+            await driver.create(spec(file_systems=((arn, "/mnt/x"),)))
     bench.disks.failure = ImageBuildError("The disk is full.")
     with pytest.raises(ImageBuildError):
         await driver.create(spec())

@@ -36,7 +36,7 @@ VALUES = st.recursive(
     | st.integers(-(10**30), 10**30)
     | st.floats()
     | st.text(max_size=5)
-    | st.sampled_from(["output", "log", "api", "connect", "extension", "hang"]),
+    | st.sampled_from(["output", "log", "api", "connect", "extension", "hang", "file system"]),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner),
     max_leaves=4,
 )

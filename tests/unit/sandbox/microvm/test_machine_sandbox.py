@@ -168,6 +168,8 @@ RUBBISH = [
     opening(101, **{"for": "extension", "name": "never started"}),
     opening(101, **{"for": "extension", "name": []}),
     opening(101, **{"for": ["api"]}),
+    opening(101, **{"for": "file system", "name": "files-0"}),  # it shares nothing
+    opening(101, **{"for": "file system", "name": []}),
     b"".join(opening(2 * number + 101, **{"for": "api"}) for number in range(5_000)),
     frame(multiplex.DATA, 2, b"on a stream that nobody has opened"),
     b"\xff" * 100,
