@@ -110,8 +110,9 @@ async def test_it_acts_as_the_owner_and_as_nobody_else(
 
 
 async def test_it_has_no_rights_no_network_and_no_other_files(
-    start: Start, directory: Path
+    start: Start, directory: Path, needs_root: None
 ) -> None:
+    """Who is not root may not even look."""
     (directory / "file").touch(0o666)
     served = await start()
     status = _status(served.pid)

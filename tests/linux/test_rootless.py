@@ -66,7 +66,9 @@ def base(other_python: str) -> Iterator[Path]:
         yield Path(path)
 
 
-@pytest.mark.parametrize("suite", ["security", "linux/test_sandbox.py"])
+@pytest.mark.parametrize(
+    "suite", ["security", "linux/test_sandbox.py", "linux/test_directory_server.py"]
+)
 @pytest.mark.timeout(2 * TIMEOUT_S)
 def test_it_holds_without_root_too(other_python: str, base: Path, suite: str) -> None:
     probe = run_as_other("/usr/bin/unshare", "--user", "--map-root-user", "true")

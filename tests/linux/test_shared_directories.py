@@ -37,7 +37,7 @@ with open("/mnt/shared/large", "rb") as file:
     assert file.read() == data
 """
 WORKS = """
-import mmap, os, stat
+import mmap, os, stat, subprocess
 os.chdir("/mnt/shared")
 os.makedirs("a/b")
 for number in range(20):
@@ -68,6 +68,11 @@ with open("seven") as file:
     os.unlink("again")
     assert file.read() == ""
 assert os.statvfs(".").f_blocks > 0
+with open("script", "w") as file:
+    os.fchmod(file.fileno(), 0o755)
+    file.write("#!/bin/sh\\necho ran")
+assert subprocess.run("./script", capture_output=True, check=True).stdout == b"ran\\n"
+os.unlink("script")
 for forbidden in (
     lambda: os.mkfifo("pipe"), lambda: os.chmod("mapped", 0o4755), lambda: os.chown("mapped", 0, 0)
 ):

@@ -134,6 +134,7 @@ class MicrovmDriver:
 
     async def create_snapshot(self, spec: SandboxSpec) -> MachineSnapshot:
         """A machine with memory of its own, so that it can be put to rest again."""
+        assert not spec.file_systems, "AWS has no SnapStart for functions with file systems"
         return await self._restore_embryo(MachineSnapshot, spec)
 
     async def seal(self, snapshot: Sandbox) -> None:
@@ -171,7 +172,9 @@ class MicrovmDriver:
 
     async def _restore_embryo(self, kind: type[M], spec: SandboxSpec) -> M:
         interpreter, slots = await self._prepare(spec)
-        shared = [self._directory(arn) for arn, _ in spec.file_systems]
+        shared: Sequence[Path] = ()
+        if spec.file_systems:
+            shared = await asyncio.to_thread(self._find_directories, spec)
         size = self._size(spec)
         template = await self._templates.of(interpreter, size)
         try:
@@ -236,12 +239,13 @@ class MicrovmDriver:
             return interpreter, (code, await asyncio.to_thread(self._disks.empty))
         return interpreter, (code, await asyncio.to_thread(self._disks.package, spec.layers, store))
 
-    def _directory(self, arn: str) -> Path:
-        """Of this host, behind an access point. FileSystemMountFailure."""
-        directory = self._settings.file_systems.get(arn)
-        if directory is None or not directory.is_dir():
+    def _find_directories(self, spec: SandboxSpec) -> list[Path]:
+        """Those of this host behind its access points. FileSystemMountFailure. Blocks."""
+        found = [self._settings.file_systems.get(arn) for arn, _ in spec.file_systems]
+        directories = [path for path in found if path is not None and path.is_dir()]
+        if len(directories) < len(found):
             raise mount_failure(os.strerror(errno.ENOENT))
-        return directory
+        return directories
 
     def _size(self, spec: SandboxSpec) -> Size:
         memory = machine_sizes.machine_memory_mib(spec.memory_mib)
