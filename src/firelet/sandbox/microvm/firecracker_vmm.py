@@ -150,12 +150,12 @@ class FirecrackerVmm:
         self._state = state
 
     async def pause(self) -> None:
-        state = advance(self.state, VmEvent.PAUSE)
+        state = self._advance(VmEvent.PAUSE)
         await self.client.send(api.VmStateChange(state="Paused"))
         self._state = state
 
     async def resume(self) -> None:
-        state = advance(self.state, VmEvent.RESUME)
+        state = self._advance(VmEvent.RESUME)
         await self.client.send(api.VmStateChange(state="Resumed"))
         if not self._is_connected:
             async with self._ended_on_failure():
@@ -164,7 +164,7 @@ class FirecrackerVmm:
 
     async def snapshot(self, directory: Path) -> VmSnapshot:
         """A refusal leaves the machine as it was, paused. Nothing of the snapshot is held."""
-        advance(self.state, VmEvent.SNAPSHOT)
+        self._advance(VmEvent.SNAPSHOT)
         version = await self.client.version()
         state = self._vmm.root / requests.NEW_STATE
         memory = self._vmm.root / requests.NEW_MEMORY
@@ -238,6 +238,12 @@ class FirecrackerVmm:
                         return found
                     await asyncio.sleep(_POLL_S)
         raise VmmSilent("Firecracker has written no metrics.")
+
+    def _advance(self, event: VmEvent) -> VmState:
+        """VmmEnded for one that has ended by itself."""
+        if self.state is VmState.STOPPED and self._state is not VmState.STOPPED:
+            raise VmmEnded("The machine has ended.", self._vmm.tail())
+        return advance(self._state, event)
 
     async def _launch(self, files: Mapping[str, Path]) -> None:
         drives = {requests.drive_id(i): drive.path for i, drive in enumerate(self._spec.drives)}

@@ -1,7 +1,7 @@
 """The port between the microVM driver and whatever runs a machine.
 
-One ``Vmm`` is one machine. Implemented by ``qemu``. What it is not: a sandbox; it knows nothing of
-functions and runtimes.
+One ``Vmm`` is one machine. Implemented by ``qemu`` and ``firecracker_vmm``. What it is not: a
+sandbox; it knows nothing of functions and runtimes.
 
     state     boot     restore  pause   resume   snapshot  stop     (ended by itself)
     NEW       RUNNING  PAUSED   -       -        -         STOPPED  -

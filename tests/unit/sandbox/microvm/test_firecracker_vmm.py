@@ -358,8 +358,10 @@ async def test_the_end_of_a_machine_is_seen(make: Make) -> None:
     assert await machine.wait() == -9
     assert select.select([machine.pidfd], [], [], 0)[0]
     assert machine.state is VmState.STOPPED
-    with pytest.raises(WrongState):
+    with pytest.raises(VmmEnded):
         await machine.pause()
     await machine.stop()
+    with pytest.raises(WrongState):
+        await machine.pause()
     with pytest.raises(WrongState):
         _ = machine.pidfd
