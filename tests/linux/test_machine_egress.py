@@ -160,7 +160,7 @@ async def test_a_packet_with_a_borrowed_address_stays_inside() -> None:
             server = world.run(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
             stack.enter_context(server)
             server.bind((wired_guests.WORLD, 0))
-            server.settimeout(0.5)
+            server.settimeout(30)
             port = server.getsockname()[1]
 
             def send(source: str) -> None:
@@ -176,6 +176,7 @@ async def test_a_packet_with_a_borrowed_address_stays_inside() -> None:
                 machine_network.GUEST_ADDRESS,
                 wired_guests.HOST_OUTSIDE,
             )
+            server.settimeout(0.5)
             with pytest.raises(TimeoutError):
                 server.recvfrom(100)
             stack.close()
@@ -199,6 +200,7 @@ async def test_a_packet_of_no_connection_stays_inside() -> None:
             with pytest.raises(TimeoutError):
                 heard.recv(100)
             # What is one's beginning is heard, so that this one could have been.
+            heard.settimeout(30)
             start = struct.pack("!HHIIBBHHH", 4_000, 4_001, 1, 0, 0x50, 0x02, 0, 0, 0)
             sender.sendto(with_checksum(start), (wired_guests.WORLD, 0))
             assert heard.recv(100)[12:16] == socket.inet_aton(wired_guests.HOST_OUTSIDE)
