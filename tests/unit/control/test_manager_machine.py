@@ -308,6 +308,7 @@ class ManagerMachine(RuleBasedStateMachine):
         count = self.manager.count()
         lingering = sum(item.is_lingering for item in self.fleet.alive)
         assert count["busy"] == len(self.serving)
+        assert lingering == sum(pool.settling for pool in self.manager._pools.values())
         assert count["starting"] == len(self.fleet.under_way) + len(self.manager._room._claims)
         assert count["idle"] == len(self.fleet.alive) - len(self.serving) - lingering
 
