@@ -53,7 +53,8 @@ def publish(
 ) -> tuple[str, str]:
     """A function with SnapStart and its first version, Active."""
     name = deploy.name()
-    deploy.create(name, pack({"app.py": code}), Runtime=runtime, SnapStart=SNAP_START, **settings)
+    settings = {"Timeout": 20, "Runtime": runtime, "SnapStart": SNAP_START, **settings}
+    deploy.create(name, pack({"app.py": code}), **settings)
     client.get_waiter("function_active_v2").wait(FunctionName=name)
     version = client.publish_version(FunctionName=name)["Version"]
     client.get_waiter("published_version_active").wait(FunctionName=name, Qualifier=version)
@@ -68,7 +69,7 @@ def in_parallel(
     events: Sequence[Any] | None = None,
 ) -> list[Any]:
     """Invocations that run at the same time, each in an environment of its own."""
-    wanted = events or [{"sleep": 1.5}] * count
+    wanted = events or [{"sleep": 3}] * count
     with ThreadPoolExecutor(count) as pool:
         return list(
             pool.map(lambda event: platform.invoke(name, event, Qualifier=version).json, wanted)
@@ -123,7 +124,7 @@ def test_a_clone_reaches_nothing_of_its_siblings_and_of_the_snapshot(
         "def refused(call, *arguments):\n"
         "    return call(*arguments) == -1 and ctypes.get_errno() == 1\n"
         "def handler(event, context):\n"
-        "    time.sleep(1.5)\n"
+        "    time.sleep(3)\n"
         "    status = dict(l.split(':\\t', 1) for l in open('/proc/self/status') if ':\\t' in l)\n"
         "    pids = sorted(int(p) for p in os.listdir('/proc') if p.isdigit())\n"
         "    names = [open(f'/proc/{p}/comm').read().strip() for p in pids]\n"
@@ -191,7 +192,7 @@ def test_what_a_fork_would_share_is_the_clones_own(
         "    before = bytes(shared[:4]); shared[:4] = event['mark'].encode()\n"
         "    os.write(ends[1], event['mark'].encode()); pair[0].send(event['mark'].encode())\n"
         "    log.write(event['mark']); log.flush()\n"
-        "    time.sleep(1.5)\n"
+        "    time.sleep(3)\n"
         "    log.seek(0)\n"
         "    try:\n"
         "        client.send(b'x'); connected = True\n"
