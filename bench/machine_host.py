@@ -34,9 +34,10 @@ from firelet.worker.node import Node, NodeParts
 
 PIECE_BYTES = 64 * 1024
 MEMORY_MIB = 1_769  # one processor's worth, as AWS counts
+ACCESS_POINT = "arn:aws:elasticfilesystem:us-east-1:000000000000:access-point/fsap-0"
 
 _PYTHON = f"""\
-import json
+import json, os, time
 
 PIECE = b"x" * {PIECE_BYTES}
 
@@ -59,6 +60,36 @@ def use(event, context):
 def bulk(event, context):
     for _ in range(event):
         yield PIECE
+
+
+def files(event, context):
+    place, pieces, count = event
+    marks = [time.perf_counter()]
+
+    def mark():
+        marks.append(time.perf_counter())
+
+    with open(place + "/large", "wb") as file:
+        for _ in range(pieces):
+            file.write(PIECE)
+    mark()
+    with open(place + "/large", "rb") as file:
+        while file.read(len(PIECE)):
+            continue
+    mark()
+    for _ in range(count):
+        os.stat(place + "/large")
+    mark()
+    for number in range(count):
+        os.close(os.open(f"{{place}}/{{number}}", os.O_WRONLY | os.O_CREAT))
+    mark()
+    for number in range(count):
+        os.close(os.open(f"{{place}}/{{number}}", os.O_RDONLY))
+    mark()
+    for number in range(count):
+        os.unlink(f"{{place}}/{{number}}")
+    mark()
+    return [end - begin for begin, end in zip(marks, marks[1:])]
 """
 _NODE = "export const handler = async (event) => event;\n"
 # The base system of guests has a Python; no client of firelet's is in it.
@@ -225,9 +256,9 @@ class Host:
 
 
 @contextlib.asynccontextmanager
-async def open_host(found: Found, scratch: Path) -> AsyncIterator[Host]:
-    """Everything open, with ``scratch`` as the data directory, into which the images are linked.
-    All of it is ended again."""
+async def open_host(found: Found, scratch: Path, shared: Path | None = None) -> AsyncIterator[Host]:
+    """Everything open, with ``scratch`` as the data directory, into which the images are linked,
+    and ``shared`` behind ``ACCESS_POINT``. All of it is ended again."""
     scratch.chmod(0o755)  # machines have users of their own
     code = _Code(scratch / "code")
     code.fill()
@@ -243,6 +274,7 @@ async def open_host(found: Found, scratch: Path) -> AsyncIterator[Host]:
         interpreters=facts.interpreters,
         embryos=Bounds(least=1, most=2),
         microvms=MicrovmProbe(replace(found.config, images=images), found.verdict),
+        file_systems={} if shared is None else {ACCESS_POINT: shared},
     )
     driver = await open_microvm_driver(parts)
     assert isinstance(driver, MicrovmDriver)
@@ -260,10 +292,15 @@ async def open_host(found: Found, scratch: Path) -> AsyncIterator[Host]:
 
 
 def make_version(
-    runtime: str, *, handler: str = "app.handler", has_snap_start: bool = False
+    runtime: str,
+    *,
+    handler: str = "app.handler",
+    has_snap_start: bool = False,
+    mount_path: str | None = None,
 ) -> FunctionVersion:
     """Of a function that answers with its event, streams (``app.bulk``), has the processor to do
-    something (``app.work``) or uses memory (``app.use``)."""
+    something (``app.work``), uses memory (``app.use``), or tells the seconds of each kind of work
+    on files (``app.files``)."""
     version = FunctionVersion(
         account="000000000000",
         region="us-east-1",
@@ -278,6 +315,9 @@ def make_version(
         last_modified="",
         revision_id="",
         state=State.ACTIVE,
+        extras={}
+        if mount_path is None
+        else {"FileSystemConfigs": [{"Arn": ACCESS_POINT, "LocalMountPath": mount_path}]},
     )
     if has_snap_start:
         return replace(version, version="1", snap_start="PublishedVersions")
