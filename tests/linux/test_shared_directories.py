@@ -27,14 +27,29 @@ ARN = "arn:aws:elasticfilesystem:us-east-1:000000000000:access-point/fsap-012345
 SHARED = ((ARN, "/mnt/shared"),)
 OWNER = 54_321
 PATIENCE_S = 20.0
-LARGE = """
+WRITES = """
 import os
-data = os.urandom(2**20) * 20
 with open("/mnt/shared/large", "wb") as file:
-    file.write(data)
+    for number in range(20):
+        file.write(bytes([number]) * 2**20)
     os.fsync(file.fileno())
+"""
+READS = """
 with open("/mnt/shared/large", "rb") as file:
-    assert file.read() == data
+    for number in range(20):
+        assert file.read(2**20) == bytes([number]) * 2**20
+    assert file.read() == b""
+"""
+PAST_THE_CACHE = """
+import mmap, os
+data = os.urandom(2**20)
+fd = os.open("/mnt/shared/file", os.O_RDWR | os.O_CREAT | os.O_DIRECT)
+with mmap.mmap(-1, 2**20) as piece:
+    piece[:] = data
+    assert os.writev(fd, [piece]) == 2**20
+    piece[:] = bytes(2**20)
+    assert os.preadv(fd, [piece], 0) == 2**20
+    assert piece[:] == data
 """
 WORKS = """
 import mmap, os, stat, subprocess
@@ -150,9 +165,15 @@ async def test_whatever_one_does_with_files(box: Box, directory: Path) -> None:
 
 
 async def test_twenty_mebibytes_go_both_ways(box: Box, directory: Path) -> None:
-    ran = await box.run_python(LARGE)
-    assert ran.ending == RuntimeExit(0, None), ran.output
+    for code in (WRITES, READS):
+        ran = await box.run_python(code)
+        assert ran.ending == RuntimeExit(0, None), ran.output
     assert (directory / "large").stat().st_size == 20 * 2**20
+
+
+async def test_pieces_past_the_cache_are_as_large_as_the_kernel_likes(box: Box) -> None:
+    ran = await box.run_python(PAST_THE_CACHE)
+    assert ran.ending == RuntimeExit(0, None), ran.output
 
 
 async def test_all_see_at_once_what_one_has_written(

@@ -49,8 +49,9 @@ class DirectoryServer:
         return self._console.text().strip()[-_SAID_MAX:] or f"status {status}"
 
     def kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            processes.pidfd_send_signal(self._process.pidfd, signal.SIGKILL)
+        if not self._process.has_ended:
+            with contextlib.suppress(ProcessLookupError):
+                processes.pidfd_send_signal(self._process.pidfd, signal.SIGKILL)
 
     async def stop(self) -> None:
         """Nothing is left of it, unless it hangs in a file system that does not answer."""
