@@ -34,6 +34,7 @@ bench: $(READY)
 	$(BIN)/python -m bench.gateway
 	$(BIN)/python -m bench.dev
 	$(BIN)/python -m bench.microvm
+	$(BIN)/python -m bench.shared_directory
 
 # AWS's runtime interface emulator, for the comparison; its pins conflict with ours, hence apart.
 bench-deps: $(READY)
