@@ -66,11 +66,12 @@ def test_no_id_is_given_twice(claim: Callable[[], UidRange]) -> None:
 def test_a_host_full_of_owners_is_refused(
     claim: Callable[[], UidRange], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Another process of this host may have one of the two."""
     monkeypatch.setattr(uids, "_TRIES", 2)
-    claim()
-    claim()
+    claimed: list[UidRange] = []
     with pytest.raises(PlatformError, match="Every range"):
-        claim()
+        claimed.extend(claim() for _ in range(3))
+    assert len(claimed) <= 2
 
 
 def test_the_highest_id_fits_what_the_kernel_takes() -> None:
