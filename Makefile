@@ -15,7 +15,7 @@ up: $(READY)
 	$(BIN)/firelet up
 
 test: $(READY) lint
-	$(BIN)/pytest -q
+	$(BIN)/python tests/side_by_side.py -q
 
 # With a real Firecracker, which FIRELET_FIRECRACKER names; none is fetched. docs/firecracker.md
 test-firecracker: $(READY)
