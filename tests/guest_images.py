@@ -9,7 +9,6 @@ machines are emulated. All of it is found by what it was made of.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import platform
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import firelet
+from firelet.sandbox import cgroups
 from firelet.sandbox.microvm import base_system, initramfs
 from firelet.sandbox.microvm.config import IMAGES
 from firelet.sandbox.microvm.host_tools import find_tool
@@ -32,7 +32,7 @@ PATIENCE_S = 60.0  # for an emulated guest on a machine with much else to do
 
 _CACHE = Path("~/.cache/firelet/machines").expanduser()
 _OTHERS_KEPT = 2  # up to 2 GB each
-_IN_USE = "in-use"
+_USERS = "users"  # names of the processes that use it
 # What is in guests, and who makes images and disks. What else machines at rest depend on, they are
 # found by.
 _SOURCES = ("guest", "linux", "sandbox/microvm")
@@ -126,7 +126,17 @@ def _sources(package: Path) -> Iterator[Path]:
 
 def _use(place: Path) -> None:
     """Keeps other runs from forgetting it as long as this process lives."""
-    fcntl.flock(os.open(place / _IN_USE, os.O_RDONLY | os.O_CREAT, 0o600), fcntl.LOCK_SH)
+    (place / _USERS).mkdir(exist_ok=True)
+    (place / _USERS / cgroups.owner_name()).touch()
+
+
+def _is_used(place: Path) -> bool:
+    """Whether a process that has said so is still there."""
+    for user in (place / _USERS).glob("*-*"):
+        with contextlib.suppress(OSError):
+            if cgroups.owner_name(int(user.name.partition("-")[0])) == user.name:
+                return True
+    return False
 
 
 def _forget_others(place: Path) -> None:
@@ -134,9 +144,7 @@ def _forget_others(place: Path) -> None:
     others = [other for other in place.parent.iterdir() if other != place]
     others.sort(key=lambda other: other.stat().st_mtime, reverse=True)
     for other in others[_OTHERS_KEPT:]:
-        meanwhile = contextlib.suppress(BlockingIOError, FileNotFoundError)
-        with meanwhile, (other / _IN_USE).open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not _is_used(other):
             shutil.rmtree(other, ignore_errors=True)
 
 
