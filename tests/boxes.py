@@ -223,12 +223,14 @@ async def until_frozen(box: Box) -> None:
     """Returns when nothing of it runs any more: a process that runs is frozen at its next
     interruption, and one that waits for the CPU when it gets it."""
     async with asyncio.timeout(_PATIENCE_S):
-        while not _is_frozen(pid_of(box)):
+        while not _is_frozen(box):
             await asyncio.sleep(0.01)
 
 
-def _is_frozen(pid: int) -> bool:
-    """By the control group, or as it is seen of a process that is stopped where there is none."""
+def _is_frozen(box: Box) -> bool:
+    """By its control group. Where there is none its processes are stopped; but not its pid 1, which
+    has stopped the others."""
+    pid = pid_of(box)
     for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
         if "firelet" not in path:
@@ -238,6 +240,11 @@ def _is_frozen(pid: int) -> bool:
             return state.strip() == "FROZEN"
         if not controllers:
             return "frozen 1" in Path(f"/sys/fs/cgroup{path}/cgroup.events").read_text()
+    is_machine = _namespace_of(pid) == _namespace_of(os.getpid())
+    return all(map(_is_stopped, [pid] if is_machine else processes_in(box)[1:]))
+
+
+def _is_stopped(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
