@@ -19,7 +19,7 @@ from bench.machine_host import Host, vmm_pid
 from bench.machines import call
 from firelet.model.function import FunctionVersion
 from firelet.model.limits import MIB
-from firelet.sandbox.microvm.idle_memory import IDLE_S
+from firelet.sandbox.microvm.idle_memory import FIRST_QUIET_S, IDLE_S
 from firelet.worker.slots import Slot
 
 CLONES = 20
@@ -28,7 +28,7 @@ _SETTLE_S = 1.0
 _HEADER = re.compile(r"[0-9a-f]+-[0-9a-f]+ (\S{4}) \S+ \S+ \d+\s*(.*)")
 _MEMORY_FILE = "/memfd:"
 USED_MIB = 96
-_PATIENCE_S = 5.0
+_PATIENCE_S = 2.0
 _POLL_S = 0.05
 
 
@@ -130,7 +130,7 @@ async def measure_given_back(host: Host, version: FunctionVersion) -> GivenBack 
         slot.sandbox.freeze()
         began = changed = time.monotonic()
         idle = used
-        while time.monotonic() < changed + IDLE_S + _PATIENCE_S:
+        while time.monotonic() < changed + IDLE_S + FIRST_QUIET_S + _PATIENCE_S:
             await asyncio.sleep(_POLL_S)
             if _charged_mib(slot) < idle - 1:
                 idle, changed = _charged_mib(slot), time.monotonic()

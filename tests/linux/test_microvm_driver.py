@@ -238,6 +238,12 @@ class TestLimits:
         has_groups = host.cgroup_version is not None and not host.is_rootless
         assert (box.sandbox.memory_bytes() > 0) is has_groups
 
+    async def test_nearly_all_of_the_memory_can_be_used(self, make_box: BoxMaker) -> None:
+        """By the first clone of a machine at rest too, which adds all of it to what is shared."""
+        box = await make_box(PYTHON, memory_mib=400)
+        ran = await box.run_python("data = b'x' * (370 * 2**20); print('full')")
+        assert ran.output == "full\n"
+
     async def test_tmp_has_its_size_and_counts_as_memory(self, make_box: BoxMaker) -> None:
         box = await make_box(SHELL, memory_mib=256, tmp_mib=8)
         ran = await box.run_shell(

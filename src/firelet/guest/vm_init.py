@@ -130,6 +130,7 @@ class _Init:
         self._loop = Loop()
         self._link = Link(self._loop, port, self._obey, self._open_stream)
         self._sandbox: Sandbox | None = None
+        self._reports_memory = False
         self._ids: dict[int, str] = {}  # of programs that run, by pid
         self._outputs: dict[str, int] = {}
 
@@ -163,7 +164,6 @@ class _Init:
             self._tell_sandbox(kind, message)
         elif kind == "enter":
             self._sandbox = Sandbox(self._link, message)
-            _load_modules(OPTIONAL_MODULES, _MEMORY_MODULES)
             if message["network"]:
                 _load_modules(OPTIONAL_MODULES, _NETWORK_MODULES)
                 self._sandbox.connect_network()
@@ -204,6 +204,14 @@ class _Init:
             self._sandbox.end_all()
         else:
             self._sandbox.hold(kind == "hold")
+            self._report_memory()
+
+    def _report_memory(self) -> None:
+        """From now on the kernel tells of what is freed. It begins with all that is free: not while
+        somebody waits for the function."""
+        if not self._reports_memory:
+            self._reports_memory = True
+            _load_modules(OPTIONAL_MODULES, _MEMORY_MODULES)
 
     def _open_stream(self, stream: int, purpose: dict[str, Any]) -> None:
         if self._sandbox is None or purpose.get("for") != "connect":

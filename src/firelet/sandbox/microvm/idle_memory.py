@@ -20,9 +20,11 @@ log = logging.getLogger(__name__)
 
 IDLE_S = 10.0
 WORTHWHILE_BYTES = 64 * MIB  # a clone that has done little has 40 of its own
-# A guest begins 2 s after it has freed something, and tells of 128 MiB every 2 s.
+# A guest begins 2 s after it has freed something. The first time it has all its free memory to tell
+# of, of which it tells a sixteenth every 2 s: what is given back may come last.
 QUIET_S = 3.5
-LONGEST_S = 60.0
+FIRST_QUIET_S = 36.0
+LONGEST_S = 90.0
 _PAUSE_S = 0.25
 
 
@@ -35,6 +37,7 @@ class IdleMemory:
         self._hold = hold
         self._timer: asyncio.TimerHandle | None = None
         self._is_held = False
+        self._quiet_s = FIRST_QUIET_S
         self._kept_bytes = 0  # what it could not do without the last time
 
     def begin(self) -> None:
@@ -56,7 +59,7 @@ class IdleMemory:
         self._is_held = True
         self._hold(True)
         self._cgroup.thaw()
-        self._look(_Fall(asyncio.get_running_loop().time(), held))
+        self._look(_Fall(asyncio.get_running_loop().time(), held, self._quiet_s))
 
     def _look(self, fall: _Fall) -> None:
         loop = asyncio.get_running_loop()
@@ -66,6 +69,7 @@ class IdleMemory:
         # It hears of that, and goes on, when it is thawed.
         self._release()
         self._cgroup.freeze()
+        self._quiet_s = QUIET_S
         self._kept_bytes = fall.least_bytes
         log.debug("memory given back: %d MiB", (fall.first_bytes - fall.least_bytes) // MIB)
 
@@ -78,11 +82,12 @@ class IdleMemory:
 class _Fall:
     """What a machine holds, while it becomes less."""
 
-    def __init__(self, now: float, held_bytes: int) -> None:
+    def __init__(self, now: float, held_bytes: int, quiet_s: float) -> None:
+        self._quiet_s = quiet_s
         self.first_bytes = self.least_bytes = held_bytes
         self._begun = self._fell = now
 
     def goes_on(self, now: float, held_bytes: int) -> bool:
         if held_bytes <= self.least_bytes - MIB:
             self.least_bytes, self._fell = held_bytes, now
-        return now - self._fell < QUIET_S and now - self._begun < LONGEST_S
+        return now - self._fell < self._quiet_s and now - self._begun < LONGEST_S

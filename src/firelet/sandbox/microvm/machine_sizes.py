@@ -37,8 +37,14 @@ def machine_memory_mib(function_mib: int) -> int:
 
 
 def limits_of(memory_mib: int) -> Limits:
-    """Of what runs a machine of that size, with all of the host's processors to begin with."""
-    return Limits(memory_mib=memory_mib + VMM_OVERHEAD_MIB, vcpus=None, pids=VMM_THREADS_MAX)
+    """Of what runs a machine of that size, with all of the host's processors to begin with.
+
+    Its memory counts twice. A page that the machine at rest had not is added to the file that all
+    its clones share, charged to the first that touches it, before that one gets its own copy
+    (Linux, mm/memory.c, do_cow_fault).
+    """
+    most = 2 * memory_mib + VMM_OVERHEAD_MIB
+    return Limits(memory_mib=most, vcpus=None, pids=VMM_THREADS_MAX)
 
 
 def drive_limits(function_mib: int) -> tuple[int, int]:

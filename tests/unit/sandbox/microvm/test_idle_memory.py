@@ -49,6 +49,7 @@ class Machine:
 @pytest.fixture
 async def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setattr(idle_memory, "IDLE_S", 0.01)
+    monkeypatch.setattr(idle_memory, "FIRST_QUIET_S", 0.05)
     monkeypatch.setattr(idle_memory, "QUIET_S", 0.05)
     monkeypatch.setattr(idle_memory, "_PAUSE_S", 0.005)
     machine = Machine()
@@ -75,7 +76,7 @@ async def test_an_idle_machine_goes_on_without_its_function_and_is_frozen_again(
 async def test_it_goes_on_as_long_as_something_comes_back(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(idle_memory, "QUIET_S", 0.2)
+    monkeypatch.setattr(machine.idle, "_quiet_s", 0.2)
     machine.on_thaw = lambda: None
     machine.freeze()
     await until(lambda: machine.told == [True])
@@ -90,7 +91,7 @@ async def test_it_does_not_go_on_for_ever(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(idle_memory, "LONGEST_S", 0.1)
-    monkeypatch.setattr(idle_memory, "QUIET_S", 1000.0)
+    monkeypatch.setattr(machine.idle, "_quiet_s", 1000.0)
     machine.freeze()
     await until(lambda: machine.told == [True, False])
     assert machine.group.is_frozen
@@ -99,7 +100,7 @@ async def test_it_does_not_go_on_for_ever(
 async def test_whoever_needs_it_has_it_at_once(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(idle_memory, "QUIET_S", 1000.0)
+    monkeypatch.setattr(machine.idle, "_quiet_s", 1000.0)
     machine.freeze()
     await until(lambda: machine.told == [True])
     machine.thaw()
