@@ -20,6 +20,10 @@ _BESIDE = (
     "protocol",
     "conformance",
     "clients",
+    "integration/test_compiled_examples.py",
+    "integration/test_frameworks.py",
+    "integration/test_java_and_ruby.py",
+    "integration/test_rest_api*.py",
     "integration/test_stack*.py",
     "security",
 )
