@@ -164,6 +164,9 @@ async def test_the_end_of_a_snapshot_is_the_end_of_its_clones(snapshots: Snapsho
     os.kill(processes_in(snapshot)[0], signal.SIGKILL)
 
     assert (await box.ending()) in (RuntimeExit(None, signal.SIGKILL), RuntimeExit(None, None))
+    async with asyncio.timeout(30):
+        while not snapshot.sandbox.is_dead:
+            await asyncio.sleep(0.01)
     with pytest.raises(PlatformError):
         await snapshots.driver.clone(snapshot.sandbox, SPEC)
 

@@ -35,7 +35,11 @@ def oversized_message(limit: int) -> str:
 
 
 class ResponseStream:
-    """One response. ``sink`` None: it is collected. InvalidTransition when none is owed."""
+    """One response. ``sink`` None: it is collected. InvalidTransition when none is owed.
+
+    To the sink it is the source, which can be paused until the response is over: the connection is
+    read on then, whatever the client has still to read, since the runtime's next request is on it.
+    """
 
     def __init__(self, exchange: Exchange, flow: Flow, content_type: bytes | None) -> None:
         exchange.begin_stream(self.cut)
@@ -57,6 +61,14 @@ class ResponseStream:
             self._is_cut = True
             self._sink = None
             self._collected.clear()
+            self._flow.resume()
+
+    def pause(self) -> None:
+        if not self._is_cut:
+            self._flow.pause()
+
+    def resume(self) -> None:
+        if not self._is_cut:
             self._flow.resume()
 
     def on_piece(self, piece: bytes) -> None:
@@ -98,7 +110,7 @@ class ResponseStream:
         if self._sink is not None:
             content_type = self._content_type
             named = OCTET_STREAM if content_type is None else content_type.decode("latin-1")
-            self._sink.begin(StreamHead(named), self._flow)
+            self._sink.begin(StreamHead(named), self)
 
     def _end(self, payload: bytes, error_type: str | None, *, was_lost: bool = False) -> None:
         now = time.monotonic()
@@ -112,6 +124,7 @@ class ResponseStream:
         self._is_cut = True
         self._sink = None
         self._collected.clear()
+        self._flow.resume()
         self._exchange.end_stream(answer)
 
 

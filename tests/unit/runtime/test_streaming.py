@@ -320,6 +320,29 @@ async def test_the_sink_pauses_the_runtime_s_connection(runtime: Runtime, sink: 
     assert not runtime.transport.is_reading_paused
 
 
+async def test_a_client_that_is_slow_at_the_end_does_not_hold_up_the_next_event(
+    runtime: Runtime, sink: Sink
+) -> None:
+    """The runtime's next request may have come with the end of its response."""
+    runtime.open()
+    runtime.chunk(b"x")
+    sink.source.pause()
+    runtime.finish()
+    assert not runtime.transport.is_reading_paused
+    sink.source.pause()
+    assert not runtime.transport.is_reading_paused
+    runtime.send(NEXT)
+    assert runtime.exchange.phase is Phase.READY
+
+    runtime.answer = runtime.exchange.dispatch(RuntimeEvent(OTHER_ID, (), b"{}"), other := Sink())
+    runtime.open(request_id=OTHER_ID)
+    runtime.chunk(b"y")
+    other.source.pause()
+    sink.source.resume()
+    assert runtime.transport.is_reading_paused
+    assert other.pieces == [b"y"]
+
+
 async def test_the_deadline_ends_a_stream_that_nobody_reads(runtime: Runtime, sink: Sink) -> None:
     runtime.open()
     runtime.chunk(b"x")
