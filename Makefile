@@ -6,7 +6,7 @@ VENV := .venv
 READY := $(VENV)/.ready
 BIN := $(VENV)/bin
 
-.PHONY: demo test up bench bench-deps test-firecracker lint lock clean
+.PHONY: demo test test-side-by-side up bench bench-deps test-firecracker lint lock clean
 
 demo: $(READY)
 	$(BIN)/firelet demo
@@ -15,6 +15,10 @@ up: $(READY)
 	$(BIN)/firelet up
 
 test: $(READY) lint
+	$(BIN)/pytest -q
+
+# The same in two thirds of the time, by two processes.
+test-side-by-side: $(READY) lint
 	$(BIN)/python tests/side_by_side.py -q
 
 # With a real Firecracker, which FIRELET_FIRECRACKER names; none is fetched. docs/firecracker.md

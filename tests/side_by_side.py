@@ -1,5 +1,5 @@
 """Runs all tests in two processes side by side: a good part of its time each of them only waits.
-``make test`` calls it. Its arguments are pytest's.
+``make test-side-by-side`` calls it. Its arguments are pytest's.
 
 The tests that look at what is left on the whole machine come first in one of them, while the other
 one has those that start no platform.
