@@ -127,10 +127,12 @@ async def test_it_has_to_be_worth_while(machine: Machine, mib: int) -> None:
 
 async def test_what_it_needs_is_not_asked_for_again(machine: Machine) -> None:
     machine.on_thaw = lambda: None
-    for _ in range(2):
-        machine.freeze()
-        await asyncio.sleep(0.1)
-        machine.thaw()
+    machine.freeze()
+    await until(lambda: machine.told == [True, False])
+    machine.thaw()
+    machine.freeze()
+    await asyncio.sleep(0.1)
+    machine.thaw()
     assert machine.thaws == 1
     machine.shrink(LARGE + 64)
     machine.freeze()
