@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import fcntl
 import logging
 import os
@@ -41,6 +40,7 @@ from firelet.sandbox.microvm.disk_store import Disk
 from firelet.sandbox.microvm.guest_channel import GuestChannel
 from firelet.sandbox.microvm.guest_link import Carrier, PipeCarrier, SocketCarrier
 from firelet.sandbox.microvm.idle_memory import IdleMemory
+from firelet.sandbox.microvm.machine_connections import MachineConnections
 from firelet.sandbox.microvm.network import MachineNetwork
 from firelet.sandbox.microvm.vmm import Vmm, VmSnapshot
 from firelet.sandbox.pid1_messages import (
@@ -107,7 +107,7 @@ class MachineSandbox:
         self._watcher: ExtensionWatcher | None = None
         self._shared = DirectoryServers(self._on_server_end)
         self._outputs: dict[str, int] = {}
-        self._connecting: dict[int, asyncio.Future[None]] = {}
+        self._connections = MachineConnections()
         self._peak_bytes = 0
         self._has_runtime = False
         self._extensions: set[str] = set()  # those that were started, and have not ended
@@ -255,29 +255,7 @@ class MachineSandbox:
     async def connect(self, port: int) -> socket.socket:
         if self._channel is None or self.is_dead:
             raise SandboxEnded
-        link = self._channel.link
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        try:
-            stream = link.open_stream(
-                {"for": "connect", "port": port},
-                lambda number: SocketCarrier(link, number, theirs),
-            )
-        except BaseException:
-            ours.close()
-            theirs.close()
-            raise
-        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._connecting[stream] = answer
-        try:
-            await answer
-        except BaseException:
-            ours.close()
-            link.give_up(stream)
-            raise
-        finally:
-            del self._connecting[stream]
-        return ours
+        return await self._connections.open(self._channel.link, port)
 
     async def kill_processes(self) -> None:
         self.thaw()
@@ -381,10 +359,7 @@ class MachineSandbox:
 
     def _fail(self, error: PlatformError) -> None:
         self._awaited.fail(error)
-        for future in self._connecting.values():
-            if not future.done():
-                future.set_exception(error)
-                future.exception()  # there may be nobody left to look at it
+        self._connections.fail(error)
 
     def _on_open(self, stream: int, purpose: dict[str, Any]) -> Carrier | None:
         """A stream that the guest opens."""
@@ -432,7 +407,7 @@ class MachineSandbox:
         elif event in ("extension exited", "extension failed"):
             self._on_extension_end(message)
         elif event in ("connected", "not connected"):
-            self._on_connection(message)
+            self._connections.on_answer(message)
         elif event == "error":
             self._on_error(f"{message['step']} {message['path'] or ''}".strip())
         elif event == "sandbox ended":
@@ -459,17 +434,6 @@ class MachineSandbox:
         log.error("sandbox failed id=%s: %s", self.id, what[-_ERROR_MAX:])
         # Of a traceback the caller is told the last line only.
         self._fail(step_error(what.splitlines()[-1][:_ERROR_MAX]))
-
-    def _on_connection(self, message: dict[str, Any]) -> None:
-        waiting = self._connecting.get(message["stream"])
-        if waiting is None or waiting.done():
-            return  # whoever asked gave up
-        if message["event"] == "connected":
-            waiting.set_result(None)
-        elif message["errno"] == errno.ECONNREFUSED:
-            waiting.set_exception(ConnectionRefusedError(errno.ECONNREFUSED, "nothing listens"))
-        else:
-            waiting.set_exception(OSError(message["errno"], os.strerror(message["errno"])))
 
     def _on_server_end(self, reason: str) -> None:
         """Nobody serves a directory any more: whoever uses it would wait for ever."""
