@@ -8,7 +8,8 @@ Messages from the platform, by ``do``:
   makes a sandbox in it that waits for its function; ``assign`` (``message``, ``memory_bytes``,
   ``pids``, ``slots``, ``file_systems``: names in the store), ``tell`` (``message``, for the
   sandbox's pid 1), ``extension`` (the same, with an output), ``end all``: see ``vm_sandbox``.
-  Streams that are opened ``for`` ``connect`` lead to a ``port`` of it.
+  Streams that are opened ``for`` ``connect`` lead to a ``port`` of it. ``hold`` and ``go on``: its
+  processes stand still while the guest tells what memory is free.
 - ``rest``: a snapshot is about to be taken; ``awaken`` (``seed`` as hexadecimal, ``now_ns``): the
   first message to whoever was at rest; ``clock`` (``now_ns``); ``reopen``: requests to the Runtime
   API that waited for their answers may be sent again.
@@ -202,9 +203,11 @@ class _Init:
             self._sandbox.start_extension(message["message"])
         elif kind == "end all":
             self._sandbox.end_all()
-        else:
-            self._sandbox.hold(kind == "hold")
+        elif kind == "hold":
+            self._sandbox.hold(True)
             self._report_memory()
+        else:
+            self._sandbox.hold(False)
 
     def _report_memory(self) -> None:
         """From now on the kernel tells of what is freed. It begins with all that is free: not while

@@ -65,12 +65,6 @@ class _Migration(msgspec.Struct, frozen=True):
     error_desc: str = msgspec.field(name="error-desc", default="no reason given")
 
 
-class _Balloon(msgspec.Struct, frozen=True):
-    """What ``query-balloon`` says; ``actual`` are the bytes that the guest has left."""
-
-    actual: int
-
-
 class QemuVmm:
     """A ``Vmm``. Constructing it does nothing. VmmSilent when QEMU has not answered a command after
     ``patience_s``: it is of no use then, and has to be stopped."""
@@ -164,19 +158,6 @@ class QemuVmm:
         state = self._advance(VmEvent.RESUME)
         await self._execute("cont")
         self._state = state
-
-    async def set_balloon(self, mib: int) -> None:
-        """Asks the guest, which runs, to give up so much of its memory, or to take it back. It does
-        so as fast as it can and as far as it can: see ``balloon_mib``. VmmRefused for a machine
-        without a balloon."""
-        left = (self._spec.memory_mib - mib) * MIB
-        await self._execute("balloon", {"value": left})
-
-    async def balloon_mib(self) -> int:
-        """How much the guest has given up by now."""
-        answer = await self._execute("query-balloon")
-        left = msgspec.json.decode(answer, type=_Balloon).actual
-        return self._spec.memory_mib - left // MIB
 
     async def load(self, directory: Path) -> VmSnapshot:
         """What ``snapshot`` has left in ``directory``, in any process, checked to be whole and to

@@ -122,8 +122,8 @@ class VmSpec:
     the caller calls ``kernel`` and ``initrd``: a snapshot fits only an image of the same name.
 
     ``drives`` are vda, vdb and so on in the guest. ``has_entropy``: a device that gives the guest
-    random bytes of the host. ``has_balloon``: one by which it gives memory back, what it frees by
-    itself and more when it is asked to. ``has_own_memory``: a restored machine copies the memory
+    random bytes of the host. ``has_balloon``: one by which it tells what memory it has freed,
+    which is given back. ``has_own_memory``: a restored machine copies the memory
     (0.1 s for 128 MiB) instead of sharing it, so that it can be put to rest again. ``cgroup_files``
     are open files of control groups (``Cgroup.procs_fds``), which stay the caller's: what runs the
     machine joins them before it does anything. ``user``: the number of the user and of the group
