@@ -97,19 +97,28 @@ async def _run(found: Found) -> Measured:
             return await measure(host)
 
 
-def main() -> None:
-    """Parses the command line, measures, reports."""
-    parser = argparse.ArgumentParser(prog="python -m bench.microvm", description=__doc__)
+def begin(program: str, description: str | None, subject: str) -> tuple[Console, Found] | None:
+    """Parses the command line of a ``program`` that measures ``subject`` with machines, and says
+    where, or why there can be none."""
+    parser = argparse.ArgumentParser(prog=f"python -m {program}", description=description)
     parser.add_argument("--images", type=Path, help="guest images [DATA_DIR/guest-images]")
-    options = parser.parse_args()
-    console = Console(width=None if sys.stdout.isatty() else _WIDTH)
-    found = look(options.images)
+    found = look(parser.parse_args().images)
     if found.offer.missing:
-        print(f"microVMs: nothing is measured. {' '.join(found.offer.missing)}")
-        return
+        print(f"{subject}: nothing is measured. {' '.join(found.offer.missing)}")
+        return None
+    console = Console(width=None if sys.stdout.isatty() else _WIDTH)
     facts = machine_facts()
     console.print("  ".join(f"{name}: {value}" for name, value in facts.items()), highlight=False)
     console.print(f"machines by {describe(found)}", highlight=False)
+    return console, found
+
+
+def main() -> None:
+    """Parses the command line, measures, reports."""
+    begun = begin("bench.microvm", __doc__, "microVMs")
+    if begun is None:
+        return
+    console, found = begun
     try:
         measured = uvloop.run(_run(found))
     except PlatformError as error:

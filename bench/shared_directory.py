@@ -8,7 +8,6 @@ page cache, not from a disk.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import os
@@ -23,8 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.machine_host import PIECE_BYTES, Found, make_version, open_host
-from bench.microvm import describe, look
-from bench.report import machine_facts
+from bench.microvm import begin
 from firelet.model.errors import PlatformError
 from firelet.model.function import FunctionVersion
 from firelet.model.invocation import Invocation
@@ -36,7 +34,6 @@ PIECES = 20 * 1024 * 1024 // PIECE_BYTES
 COUNT = 100
 _MOUNTED = "/mnt/shared"
 _OWNER = 54_321  # anybody but root
-_WIDTH = 150  # of what is no terminal
 _LABELS = ("write 20 MiB", "read 20 MiB", "stat", "make a file", "open a file", "remove a file")
 
 
@@ -103,17 +100,10 @@ def _format(number: int, seconds: float) -> str:
 
 def main() -> None:
     """Parses the command line, measures, reports."""
-    parser = argparse.ArgumentParser(prog="python -m bench.shared_directory", description=__doc__)
-    parser.add_argument("--images", type=Path, help="guest images [DATA_DIR/guest-images]")
-    options = parser.parse_args()
-    console = Console(width=None if sys.stdout.isatty() else _WIDTH)
-    found = look(options.images)
-    if found.offer.missing:
-        print(f"shared directories: nothing is measured. {' '.join(found.offer.missing)}")
+    begun = begin("bench.shared_directory", __doc__, "shared directories")
+    if begun is None:
         return
-    facts = machine_facts()
-    console.print("  ".join(f"{name}: {value}" for name, value in facts.items()), highlight=False)
-    console.print(f"machines by {describe(found)}", highlight=False)
+    console, found = begun
     with tempfile.TemporaryDirectory(prefix="firelet-bench-") as scratch:
         try:
             columns = uvloop.run(run(found, Path(scratch)))
