@@ -253,3 +253,11 @@ def _namespace_of(pid: int) -> str | None:
         return os.readlink(f"/proc/{pid}/ns/pid")
     except OSError:
         return None
+
+
+def make_owned_directory(path: Path, owner: int) -> Path:
+    """A new one that is not root's."""
+    path.mkdir(mode=0o750)
+    if os.geteuid() == 0:
+        os.chown(path, owner, owner)
+    return path

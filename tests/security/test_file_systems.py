@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from boxes import PYTHON, Box, BoxMaker, MakeDriver
+from boxes import PYTHON, Box, BoxMaker, MakeDriver, make_owned_directory
 from firelet.model.errors import FileSystemMountFailure
 from firelet.sandbox.driver import SandboxDriver
 
@@ -21,12 +21,7 @@ OWNER = 54_321
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    """A directory that is not root's."""
-    path = tmp_path / "shared"
-    path.mkdir(mode=0o750)
-    if os.geteuid() == 0:
-        os.chown(path, OWNER, OWNER)
-    return path
+    return make_owned_directory(tmp_path / "shared", OWNER)
 
 
 @pytest.fixture
